@@ -415,7 +415,7 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert not [part for part in hidden if part.encode() in webhook.requests[0]]
     doctor = desk.oathbulk("doctor").stdout
     (line,) = [line for line in doctor.splitlines() if line.startswith("✓ webhook ")]
-    assert f"{webhook.url}, signed; the last notice of 1 batch was taken" in line
+    assert line.endswith(f"{webhook.url}, signed")
     logs = "".join(path.read_text() for path in desk.folder.rglob("*.log"))
     assert not [part for part in (SECRET, "/hook/path") if part in doctor + logs + told[0].stdout + told[0].stderr]
 

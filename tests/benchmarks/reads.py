@@ -32,7 +32,7 @@ from worker.desk.app import link_to
 from worker.installation.installation import Installation
 from worker.leases.lease import Leases
 from worker.reports.facts import read_parts, read_statuses
-from worker.reports.metrics import MetricsReader
+from worker.reports.metrics import MetricsCollector
 
 LOOKS, TICKS = 5, 40
 SITES = 40
@@ -133,10 +133,10 @@ def measure_running(url: str, records: int, home: str) -> None:
     with closing(MovingDatabase(url)) as database:
         fill(database, records)
         statuses = partial(read_statuses, database)
-        measure("first scrape", lambda: MetricsReader(database, statuses).read())
-        reader = MetricsReader(database, statuses)
-        reader.read()
-        measure("any other within a minute", reader.read)
+        measure("first scrape", lambda: list(MetricsCollector(database, statuses).collect()))
+        collector = MetricsCollector(database, statuses)
+        list(collector.collect())
+        measure("any other within a minute", lambda: list(collector.collect()))
         desk = enter(url, home)
         for what, path in PAGES.items():
             measure(f"desk: {what}", partial(desk.read, path))

@@ -29,7 +29,6 @@ RULES = (
     (re.compile(r"/tmp/oathbulk-golden-[a-z0-9_]{8}"), "/tmp/oathbulk-golden-FOLDER__"),
     (re.compile(rf"(?<![\d.]){re.escape(__version__)}(?!\d)"), "VERSION"),
     (re.compile(r'(name="form_key" value=)"[0-9a-f]+"'), r'\1"KEY"'),
-    (re.compile(r"^(oathbulk_(?:record_counts_age|database_read)_seconds) .*$", re.MULTILINE), r"\1 SECONDS"),
     (re.compile(r"[0-9.]+ [MGT]B free"), "SIZE free"),
     # A line that is drawn again and again and taken away in the end, while the cursor is hidden; and colours.
     (re.compile(r"\x1b\[\?25l.*?\x1b\[\?25h", re.DOTALL), ""),

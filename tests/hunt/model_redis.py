@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import redis
 
 from hunt.schedule import Clock, Dice, Strands
-from worker.pace.rate_groups import SlotTooFar
 from worker.pace.redis_state import MICROSECONDS, Reading
-from worker.pace.slots import USABLE_FOR, Slot
+from worker.pace.search import SlotTooFar
+from worker.pace.slots import AHEAD, Slot
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ModelPace:
             raise SlotTooFar(self._furthest * 2)
         now = self._clock.monotonic()
         spare, self._spare = self._spare, None
-        if spare is not None and now - spare.due <= USABLE_FOR and self.held_until <= spare.due:
+        if spare is not None and now - spare.due <= AHEAD and self.held_until <= spare.due:
             return spare
         slot = max(now, self._next_at, self.held_until)
         if slot - now > self._furthest:

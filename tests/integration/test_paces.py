@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from unittest.mock import Mock
 
 import pytest
@@ -14,8 +15,7 @@ from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
 from worker.pace.license_paces import PaceMemory
-from worker.pace.rate_groups import RateGroup, SlotTooFar
-from worker.pace.search import PART_OF_CEILING
+from worker.pace.search import PART_OF_CEILING, RateGroup, SlotTooFar
 from worker.pace.slots import Pace
 
 LICENSE = "made-up-license"
@@ -41,13 +41,13 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def make_pace(client: redis.Redis, paces: PaceMemory) -> MakePace:
     """A process of the fleet."""
-    return lambda: Pace(client, LICENSE, 30.0, recall=lambda now: paces.recall_search(LICENSE, now))
+    return lambda: Pace(client, LICENSE, 30.0, recall=partial(paces.recall_search, LICENSE, RateGroup.MFA, 30.0))
 
 
 @pytest.fixture
 def make_group(client: redis.Redis, paces: PaceMemory) -> MakeGroup:
     """A process of the fleet, in this group of calls beside activations."""
-    return lambda group: Pace(client, LICENSE, 5.0, group, recall=lambda now: paces.recall_share(LICENSE, 5.0, now))
+    return lambda group: Pace(client, LICENSE, 5.0, group, recall=partial(paces.recall_search, LICENSE, group, 5.0))
 
 
 def find(pace: Pace, ceiling: float) -> None:

@@ -43,7 +43,7 @@ from worker.batches.preparation import MOST_REFUSALS
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.config.settings import Tuning
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone.devices import User
 from worker.pingone.errors import (
     AlreadyImported,

@@ -9,13 +9,14 @@ import uuid
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import Table, delete, event, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, count, enqueue, make_batch, make_environment, note_job
 from support.data.calls import called
-from support.data.facts import write_metrics
+from support.data.facts import MadeUp, write_metrics
 from support.data.loading import ACTIVE, REFUSED, LoadingDesk, earlier, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
@@ -39,10 +40,11 @@ from worker.intake.files import Hints
 from worker.intake.shipment import open_shipment
 from worker.leases.lease import CallSummary
 from worker.pingone.errors import Answer
+from worker.reports import metrics
 from worker.reports.batch_history import SPANS, BatchHistory, read_batch_history
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.facts import FEWEST_SETTLED, LONGEST_REST, BatchStatus, read_statuses
-from worker.reports.metrics import MetricsReader, Scrape
+from worker.reports.metrics import MetricsCollector
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
@@ -456,9 +458,15 @@ def test_nothing_secret_is_in_the_page(desk: LoadingDesk) -> None:
 # What a monitor reads. How it is written, a golden file holds.
 
 
-def scrape(database: MovingDatabase) -> Scrape:
-    """Read by a reader that has kept nothing, as `--once` does."""
-    return MetricsReader(database, partial(read_statuses, database)).read()
+def read_by(collector: MetricsCollector) -> MadeUp:
+    """What the collector reads for its metrics."""
+    with patch.object(metrics, "make_metrics", MadeUp):
+        return cast(MadeUp, collector.collect())
+
+
+def scrape(database: MovingDatabase) -> MadeUp:
+    """Read by a collector that has kept nothing, as `--once` does."""
+    return read_by(MetricsCollector(database, partial(read_statuses, database)))
 
 
 @ON_SQLITE
@@ -472,15 +480,14 @@ def test_what_was_read_is_used_again_for_so_long_that_reading_takes_little_of_th
         moments.append(moments[-1] + took)
         return read_statuses(database)
 
-    reader = MetricsReader(database, read_slowly, lambda: moments[-1])
-    assert reader.read().statuses[0].counts["pending"] == 2
+    collector = MetricsCollector(database, read_slowly, lambda: moments[-1])
+    assert read_by(collector).statuses[0].counts["pending"] == 2
     queued = {"status": Status.QUEUED, "lease_until": database.read_clock()}
     database.change(update(Record).where(Record.id == made.ids[0]).values(queued))
 
-    for wait, pending, age in ((rest / 2, 2, rest / 2), (rest / 2 + 0.01, 1, 0)):
+    for wait, pending in ((rest / 2, 2), (rest / 2 + 0.01, 1)):
         moments.append(moments[-1] + wait)
-        reading = reader.read()
-        assert (reading.statuses[0].counts["pending"], reading.counts_age) == (pending, age)
+        assert read_by(collector).statuses[0].counts["pending"] == pending
 
 
 OURS = {"is_device_made": True, "pairing": "paired"}

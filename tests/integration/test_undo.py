@@ -31,7 +31,7 @@ from worker.intake.lists import TokenList
 from worker.leases.moves import count_in_hand, note_tokens_gone
 from worker.leases.queue import Queue
 from worker.leases.replay import NotReplayed, Why, replay
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings
 from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound

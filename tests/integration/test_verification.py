@@ -19,7 +19,7 @@ from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch, find_environment
 from worker.config.settings import ConfigError
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.devices import Device, UserAttribute

@@ -9,7 +9,7 @@ from support.data.progress import progress_with_device
 
 from models.reason import Reason
 from models.record_states import OtpState
-from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
+from worker.pace.search import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device
 from worker.pingone.errors import Answer

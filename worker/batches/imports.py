@@ -35,7 +35,7 @@ from worker.config.settings import Tuning
 from worker.database.engine import Database
 from worker.leases.moves import LAST_START, give_up, is_running
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients, MakeRead, Reads

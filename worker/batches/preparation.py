@@ -28,7 +28,7 @@ from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.database.errors import is_away
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import (

@@ -36,7 +36,7 @@ from worker.config.settings import Tuning
 from worker.database.engine import Database
 from worker.leases.moves import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
+from worker.pace.search import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients

@@ -55,7 +55,7 @@ from worker.leases.moves import (
 from worker.leases.queue import Queue
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
-from worker.pace.rate_groups import PaceOutOfReach
+from worker.pace.search import PaceOutOfReach
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients

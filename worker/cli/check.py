@@ -42,7 +42,7 @@ from worker.intake.rows import Row, RowError
 from worker.intake.shipment import Shipment, Switches
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things, format_duration, write_share
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered

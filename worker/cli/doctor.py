@@ -43,7 +43,7 @@ from worker.embedded.home import FREE_SPACE, EmbeddedError
 from worker.fleet import read_processes
 from worker.installation.broker_check import describe_broker
 from worker.installation.installation import Installation, read_statuses
-from worker.notices import explain_deliveries, redact_url
+from worker.notices import explain_losses
 from worker.observability.wording import count_things, format_duration
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
@@ -359,11 +359,12 @@ def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
     """Say which webhook is told, and whether it took the last notices."""
     signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
     with installation.database.reading() as connection:
-        deliveries, is_well = explain_deliveries(connection)
-    detail = f"{redact_url(url)}, {signed}; {deliveries}"
-    if is_well:
+        losses = explain_losses(connection)
+    # The path of the URL may be a secret.
+    detail = "{0.scheme}://{0.netloc}, {1}".format(urlsplit(url.get_secret_value()), signed)
+    if losses is None:
         return CheckOutcome(detail)
-    return fault(detail, "see whether the URL is right and its server takes the notices")
+    return fault(f"{detail}; {losses}", "see whether the URL is right and its server takes the notices")
 
 
 def check_backup(stamp: Path | None) -> CheckOutcome:

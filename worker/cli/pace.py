@@ -15,8 +15,8 @@ from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.observability.wording import format_duration
 from worker.pace.license_paces import PaceMemory
-from worker.pace.rate_groups import RateGroup
 from worker.pace.redis_state import Reading
+from worker.pace.search import RateGroup
 from worker.process.parts import Parts
 from worker.reports.outlook import describe_pace
 

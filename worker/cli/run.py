@@ -36,7 +36,7 @@ from worker.embedded.home import EmbeddedError, lock_home, note_run
 from worker.installation.installation import Installation, read_fleet, read_statuses
 from worker.installation.stack import Stack
 from worker.intake.shipment import Shipment
-from worker.notices import make_notifier
+from worker.notices import Notifier, make_webhook
 from worker.pingone.auth import AccessTokens
 from worker.preflight.findings import Report
 from worker.reports import facts
@@ -183,7 +183,8 @@ def _work(
     # The workers ended as soon as the batches were over, before they could tell of it. If the disk is full, the next
     # run tells.
     with suppress(DBAPIError):
-        make_notifier(settings, installation.database, installation.license_of, only_batch=only_batch).send_notices()
+        webhook = make_webhook(settings)
+        Notifier(installation.database, installation.license_of, webhook, only_batch=only_batch).send_notices()
     if failing_part:
         error_console.print(f"A part of the stack ended by itself: {failing_part}.")
         return UNUSABLE_SETUP

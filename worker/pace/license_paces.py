@@ -19,9 +19,17 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.pace.known_pace import KnownPace, read_pace, write_pace
-from worker.pace.rate_groups import START_RATES, RateGroup, choose_rates
 from worker.pace.redis_state import Reading
-from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
+from worker.pace.search import (
+    START_RATES,
+    RateGroup,
+    Search,
+    choose_rates,
+    fix_rate,
+    free_rate,
+    resume_below_ceiling,
+    set_share,
+)
 from worker.pace.slots import Pace
 
 # A rate is written to the database when it differs from the one there by more than this part of it.
@@ -63,19 +71,13 @@ class Paces:
 
     def _make(self, environment: Environment, group: RateGroup) -> Pace:
         rate, highest = choose_rates(group, environment.rate, environment.rate_max)
-        # The database remembers the limit of MFA alone: what is asked of the other groups is over within minutes. But a
-        # share is of the license.
-        if group is RateGroup.MFA:
-            recall = partial(self._memory.recall_search, environment.license)
-        else:
-            recall = partial(self._memory.recall_share, environment.license, rate)
         return Pace(
             self._redis,
             environment.license,
             rate,
             group,
             highest=highest,
-            recall=recall,
+            recall=partial(self._memory.recall_search, environment.license, group, rate),
             furthest=self._settings.tuning.furthest_slot,
             threads=self._settings.concurrency,
             longest_hold=self._settings.tuning.longest_hold,
@@ -95,19 +97,17 @@ class PaceMemory:
         with self._database.reading() as connection:
             return read_pace(self._database, connection, license)
 
-    def recall_search(self, license: str, now: float) -> Search | None:
+    def recall_search(self, license: str, group: RateGroup, rate: float, now: float) -> Search | None:
         """Make the search that a fleet without one in Redis begins with, of what a person has set, or of the ceiling
-        that was found; None where there is neither. `now` is in seconds of Redis' clock."""
+        that was found; None where there is neither. `now` is in seconds of Redis' clock. Of other groups than that of
+        activations no limit is remembered, since what is asked of them is over within minutes; a share is of the
+        license, so they begin with it at this rate."""
         known = self.read(license)
+        if group is not RateGroup.MFA:
+            return Search(rate, share=known.share)
         if known.fixed_rate:
             return fix_rate(Search(known.fixed_rate, share=known.share), known.fixed_rate, now)
         return resume_below_ceiling(known.ceiling, known.share, now) if known.ceiling else None
-
-    def recall_share(self, license: str, rate: float, _: float) -> Search | None:
-        """Make the search that another rate group than that of activations begins with at this rate, if a person has
-        set a share of the license; otherwise None."""
-        share = self.read(license).share
-        return Search(rate, share=share) if share < 1 else None
 
     def synchronize(self, pace: Pace) -> None:
         """Take to Redis what a person has set, and write to the database what was found of the limit, and the fleet's

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from worker.pace.rate_groups import RateGroup
-from worker.pace.search import Leg, Path, Search
+from worker.pace.search import Leg, Path, RateGroup, Search
 
 # In a second.
 MICROSECONDS = 1_000_000

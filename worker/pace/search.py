@@ -4,12 +4,14 @@ No limit is published, and no answer says how much of it is left, so it is found
 climbs fast until a request is refused, and then slowly until the next is. The *walk* tells limit and burst by what was
 sent until then. *Stay*: the rate stays just below the limit. *Probe*: a slow climb sees from time to time whether the
 limit has risen; rarely, since a refusal costs what `Retry-After` asks for. *Knock*: where all is refused, a few
-requests ask whether it is open again.
+requests ask whether it is open again. At the end: where the search begins for each group of calls, and how a wait for
+a slot ends without one.
 
 What counts is what was sent on slots; a rate at which nobody sends climbs no further. Times are in seconds of one
 clock, rates in requests a second. How this differs from others: docs/decisions/0007-a-pace-in-redis.md."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from math import exp, inf, sqrt
 from typing import NamedTuple
 
@@ -309,17 +311,18 @@ def learn_from_answers(search: Search, slots: int, last: float, now: float, high
         return replace(search, since=since)
     if search.open_rate:
         return open_again(search, since)
+    if search.is_shared:
+        highest = min(highest, search.rate_below_ceiling)
     seconds = since - search.since
     reviewed = replace(search, path=add_leg(search.path, Leg(seconds, slots)), since=since)
     if search.rate > highest:
-        # A person may have lowered the highest rate meanwhile.
+        # A person may have lowered the highest rate, or our share, meanwhile.
         return replace(reviewed, rate=highest)
     if slots + 1 < USED * search.rate * seconds:
         return reviewed
     if search.climb:
         return climb_further(reviewed, seconds, highest)
-    end = min(highest, search.rate_below_ceiling) if search.is_shared else highest
-    return replace(reviewed, climb=CLIMB) if now >= search.probe_at and search.rate < end else reviewed
+    return replace(reviewed, climb=CLIMB) if now >= search.probe_at and search.rate < highest else reviewed
 
 
 def climb_further(search: Search, seconds: float, highest: float) -> Search:
@@ -327,9 +330,9 @@ def climb_further(search: Search, seconds: float, highest: float) -> Search:
     through than what was known explains."""
     excess = find_excess(search.path, search.ceiling) if search.ceiling else 0.0
     rate = search.rate * exp(min(search.climb * max(excess, 1.0), FIRST_CLIMB) * seconds)
-    if search.is_shared and rate >= search.rate_below_ceiling:
-        return stay_below(search, search.ceiling, PROBE_AFTER)
     if rate >= highest:
+        if search.is_shared:
+            return stay_below(search, search.ceiling, PROBE_AFTER)
         # Whatever was known of the limit, it is higher.
         return replace(search, rate=highest, climb=0.0, ceiling=0.0)
     return replace(search, rate=rate)
@@ -344,17 +347,18 @@ def learn_from_refusal(search: Search, rate: float, slot: float, count: int, res
     if slot < search.begun_at:
         # A slot from before the last refusal is a part of it.
         return wait(search, slot, search.since, resumes_at) if resumes_at > search.begun_at else search
-    if is_closed(search, slot, count):
+    is_first = count == 0 and search.since == search.begun_at and search.refused_at > 0
+    if is_first and slot < search.begun_at + STEP + 1 / search.rate:
+        # The first request after a hold was refused: nothing is let through, whatever the rate.
         return knock(search, slot, resumes_at)
     path = add_refusal(search.path, slot - search.since, rate)
     refused = wait(replace(search, path=path), slot, slot, resumes_at)
     path, limit, burst = explain(refused.path, search.ceiling)
     refused = replace(refused, path=path)
-    lowest = min(LOWEST_RATE, search.rate)
+    least = max(LEAST_PART * rate, min(LOWEST_RATE, search.rate))
     if search.is_shared:
         # Others use the limit too, so they get room.
-        return hold_rate(replace(refused, rate=max(rate / 2, lowest)), LONGER_WAIT * search.probe_after)
-    least = max(LEAST_PART * rate, lowest)
+        return hold_rate(replace(refused, rate=max(rate / 2, least)), LONGER_WAIT * search.probe_after)
     if count_refusals(path) == 1:
         return climb_again(search, refused, least)
     hold = resumes_at - slot
@@ -393,12 +397,6 @@ def settle(search: Search, limit: float, wasted: float) -> Search:
     return stay_below(search, limit, seconds)
 
 
-def is_closed(search: Search, slot: float, count: int) -> bool:
-    """Whether the first request after a hold was refused: then nothing is let through, whatever the rate."""
-    is_first = count == 0 and search.since == search.begun_at and search.refused_at > 0
-    return is_first and slot < search.begun_at + STEP + 1 / search.rate
-
-
 def knock(search: Search, slot: float, resumes_at: float) -> Search:
     """Ask more and more rarely whether it is open again."""
     rate = min(LOWEST_RATE, search.lasting_rate)
@@ -417,3 +415,63 @@ def open_again(search: Search, since: float) -> Search:
     if search.climb:
         return stay_below(opened, count_sent(path) / sum(leg.seconds for leg in path), PROBE_AFTER)
     return opened
+
+
+# The groups of PingOne's calls that have a rate limit each. A call belongs to one by path, method and media type. Which
+# of ours is in which is not published, so there is one for each kind of call: a 429 slows down its own kind alone.
+# https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
+
+
+class RateGroup(StrEnum):
+    """A kind of calls with a pace of its own."""
+
+    # Devices of users: activate, read, list.
+    MFA = "mfa"
+    # Users by their names.
+    DIRECTORY = "directory"
+    # Tokens of the environment.
+    INVENTORY = "inventory"
+    # Policies, settings, capabilities.
+    CONFIGURATION = "configuration"
+
+
+# Requests a second to begin with; MFA begins with PINGONE_RATE.
+START_RATES = {
+    # No base figure is published; 10 requests find 400 users, so that nothing waits for more.
+    RateGroup.DIRECTORY: 10.0,
+    # It may belong to the configuration, which has the lowest limit of all.
+    RateGroup.INVENTORY: 3.0,
+    # 600 a minute, of which one address may use 35 %: 3.5.
+    RateGroup.CONFIGURATION: 3.0,
+}
+
+# Requests a second that are never exceeded, where a limit is published; all groups keep to PINGONE_RATE_MAX too.
+HIGHEST_RATES = {
+    # All of the 600 a minute, which an address on the license's list may use.
+    RateGroup.CONFIGURATION: 10.0,
+    # It may belong to the configuration; one page after the other hardly goes faster anyway.
+    RateGroup.INVENTORY: 10.0,
+}
+
+
+def choose_rates(group: RateGroup, rate: float, rate_max: float) -> tuple[float, float]:
+    """Choose the rate to begin with, and the highest one, of a group of an environment with these settings; in requests
+    a second."""
+    highest = min(rate_max, HIGHEST_RATES.get(group, inf))
+    return (rate, highest) if group is RateGroup.MFA else (min(START_RATES[group], highest), highest)
+
+
+class SlotTooFar(Exception):
+    """The next slot is `wait` seconds away, because the fleet holds or many wait before this process; none was
+    reserved."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+    def __str__(self) -> str:
+        return f"the fleet's next slot is {self.wait:.1f} s away"
+
+
+class PaceOutOfReach(SlotTooFar):
+    """Redis cannot be asked for a slot; it is not asked again for `wait` seconds."""

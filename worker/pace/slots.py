@@ -2,7 +2,7 @@
 requests moves the rate.
 
 Who waits asks `Pace` for a slot. `Reservations` lets threads queue and asks Redis for their slots, `Holds` remembers
-until when nothing goes out, `Rate` moves the rate, `Spacing` keeps requests apart that leave late. The limits are per
+until when nothing goes out, `Spacing` keeps requests apart that leave late. The limits are per
 license and rate group, and shared by its environments:
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 """
@@ -22,9 +22,17 @@ from typing import NamedTuple, TypeVar
 import redis
 
 from worker.clocks import LogInterval
-from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pace.redis_state import MICROSECONDS, PaceState, Reading, Reservation
-from worker.pace.search import Search, hold_rate, learn_from_answers, learn_from_refusal, restart_counting
+from worker.pace.search import (
+    PaceOutOfReach,
+    RateGroup,
+    Search,
+    SlotTooFar,
+    hold_rate,
+    learn_from_answers,
+    learn_from_refusal,
+    restart_counting,
+)
 
 T = TypeVar("T")
 
@@ -38,12 +46,8 @@ CLOSED = "PingOne refuses every request, so it is asked more and more rarely"
 TRIES = 5
 # Seconds for which what Redis told another thread of a hold is recent enough.
 RECENT = 0.02
-# Seconds after a slot was due in which it may be used. Later it is lost: a request that is sent then would come on top
-# of what is due by then.
-USABLE_FOR = 1.0
-# Slots kept at the most, since all of them may be used at once.
-MOST_KEPT = 16
-# Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon.
+# Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon. So
+# many seconds after it was due it is lost, since its request would come on top of what is due by then.
 AHEAD = 0.1
 # Requests that may leave at once.
 AT_ONCE = 3
@@ -100,19 +104,17 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.license, self.group, self.redis, self.furthest = license, group, redis, furthest
+        # Requests a second of the fleet, as this process heard of it last.
+        self.rate = rate
         state = PaceState(redis, license, group, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
+        self._state, self._highest, self._recall = state, max(highest, rate), recall
         self._threads, self._sleep = threads, sleep
         self._spacing = Spacing(sleep, clock)
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
-        self._rate = Rate(state, self._holds, rate, highest, recall)
-        self._reservations = Reservations(self._holds, self._rate, ahead, sleep, clock)
-        self._spare_slots = SpareSlots(self._holds, clock)
+        self._reservations = Reservations(self._holds, self, ahead, sleep, clock)
         self._log_interval = LogInterval(clock=clock)
-
-    @property
-    def rate(self) -> float:
-        """Requests a second of the fleet, as this process heard of it last."""
-        return self._rate.rate
+        self._search: Search | None = None
+        self._reviewing = threading.Lock()
 
     @property
     def longest_hold(self) -> float:
@@ -126,14 +128,12 @@ class Pace:
         nothing goes out."""
         furthest = left = max(self.furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
-            # Another process may have begun a hold since.
-            if (spare := self._spare_slots.take()) and not self._holds.is_held_past(spare.at):
-                return spare
             while True:
                 slot, wait = self._reservations.reserve(left)
-                self._rest(wait)
+                if wait:
+                    self._sleep(wait)
                 # A hold that came meanwhile stops those who had their slot already: they ask for another.
-                if wait <= 0 or not self._holds.is_held_past(slot.at):
+                if not self._holds.is_held_past(slot.at):
                     return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
@@ -142,7 +142,7 @@ class Pace:
 
     def give_back(self, slot: Slot) -> None:
         """Give back an unused slot: whoever waits next in this process takes it, if that is soon."""
-        self._spare_slots.add(slot)
+        self._reservations.reserved.appendleft(slot)
 
     def wait_to_leave(self, slot: Slot) -> None:
         """Sleep, right before the request of this slot leaves, until it is no closer to the last one than slots are."""
@@ -157,7 +157,7 @@ class Pace:
         self.hold(seconds, why)
         with suppress(redis.RedisError):
             self._reservations.report_answers()
-            if closed_for := self._rate.lower(slot.rate, slot.at / MICROSECONDS):
+            if closed_for := self._lower(slot.rate, slot.at / MICROSECONDS):
                 self.hold(closed_for, CLOSED)
 
     def report_undelivered(self, seconds: float, why: str) -> None:
@@ -178,15 +178,63 @@ class Pace:
 
     def read(self) -> Reading:
         """Read the state of the license from Redis. Raises redis.RedisError."""
-        return self._rate.read()
+        reading = self._state.read()
+        self._holds.note_lifting(reading.last_lifting)
+        if reading.search is not None:
+            self._search, self.rate = reading.search, reading.search.rate
+        return reading
 
-    def change(self, change: Change) -> Search:
-        """Change the search, whatever other processes do meanwhile; return the new one. Raises redis.RedisError."""
-        return self._rate.change(change)
+    def change(self, change: Change = lambda search, _: search) -> Search:
+        """Change the search in Redis, or write a first one where there is none; return it as it is after that.
+        Raises redis.RedisError."""
+        for _ in range(TRIES):
+            reading = self.read()
+            search = reading.search or self._make_first_search(reading.now)
+            changed = change(search, reading)
+            if changed == reading.search:
+                break
+            if self._state.write(changed, reading.version, reading.slots):
+                self._search, self.rate = changed, changed.rate
+                return changed
+        return search
 
-    def _rest(self, seconds: float) -> None:
-        if seconds > 0:
-            self._sleep(seconds)
+    def _lower(self, rate: float, slot: float) -> float:
+        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis. Return
+        for how many seconds the fleet had better hold, since everything is refused; 0 where it is not."""
+        now = slot
+
+        def learn(search: Search, reading: Reading) -> Search:
+            nonlocal now
+            now = reading.now
+            resumes_at = max(reading.held_until, reading.next_slot, reading.now)
+            changed = learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
+            # Above the highest rate, neither a sprint nor what it climbs from goes.
+            return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
+
+        search = self.change(learn)
+        return max(search.begun_at - now, 0.0) if search.open_rate else 0.0
+
+    def review(self) -> None:
+        """Move the rate by what was answered so far. One thread does that at a time; the others go on without.
+        Raises redis.RedisError."""
+        if self._reviewing.acquire(blocking=False):
+            try:
+                self.change(
+                    lambda search, reading: learn_from_answers(
+                        search, reading.slots, reading.last, reading.now, self._highest, reading.next_slot
+                    )
+                )
+            finally:
+                self._reviewing.release()
+
+    def _make_first_search(self, now: float) -> Search:
+        """Return what this process knew before Redis forgot it; or what the database remembers; or the rate to begin
+        with."""
+        known = self._search or self._recall(now) or Search(self.rate)
+        rate = known.rate if known.is_fixed else min(known.lasting_rate, self._highest)
+        first = restart_counting(replace(known, rate=rate, refused_at=0.0), now)
+        # The times at which it was refused and was to climb again were of Redis' clock, which may have been wrong.
+        return first if first.climb else hold_rate(first, first.probe_after)
 
     def _log_out_of_reach(self, error: redis.RedisError) -> None:
         """Log once a minute that Redis gives no slots: no record is lost, but none gets further either."""
@@ -228,17 +276,17 @@ class Reservations:
     def __init__(
         self,
         holds: Holds,
-        rate: Rate,
+        pace: Pace,
         ahead: float,
         sleep: Callable[[float], None],
         clock: Callable[[], float],
     ) -> None:
-        self._holds, self._rate = holds, rate
+        self._holds, self._pace = holds, pace
         self._ahead, self._sleep, self._clock = ahead, sleep, clock
         self._queue, self._counting = threading.Lock(), threading.Lock()
-        # Threads in the queue, and slots that were reserved for those behind the first.
+        # Threads in the queue; slots that were reserved for those behind the first, or given back.
         self._waiting = 0
-        self._reserved = deque[Slot]()
+        self.reserved = deque[Slot]()
         # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
         self._answers = self._last = self._since = 0
 
@@ -265,13 +313,13 @@ class Reservations:
         """Take a slot that was reserved for this thread, or ask for one until it is due soon. Raises SlotTooFar,
         redis.RedisError."""
         # Those of threads that waited no longer may be old, or from before a hold.
-        while self._reserved and self._is_lost(self._reserved[0]):
-            self._reserved.popleft()
-        while not self._reserved:
+        while self.reserved and self._is_lost(self.reserved[0]):
+            self.reserved.popleft()
+        while not self.reserved:
             found = self._ask_for_slots(until - self._clock())
             wait, interval = found.wait / MICROSECONDS, found.interval / MICROSECONDS
             due = self._clock() + wait
-            self._reserved.extend(
+            self.reserved.extend(
                 Slot(found.slot + number * found.interval, 1 / interval, due + number * interval)
                 for number in range(found.reserved)
             )
@@ -279,7 +327,7 @@ class Reservations:
                 if due > until:
                     raise SlotTooFar(wait)
                 self._sleep(wait - self._ahead / 2)
-        return self._reserved.popleft()
+        return self.reserved.popleft()
 
     def _is_lost(self, slot: Slot) -> bool:
         return slot.due < self._clock() - self._ahead or self._holds.has_hold_after(slot.at, slot.due)
@@ -290,12 +338,12 @@ class Reservations:
         soon = max(min(furthest, self._ahead), 0.0)
         found = self._ask(soon, self._waiting)
         if found is None:
-            self._rate.change()
+            self._pace.change()
             found = self._ask(soon, self._waiting)
         if found is None:
             raise SlotTooFar(0.0)
         if found.is_review_due:
-            self._rate.review()
+            self._pace.review()
         return found
 
     def add_answer(self, slot: Slot) -> None:
@@ -436,105 +484,6 @@ class Holds:
             until = self._clock() + seconds
             if until > self._fleet_until:
                 self._fleet_until, self._why = until, why
-
-
-class Rate:
-    """The rate of one license. Thread-safe; every method raises redis.RedisError.
-
-    It begins with what `recall` returns, or else at `rate` requests a second, and never goes above `highest`."""
-
-    def __init__(self, state: PaceState, holds: Holds, rate: float, highest: float, recall: Recall) -> None:
-        # Requests a second, as it was when it was read or changed last.
-        self.rate = rate
-        self._state, self._holds = state, holds
-        self._highest = max(highest, rate)
-        self._recall = recall
-        self._search: Search | None = None
-        self._reviewing = threading.Lock()
-
-    def read(self) -> Reading:
-        """Read the state of the license from Redis."""
-        reading = self._state.read()
-        self._holds.note_lifting(reading.last_lifting)
-        if reading.search is not None:
-            self._search, self.rate = reading.search, reading.search.rate
-        return reading
-
-    def change(self, change: Change = lambda search, _: search) -> Search:
-        """Change the search in Redis, or write a first one where there is none; return it as it is after that."""
-        for _ in range(TRIES):
-            reading = self.read()
-            search = reading.search or self._make_first_search(reading.now)
-            changed = change(search, reading)
-            if changed == reading.search:
-                break
-            if self._state.write(changed, reading.version, reading.slots):
-                self._search, self.rate = changed, changed.rate
-                return changed
-        return search
-
-    def lower(self, rate: float, slot: float) -> float:
-        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis. Return
-        for how many seconds the fleet had better hold, since everything is refused; 0 where it is not."""
-        now = slot
-
-        def learn(search: Search, reading: Reading) -> Search:
-            nonlocal now
-            now = reading.now
-            resumes_at = max(reading.held_until, reading.next_slot, reading.now)
-            changed = learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
-            # Above the highest rate, neither a sprint nor what it climbs from goes.
-            return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
-
-        search = self.change(learn)
-        return max(search.begun_at - now, 0.0) if search.open_rate else 0.0
-
-    def review(self) -> None:
-        """Move the rate by what was answered so far. One thread does that at a time; the others go on without."""
-        if self._reviewing.acquire(blocking=False):
-            try:
-                self.change(
-                    lambda search, reading: learn_from_answers(
-                        search, reading.slots, reading.last, reading.now, self._highest, reading.next_slot
-                    )
-                )
-            finally:
-                self._reviewing.release()
-
-    def _make_first_search(self, now: float) -> Search:
-        """Return what this process knew before Redis forgot it; or what the database remembers; or the rate to begin
-        with."""
-        known = self._search or self._recall(now) or Search(self.rate)
-        rate = known.rate if known.is_fixed else min(known.lasting_rate, self._highest)
-        first = restart_counting(replace(known, rate=rate, refused_at=0.0), now)
-        # The times at which it was refused and was to climb again were of Redis' clock, which may have been wrong.
-        return first if first.climb else hold_rate(first, first.probe_after)
-
-
-class SpareSlots:
-    """The slots that were given back. Thread-safe, as a deque is."""
-
-    def __init__(self, holds: Holds, clock: Callable[[], float] = time.monotonic) -> None:
-        self._holds = holds
-        self._clock = clock
-        self._slots: deque[Slot] = deque(maxlen=MOST_KEPT)
-
-    def add(self, slot: Slot) -> None:
-        """Keep this slot for whoever needs one next; if there are too many, the oldest is lost."""
-        self._slots.append(slot)
-
-    def take(self) -> Slot | None:
-        """Take the newest slot that may still be used, and since which this process knows of no hold; None if there is
-        none."""
-        while self._slots:
-            try:
-                slot = self._slots.pop()
-            except IndexError:
-                # Another thread was faster.
-                return None
-            if self._clock() - slot.due <= USABLE_FOR and not self._holds.has_hold_after(slot.at, slot.due):
-                return slot
-        return None
 
 
 class Spacing:

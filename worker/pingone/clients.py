@@ -13,7 +13,7 @@ from worker.clocks import PingOneClock
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Call, Client, Parse
 from worker.pingone.configuration import (

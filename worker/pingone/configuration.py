@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from worker.config.environment import Environment
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pingone.wire import (
     Envelope,
     Page,

@@ -18,7 +18,7 @@ from worker.intake.rows import Row
 from worker.intake.shipment import NO_SWITCHES, Switches
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
-from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
+from worker.pace.search import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy

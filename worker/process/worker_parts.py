@@ -32,7 +32,7 @@ from worker.dispatch import Broker, Dispatcher
 from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Fitness, Processes, Sickness, count_well, name_this_process
 from worker.leases.lease import Leases
 from worker.leases.queue import Queue, has_pending
-from worker.notices import Notifier, make_notifier
+from worker.notices import Notifier, make_webhook
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
@@ -179,10 +179,10 @@ class WorkerParts(Parts):
 
     @part
     def notifier(self) -> Notifier:
-        return make_notifier(
-            self.settings,
+        return Notifier(
             self.database,
             lambda name, environment_id: self.environments.license_of(name) or environment_id,
+            make_webhook(self.settings),
             self.stopping.is_set,
             only_batch=self._only_batch,
         )

@@ -19,7 +19,7 @@ from worker.config.settings import Settings
 from worker.database.errors import is_away
 from worker.leases.lease import Claim, Leases
 from worker.observability.logs import begin_work, end_work
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client
 from worker.pingone.clients import Pairings

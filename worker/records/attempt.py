@@ -15,7 +15,7 @@ from worker.batches.upkeep import explain_decryption_failure
 from worker.clocks import PingOneClock, boot_time
 from worker.database.errors import is_away
 from worker.leases.lease import CallSummary, Claim, DeviceInProgress, Leases, leaves_pending
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client
 from worker.pingone.clients import Pairings

@@ -1,25 +1,43 @@
-"""What the metrics are made of: how batches, fleet and paces stand, and how attempts ended.
+"""What Prometheus is told of batches, fleet and paces, and of how attempts ended.
 
 A scrape must cost a large batch little. So records and attempts are counted again only after a hundred times as long as
-counting them took, a minute at the most."""
+counting them took, a minute at the most.
+
+No label holds a serial number, a user or an id: they are names of batches, environments and licenses, and words of
+ours."""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Select, func, select
 
-from models.attempt import AttemptLine
-from models.batch import Batch
+from models.attempt import AttemptLine, Outcome
+from models.batch import Batch, BatchState
 from models.pace import LicensePace
+from models.record_states import Status
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.pace.known_pace import KnownPace, read_pace
 from worker.reports.facts import LONGEST_REST, REST, BatchStatus
 from worker.reports.stall import Fleet
+
+# The labels of all metrics of a batch.
+_BATCH = ("batch", "environment")
+# Milliseconds a second.
+_MS = 1000
+# The cause of a standstill that is too short to be a stall.
+NO_CAUSE = "none"
+# Of a metric: the values of its labels, and its value.
+Sample: TypeAlias = "tuple[tuple[str, ...], float]"
+
 
 # The upper bounds of the histogram's buckets, in milliseconds; what took longer is in one more.
 BOUNDS = (50, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000, 20_000, 60_000)
@@ -38,25 +56,9 @@ class AttemptGroup(NamedTuple):
     buckets: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Scrape:
-    """All that is read at once."""
-
-    statuses: Sequence[BatchStatus]
-    attempts: Sequence[AttemptGroup]
-    # By what a license is called: its name, or the environment's if it has none.
-    paces: Mapping[str, KnownPace]
-    fleet: Fleet
-    # Batches whose last notice the webhook did not take.
-    lost_notices: int
-    # Seconds that reading took, and since records and attempts were counted.
-    took: float
-    counts_age: float
-
-
-class MetricsReader:
-    """Reads the metrics, and keeps between two reads what is not counted again. `read_statuses` reads how all batches
-    stand; `clock` counts seconds. For one thread."""
+class MetricsCollector(Collector):
+    """Reads the database whenever it is asked for the metrics, and keeps what is not counted again; threads may ask.
+    `read_statuses` reads how all batches stand; `clock` counts seconds."""
 
     def __init__(
         self,
@@ -67,38 +69,183 @@ class MetricsReader:
         self._database = database
         self._read_statuses = read_statuses
         self._clock = clock
+        self._lock = threading.Lock()
         self._statuses: Sequence[BatchStatus] = ()
         self._attempts: Sequence[AttemptGroup] = ()
-        self._counted_at = 0.0
-        self._again_at: float | None = None
+        self._again_at = -math.inf
 
-    def read(self) -> Scrape:
-        """Read everything. Raises DBAPIError."""
-        began = self._clock()
-        if self._again_at is None or began >= self._again_at:
-            self._count()
-        with self._database.reading() as connection:
-            paces = _read_paces(self._database, connection)
-            fleet = Fleet(read_processes(self._database, connection))
-            lost_notices = connection.scalar(select(func.count(Batch.notice_error))) or 0
-        now = self._clock()
-        ages = {"took": now - began, "counts_age": now - self._counted_at}
-        return Scrape(self._statuses, self._attempts, paces, fleet, lost_notices, **ages)
+    def collect(self) -> Iterator[Metric]:
+        """Read the database and make the metrics. Raises DBAPIError."""
+        with self._lock:
+            if self._clock() >= self._again_at:
+                self._count()
+            with self._database.reading() as connection:
+                paces = _read_paces(self._database, connection)
+                fleet = Fleet(read_processes(self._database, connection))
+                lost_notices = connection.scalar(select(func.count(Batch.notice_error))) or 0
+            return make_metrics(self._statuses, self._attempts, paces, fleet, lost_notices)
 
     def _count(self) -> None:
         began = self._clock()
         # A purge takes the records of a batch away bit by bit: nobody is shown half of them.
         self._statuses = [status for status in reversed(self._read_statuses()) if not status.purged_at]
         with self._database.reading() as connection:
-            self._attempts = [_make_group(*row) for row in connection.execute(_ATTEMPTS)]
-        self._counted_at = self._clock()
-        self._again_at = self._counted_at + min(REST * (self._counted_at - began), LONGEST_REST)
+            rows = connection.execute(_ATTEMPTS).all()
+        self._attempts = [AttemptGroup(row[0], row[1], row[2], row[3], row[4], row[5:]) for row in rows]
+        now = self._clock()
+        self._again_at = now + min(REST * (now - began), LONGEST_REST)
 
 
-def _make_group(
-    batch: str, environment: str, outcome: str, attempts: int, milliseconds: int, *buckets: int
-) -> AttemptGroup:
-    return AttemptGroup(batch, environment, outcome, attempts, milliseconds, buckets)
+def make_metrics(
+    statuses: Sequence[BatchStatus],
+    attempts: Sequence[AttemptGroup],
+    paces: Mapping[str, KnownPace],
+    fleet: Fleet,
+    lost_notices: int,
+) -> Iterator[Metric]:
+    """Make the metrics of what was read. `paces` are by what a license is called: its name, or the environment's if it
+    has none; `lost_notices`: batches whose last notice the webhook did not take."""
+    named = [((batch.name, batch.environment), batch) for batch in statuses]
+    yield from _make_counts(named)
+    yield from _make_states(named)
+    yield from _make_attempts(attempts)
+    yield from _make_paces(paces)
+    yield from _make_fleet(fleet)
+    yield _gauge("notices_lost", "Batches whose last notice the webhook did not take.", (), [((), lost_notices)])
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Sample]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"oathbulk_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+# Of a batch: the values of _BATCH, and how it stands.
+NamedBatch: TypeAlias = "tuple[tuple[str, str], BatchStatus]"
+
+
+def _make_counts(named: Sequence[NamedBatch]) -> Iterator[Metric]:
+    yield _gauge(
+        "records",
+        "Records by status.",
+        (*_BATCH, "status"),
+        (((*name, status), number) for name, batch in named for status, number in batch.counts.items()),
+    )
+    yield _gauge(
+        "dead_letters",
+        "Dead letters by reason.",
+        (*_BATCH, "reason"),
+        (((*name, reason), number) for name, batch in named for reason, number in sorted(batch.dead_letters.items())),
+    )
+    yield _gauge(
+        "dead_letter_ratio",
+        "Part of the final records that are dead letters.",
+        _BATCH,
+        ((name, batch.counts[Status.DEAD_LETTER] / max(batch.final, 1)) for name, batch in named),
+    )
+    yield _gauge(
+        "devices_about_to_expire",
+        "Devices that wait for activation for 20 to 24 hours; after 24 PingOne deletes them.",
+        _BATCH,
+        ((name, batch.old_devices) for name, batch in named),
+    )
+
+
+def _make_states(named: Sequence[NamedBatch]) -> Iterator[Metric]:
+    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
+    yield _gauge(
+        "batches",
+        "Batches by state.",
+        ("state",),
+        (((state,), sum(batch.state == state for _, batch in named)) for state in (*map(str, BatchState), "finished")),
+    )
+    yield _gauge(
+        "batch_paused",
+        "1 for a batch that is paused, with the reason.",
+        (*_BATCH, "reason"),
+        (((*name, batch.reason or ""), 1) for name, batch in named if batch.state == BatchState.PAUSED),
+    )
+    yield _gauge(
+        "batch_still_seconds",
+        "How long nothing of a running batch has moved that is due, and why; the cause is none while that is short.",
+        (*_BATCH, "cause"),
+        (
+            ((*name, str(stall.cause) if (stall := batch.stall) else NO_CAUSE), batch.standstill)
+            for name, batch in running
+        ),
+    )
+    yield _gauge(
+        "oldest_due_age_seconds",
+        "How long the record of a running batch has been due that waits for longest; 0 if none is.",
+        _BATCH,
+        ((name, batch.oldest_due_for) for name, batch in running),
+    )
+
+
+def _make_attempts(groups: Sequence[AttemptGroup]) -> Iterator[Metric]:
+    ended = CounterMetricFamily("oathbulk_attempts", "Attempts that ended, by outcome.", labels=(*_BATCH, "outcome"))
+    for group in groups:
+        ended.add_metric((group.batch, group.environment, group.outcome), group.attempts)
+    took = HistogramMetricFamily(
+        "oathbulk_attempt_call_seconds",
+        "How long PingOne took for the calls of an attempt together, without waits before them.",
+        labels=("outcome",),
+    )
+    bounds = (*(str(bound / _MS) for bound in BOUNDS), "+Inf")
+    for outcome in map(str, Outcome):
+        same = [group for group in groups if group.outcome == outcome]
+        counts = [sum(group.buckets[number] for group in same) for number in range(len(bounds))]
+        seconds = sum(group.milliseconds for group in same) / _MS
+        took.add_metric((outcome,), list(zip(bounds, counts, strict=True)), seconds)
+    yield from (ended, took)
+
+
+# Of the pace of a license: the metric's name, its HELP, and its value; None where it is not known.
+_PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
+    (
+        "requests_per_second",
+        "The rate of requests to PingOne that the workers keep to.",
+        lambda pace: pace.fixed_rate or pace.rate,
+    ),
+    (
+        "ceiling_requests_per_second",
+        "The rate at which PingOne refuses; missing until it refused.",
+        lambda pace: pace.ceiling,
+    ),
+    ("share_ratio", "The part of the ceiling that is ours.", lambda pace: pace.share),
+    ("held", "1 while all workers hold, otherwise 0.", lambda pace: pace.hold is not None),
+    (
+        "hold_left_seconds",
+        "How long all workers still hold; 0 while they do not.",
+        lambda pace: pace.hold.left if pace.hold else 0,
+    ),
+)
+
+
+def _make_paces(paces: Mapping[str, KnownPace]) -> Iterator[Metric]:
+    for name, text, read in _PACES:
+        values = ((license, read(pace)) for license, pace in paces.items())
+        known = (((license,), value) for license, value in values if value is not None)
+        yield _gauge(f"pace_{name}", text, ("license",), known)
+
+
+def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
+    reasons = [process.reason or "" for process in fleet.sick]
+    yield _gauge("workers_alive", "Worker processes that were seen lately.", (), [((), len(fleet.alive))])
+    yield _gauge(
+        "workers_sick",
+        "Worker processes that ended lately since something fails in them alone.",
+        ("reason",),
+        (((reason,), reasons.count(reason)) for reason in sorted(set(reasons))),
+    )
+    age = fleet.seconds_since_tick
+    yield _gauge(
+        "last_tick_age_seconds",
+        "How long ago a worker did the dispatcher's work; +Inf if none is known to have done it.",
+        (),
+        [((), float("inf") if age is None else max(age, 0.0))],
+    )
 
 
 def _read_paces(database: Database, connection: Connection) -> dict[str, KnownPace]:

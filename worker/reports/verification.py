@@ -18,7 +18,7 @@ from worker.batches.imports import find_difference, find_tokens
 from worker.batches.long_list import LongList, taking
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
+from worker.pace.search import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
 from worker.pingone.clients import Reads

@@ -17,7 +17,7 @@ from models.record_states import NOBODY, PairingState, Status
 from worker.batches.undo import Undo
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pingone.client import Client
 from worker.process.parts import Parts
 from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, WorldSeed

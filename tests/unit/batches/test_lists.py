@@ -14,7 +14,7 @@ from worker.batches.imports import choose_size, find_tokens
 from worker.batches.long_list import LongList, taking
 from worker.batches.removal import Heir, Sight, find_heir, see, see_by_token
 from worker.config.environment import Environment
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.devices import Pairing, UserDevice

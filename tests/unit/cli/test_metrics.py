@@ -6,8 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from sqlalchemy.exc import OperationalError
-from support.data.facts import MadeUp, make_process, make_reading, parse_metrics, write_metrics
+from support.data.facts import make_process, make_reading, parse_metrics, write_metrics
 
-from worker.cli.metrics import MetricsCollector, serve
-from worker.reports.metrics import Scrape
+from worker.cli.metrics import serve
+from worker.reports.facts import BatchStatus
+from worker.reports.metrics import MetricsCollector
 from worker.reports.stall import Fleet
 
 # What Prometheus asks for.
@@ -31,10 +32,10 @@ def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago() -> None:
 
 
 @contextmanager
-def serving(reader: Any) -> Iterator[str]:
+def serving(collector: Any) -> Iterator[str]:
     """Serve what is read, until the block ends; yields the URL."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(MetricsCollector(reader))
+    registry.register(collector)
     server, thread = serve("127.0.0.1", 0, registry)
     with closing(server.socket):
         yield f"http://127.0.0.1:{server.server_port}/metrics"
@@ -49,7 +50,7 @@ def serving(reader: Any) -> Iterator[str]:
 def test_the_metrics_are_served_in_the_form_that_is_asked_for_beside_a_connection_that_sends_nothing(
     asked: str, kind: str, parse: Any
 ) -> None:
-    with serving(MadeUp(make_reading())) as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)):
+    with serving(make_reading()) as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)):
         answer = httpx.get(url, headers={"Accept": asked})
     assert answer.headers["Content-Type"].startswith(kind)
     names = {family.name for family in parse(answer.text)}
@@ -57,10 +58,10 @@ def test_the_metrics_are_served_in_the_form_that_is_asked_for_beside_a_connectio
 
 
 def test_a_database_that_is_away_is_told_without_the_statement() -> None:
-    def fail() -> Scrape:
+    def fail() -> list[BatchStatus]:
         raise OperationalError("SELECT secret", {"otp": "308714"}, Exception("connection refused"))
 
-    with serving(SimpleNamespace(read=fail)) as url:
+    with serving(MetricsCollector(Mock(), fail)) as url:
         answer = httpx.get(url)
     assert answer.status_code == 503
     assert "connection refused" in answer.text

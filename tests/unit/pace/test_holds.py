@@ -14,10 +14,9 @@ import redis
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
-from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, SlotTooFar, choose_rates
 from worker.pace.redis_state import Reservation
-from worker.pace.search import Leg, Search
-from worker.pace.slots import MOST_KEPT, RECENT, USABLE_FOR, Holds, Pace, Slot, SpareSlots
+from worker.pace.search import HIGHEST_RATES, START_RATES, Leg, RateGroup, Search, SlotTooFar, choose_rates
+from worker.pace.slots import AHEAD, RECENT, Holds, Pace, Reservations, Slot
 
 KEY = "oathbulk:pace-4:made-up-license"
 WHY, UNREACHABLE = "PingOne answered 503 and asks for 60 s", "PingOne cannot be reached"
@@ -177,10 +176,9 @@ def test_a_hold_that_cannot_be_true_is_told_again_by_who_asked_for_it(
 
 
 def remember(search: Search | None = None, share: float = 1.0) -> Any:
-    """A memory of this search and this share of each license."""
+    """A memory of this search, and for the other groups of this share, of each license."""
     return Mock(
-        recall_search=Mock(return_value=search),
-        recall_share=lambda _, rate, now: Search(rate, share=share) if share < 1 else None,
+        recall_search=lambda _, group, rate, now: search if group is RateGroup.MFA else Search(rate, share=share)
     )
 
 
@@ -229,7 +227,6 @@ def test_the_database_remembers_the_limit_of_activations_alone_and_a_share_for_e
     pace.wait()
     search = search_of(pace)
     assert (search.share, search.rate) == (0.5, pytest.approx(START_RATES[RateGroup.INVENTORY], rel=0.01))
-    assert memory.recall_search.call_count == 1
 
 
 @pytest.mark.parametrize("group", RateGroup)
@@ -366,7 +363,7 @@ class Known:
         )
         self.holds = Holds(state, 120.0, lambda: self.now, on_alone=Mock(), on_lifted=self.tell_lifting)
         self.holds.note_lifting(17)
-        self.spare_slots = SpareSlots(self.holds, lambda: self.now)
+        self.reservations = Reservations(self.holds, Mock(), AHEAD, Mock(), lambda: self.now)
 
 
 def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> None:
@@ -402,11 +399,11 @@ def test_what_a_person_lifts_is_forgotten_once() -> None:
 @pytest.mark.parametrize(
     ("begins", "hold", "heard_until", "passed", "is_good"),
     [
-        (1000.0, 0.0, 0, USABLE_FOR, True),
-        (1000.0, 0.0, 0, USABLE_FOR + 0.01, False),
+        (1000.0, 0.0, 0, AHEAD - 0.01, True),
+        (1000.0, 0.0, 0, AHEAD + 0.01, False),
         # A hold of its own, one that it heard of, and one that was over before.
-        (1000.0, 0.2, 0, 0.3, False),
-        (1000.0, 0.0, SLOT.at + 1, 0.3, False),
+        (1000.0, 0.02, 0, 0.05, False),
+        (1000.0, 0.0, SLOT.at + 1, 0.05, False),
         (990.0, 5.0, SLOT.at - 1, 10.0, True),
     ],
 )
@@ -415,15 +412,12 @@ def test_a_slot_that_is_kept_is_taken_once_where_it_is_not_old_and_no_hold_came(
 ) -> None:
     known = Known()
     known.now, known.held_until = begins, heard_until
-    known.spare_slots.add(SLOT)
+    known.reservations.reserved.append(SLOT)
     known.holds.hold(hold, "")
     known.holds.reserve(0.0, 0, 0, 0)
     known.now += passed
-    assert [known.spare_slots.take(), known.spare_slots.take()] == [SLOT if is_good else None, None]
-
-
-def test_no_more_slots_are_kept_than_may_leave_at_once() -> None:
-    known = Known()
-    for _ in range(MOST_KEPT + 5):
-        known.spare_slots.add(SLOT)
-    assert [known.spare_slots.take() for _ in range(MOST_KEPT + 1)] == [*[SLOT] * MOST_KEPT, None]
+    if is_good:
+        assert known.reservations.reserve(0.0) == (SLOT, 0.0)
+    # Redis gives none.
+    with pytest.raises(SlotTooFar):
+        known.reservations.reserve(-1.0)

@@ -17,10 +17,9 @@ from structlog.testing import capture_logs
 from support.processes.waiting import wait_until
 from support.servers.valkey import ValkeyServer
 
-from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.redis_state import KEPT_MILLISECONDS, MICROSECONDS, Reading
-from worker.pace.search import Search, restart_counting
-from worker.pace.slots import AT_ONCE, USABLE_FOR, Pace, Slot, Spacing, call_patiently
+from worker.pace.search import PaceOutOfReach, Search, SlotTooFar, restart_counting
+from worker.pace.slots import AT_ONCE, Pace, Slot, Spacing, call_patiently
 
 KEY = "oathbulk:pace-4:made-up-license"
 
@@ -396,13 +395,13 @@ def test_who_is_first_asks_for_those_behind_it_and_for_nobody_else(
     # The first asked for those who were there by then, the second for the others.
     assert len(asked) <= 2
     assert sum(most for most, *_ in asked) == THREADS
-    assert (pace._reservations._waiting, list(pace._reservations._reserved)) == (0, [])
+    assert (pace._reservations._waiting, list(pace._reservations.reserved)) == (0, [])
 
 
 def test_a_slot_that_nobody_took_is_lost_with_a_hold(make_pace: MakePace) -> None:
     pace = make_pace(**SLOW)
     slot = pace.wait()
-    pace._reservations._reserved.append(slot)
+    pace._reservations.reserved.append(slot)
     pace.hold(0.001)
     assert pace.wait().at > slot.at
 
@@ -426,43 +425,18 @@ def test_each_answer_is_told_once_and_none_of_a_former_rate(
     assert told == [[0, 3, last], [0, 0, last], [0, 1, last], [0, 0, 0]]
 
 
-def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked_until_it_is_lost(
+def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked(
     make_pace: MakePace, client: redis.Redis
 ) -> None:
-    now, waits = [1000.0], list[float]()
-    pace = make_pace(**SLOW, clock=lambda: now[0], sleep=waits.append)
+    waits = list[float]()
+    pace = make_pace(**SLOW, clock=lambda: 1000.0, sleep=waits.append)
     slot = pace.wait()
     before = next_at(client)
     for _ in range(1000):
         pace.give_back(slot)
         assert pace.wait() == slot
     assert next_at(client) == before
-    # However often it is taken and given back meanwhile, it counts from when it was due.
-    for passed, taken in ((USABLE_FOR, True), (0.01, False)):
-        pace.give_back(slot)
-        now[0] += passed
-        assert (pace.wait() == slot) is taken
-    assert waits == [pytest.approx(INTERVAL, abs=5)]
-
-
-def test_a_slot_that_is_given_back_goes_to_who_asks_next_while_another_waits(make_pace: MakePace) -> None:
-    is_asleep, wakes = threading.Event(), threading.Event()
-
-    def sleep(_: float) -> None:
-        is_asleep.set()
-        wakes.wait(60)
-        raise InterruptedError
-
-    pace = make_pace(rate=0.1, furthest=1e6, sleep=sleep, clock=lambda: 1000.0)
-    slot = pace.wait()
-    with ThreadPoolExecutor(2) as threads:
-        threads.submit(pace.wait)
-        try:
-            assert is_asleep.wait(60)
-            pace.give_back(slot)
-            assert threads.submit(pace.wait).result(60) == slot
-        finally:
-            wakes.set()
+    assert waits == []
 
 
 # Requests that leave late, in virtual time, and a command that waits for its slot however long the fleet holds.

@@ -22,7 +22,7 @@ from support.servers.tls_server import make_certificate
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pingone.clients import Clients
 
 # Nothing on loopback takes longer; a test that would wait for more fails instead.
@@ -214,7 +214,7 @@ def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
     monkeypatch.setattr("worker.pace.license_paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
     nobody: Callable[..., None] = lambda *_: None  # noqa: E731
     # It remembers no limit.
-    memory = SimpleNamespace(recall_search=nobody, recall_share=nobody)
+    memory = SimpleNamespace(recall_search=nobody)
     with redis.Redis.from_url(valkey_url) as client:
         yield Paces(client, memory, Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from support.data.recorded_answers import SAMPLES, names_of, opened
 from unit.pingone.conftest import make_environment
 
-from worker.pace.rate_groups import RateGroup, SlotTooFar
+from worker.pace.search import RateGroup, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.auth import parse_access_token
 from worker.pingone.configuration import (

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from unit.pingone.conftest import granted, http, make_environment, reset
 
 from worker.clocks import boot_time
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone import client as module
 from worker.pingone.auth import AccessTokens

@@ -12,7 +12,7 @@ import tenacity
 from unit.pingone.conftest import Conversation, answer, hang_up, http, make_environment
 
 from worker.pace.license_paces import Paces
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 import tenacity
 
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,

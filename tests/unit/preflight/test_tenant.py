@@ -14,7 +14,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake.rows import Row
 from worker.intake.shipment import Switches
-from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
+from worker.pace.search import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.devices import User, UserAttribute, UserDevice
 from worker.pingone.errors import (

@@ -21,7 +21,7 @@ from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
 from worker.leases.lease import CallSummary, Claim
 from worker.observability.logs import add_context
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call

@@ -33,7 +33,7 @@ from unit.records.test_activation import (
 
 from models.reason import Reason
 from models.record_states import PairingState
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer

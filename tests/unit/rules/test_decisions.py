@@ -10,7 +10,7 @@ from support.data.progress import progress_with_device
 from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer, RateLimited

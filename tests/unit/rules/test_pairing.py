@@ -9,7 +9,7 @@ import pytest
 from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker.pace.rate_groups import SlotTooFar
+from worker.pace.search import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
