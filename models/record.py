@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
-from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, lower_case_of, one_of
+from models.base import LONGEST_DETAIL, LONGEST_ID, Base, BigKey, UtcDateTime, lower_case_of, one_of
 from models.encrypted import Encrypted
 from models.record_indexes import INDEXES
 from models.record_states import OtpState, OtpType, PairingState, Status
@@ -41,11 +41,11 @@ class Record(Base):
 
     # What is known of the token in PingOne: from the file, or found by the preparation or by a pairing. An id that is
     # not known is the empty text.
-    user_id: Mapped[str] = mapped_column(String(36))
-    device_id: Mapped[str] = mapped_column(String(36))
+    user_id: Mapped[str] = mapped_column(String(LONGEST_ID))
+    device_id: Mapped[str] = mapped_column(String(LONGEST_ID))
     # By PingOne, the user whose device the token was when it was looked up last; NOBODY if it was free. Empty: it was
     # not looked up.
-    owner_id: Mapped[str | None] = mapped_column(String(36))
+    owner_id: Mapped[str | None] = mapped_column(String(LONGEST_ID))
     # Whether PingOne's inventory has the token, with the parameters of its seed. True too where the file names the
     # device.
     is_in_inventory: Mapped[bool] = mapped_column(default=True)

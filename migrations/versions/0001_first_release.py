@@ -94,9 +94,9 @@ def _create_record() -> None:
         "record",
         sa.Column("id", KEY, primary_key=True),
         sa.Column("batch_id", KEY, sa.ForeignKey("batch.id"), nullable=False),
-        sa.Column("user_id", sa.String(36), nullable=False),
-        sa.Column("device_id", sa.String(36), nullable=False),
-        sa.Column("owner_id", sa.String(36)),
+        sa.Column("user_id", sa.String(100), nullable=False),
+        sa.Column("device_id", sa.String(100), nullable=False),
+        sa.Column("owner_id", sa.String(100)),
         sa.Column("is_in_inventory", sa.Boolean(), nullable=False),
         sa.Column("import_job_id", KEY),
         sa.Column("is_token_made", sa.Boolean(), nullable=False),
@@ -270,11 +270,11 @@ def _create_change() -> None:
         sa.Column("id", KEY, primary_key=True),
         sa.Column("record_id", KEY, sa.ForeignKey("record.id"), nullable=False),
         sa.Column("audit_id", KEY),
-        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("user_id", sa.String(100), nullable=False),
         sa.Column("username", sa.String(320)),
         sa.Column("email", sa.String(320)),
         sa.Column("external_id", sa.String(1024)),
-        sa.Column("device_id", sa.String(36), nullable=False),
+        sa.Column("device_id", sa.String(100), nullable=False),
     )
     _index("change", "ix_change_record_id", "record_id")
     _index("change", "ix_change_unnamed", "id", where="audit_id IS NULL")
