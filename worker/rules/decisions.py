@@ -64,11 +64,11 @@ LONGEST_HAND_BACK = 5.0
 _FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
 _SHORTEST_READ_DELAY = 0.5
 
-# The decision where an OTP of a TOTP seed needs PingOne's time, and an answer did not tell it.
+# The decision where an OTP of a TOTP seed needs PingOne's time, and two answers did not tell it.
 NO_TIME = Pause(
     PauseReason.PROTOCOL,
-    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made. A proxy may take it"
-    " away: have it left in, then resume.",
+    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made, or with times that"
+    " contradict each other. A proxy may take it away or change it: have it left as it is, then resume.",
 )
 
 # The decision where no call may start: the record's batch does not run any more, the lease was lost, or the worker
