@@ -437,10 +437,15 @@ _SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attrib
 
 
 class RecordRows:
-    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent."""
+    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent.
+    `may_be_active`: a device of the file may be ACTIVE without our records knowing it, so it is read before its first
+    OTP."""
 
-    def __init__(self, keyring: Keyring, batch_id: int, totp_max_age: timedelta) -> None:
+    def __init__(
+        self, keyring: Keyring, batch_id: int, totp_max_age: timedelta, *, may_be_active: bool = False
+    ) -> None:
         self._keyring = keyring
+        known = PairingState.UNSENT if may_be_active else PairingState.PAIRED
         self._batch_id = batch_id
         self._max_age = totp_max_age
         self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
@@ -448,7 +453,7 @@ class RecordRows:
         self._derived: dict[str, Callable[[Row], Any]] = {
             "user_id": lambda row: row.user_id or "",
             "device_id": lambda row: row.device_id or "",
-            "pairing": lambda row: (PairingState.PAIRED if row.device_id else PairingState.UNSENT).value,
+            "pairing": lambda row: (known if row.device_id else PairingState.UNSENT).value,
             # A device exists only for a token that is in the inventory.
             "is_in_inventory": lambda row: row.device_id is not None,
             "extra": lambda row: row.extra or None,
@@ -509,8 +514,13 @@ def needs_trial(connection: Connection, environment_id: str) -> bool:
     """Whether a batch in this environment begins with a few records: no token became active there before, and no batch
     of it was purged."""
     here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
+    return connection.scalar(here.limit(1)) is None and not has_purged(connection, environment_id)
+
+
+def has_purged(connection: Connection, environment_id: str) -> bool:
+    """Whether batches of this environment were purged, so that nobody knows any more which tokens they made active."""
     purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
-    return all(connection.scalar(active.limit(1)) is None for active in (here, purged))
+    return connection.scalar(purged.limit(1)) is not None
 
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
@@ -619,7 +629,8 @@ class Loader:
         """Write the records, and count the rows."""
         environment_id = self._environment.environment_id
         conflicts = Conflicts(connection, self._keyring, environment_id, batch_id, is_written=True)
-        record_rows = RecordRows(self._keyring, batch_id, self._max_age)
+        may_be_active = has_purged(connection, environment_id)
+        record_rows = RecordRows(self._keyring, batch_id, self._max_age, may_be_active=may_be_active)
         writer = make_record_writer(self._database, connection, record_rows.columns, batch_id, environment_id)
         refused_rows = RefusedRows(connection, environment_id, batch_id)
         counts, analyzed = LoadCounts(), 0

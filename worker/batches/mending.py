@@ -36,6 +36,7 @@ from worker.batches.loading import (
     count_used,
     describe_files,
     find_used_otps,
+    has_purged,
     make_record_writer,
     skip_used_otps,
 )
@@ -507,7 +508,9 @@ class Mender:
         corrections = Corrections(connection, self._keyring, mended_batch, is_written=True)
         mended = corrections.counts
         mended.is_paused = batch.state == BatchState.PAUSED
-        write = _Writer(self._database, connection, batch, RecordRows(self._keyring, batch.id, self._max_age))
+        may_be_active = has_purged(connection, batch.environment_id)
+        record_rows = RecordRows(self._keyring, batch.id, self._max_age, may_be_active=may_be_active)
+        write = _Writer(self._database, connection, batch, record_rows)
         rows = shipment.tokens()
         done, closed = 0, 0
         while chunk := list(islice(rows, CHUNK)):
