@@ -99,6 +99,9 @@ class Record(Base):
     lease_id: Mapped[str | None] = mapped_column(String(32))
     # While queued: when its message is taken for lost. While activating: when its worker is taken for dead.
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # An undo has its device or token in hand until then: nobody else works on the record or mends it meanwhile, and no
+    # other record of its token is loaded. The undo empties it in its end; one that was killed leaves it to run out.
+    undone_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # `sent` is committed before the request goes out, `answered` as soon as an answer was read. `…_posts` counts the
     # requests with this OTP that may have reached PingOne.
     otp1_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)

@@ -123,6 +123,7 @@ def _create_record() -> None:
         sa.Column("scheduled_at", TIME, nullable=False),
         sa.Column("lease_id", sa.String(32)),
         sa.Column("lease_until", TIME),
+        sa.Column("undone_until", TIME),
         sa.Column("otp1_state", sa.String(8), nullable=False),
         sa.Column("otp1_posts", sa.Integer(), nullable=False),
         sa.Column("otp2_state", sa.String(8), nullable=False),
@@ -177,6 +178,7 @@ def _create_record() -> None:
         "scheduled_at",
         where="status = 'pending' AND otp1_state = 'answered'",
     )
+    _index("record", "ix_record_undone", "undone_until", where="undone_until IS NOT NULL")
     _index("record", "ix_record_import_job", "import_job_id", where="import_job_id IS NOT NULL")
     _index(
         "record",

@@ -60,6 +60,7 @@ _COLUMNS = (
     Record.otp_type,
     Record.first_counter,
     Record.next_counter,
+    Record.undone_until,
 )
 
 
@@ -79,17 +80,19 @@ class NewRecord:
 class Conflicts:
     """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
     of the rows; None if it does not exist yet. `is_written`: the caller writes the rows that may be loaded, so that
-    later chunks find them in the database; otherwise they are remembered here."""
+    later chunks find them in the database; otherwise they are remembered here. `now`: the database's time."""
 
     def __init__(
         self,
         connection: Connection,
         keyring: Keyring,
         environment_id: str,
+        now: datetime,
         batch_id: int | None = None,
         *,
         is_written: bool = False,
     ) -> None:
+        self._now = now
         self._connection = connection
         self._keyring = keyring
         self._environment_id = environment_id
@@ -109,7 +112,8 @@ class Conflicts:
         for row in rows:
             earlier = [*serials.get(row.serial_number.lower(), []), *devices.get(row.device_id or "", [])]
             refusal = (
-                self._explain_active(row, earlier)
+                self._explain_undo(row, earlier)
+                or self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
                 or self._explain_conflict(row, earlier)
             )
@@ -160,6 +164,18 @@ class Conflicts:
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
+
+    def _explain_undo(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
+        """Explain that an undo takes the token or the device of a row away at this moment; None if none does."""
+        found = next((each for each in earlier if each.undone_until and each.undone_until > self._now), None)
+        if found is None:
+            return None
+        what = "serial number" if _is_same_token(found, row) else "device"
+        return (
+            f"an undo of batch {self._name_batch(found)!r} has the {what} in hand: wait for its end; one that was killed"
+            f" ends at {found.undone_until:%H:%M:%S} UTC",
+            RowFault.IN_PROGRESS,
+        )
 
     def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
         """Explain why a row has nothing left to do, since its token is active on its device, or with its person if it
@@ -628,7 +644,8 @@ class Loader:
     def _insert_records(self, connection: Connection, shipment: Shipment, batch_id: int) -> LoadCounts:
         """Write the records, and count the rows."""
         environment_id = self._environment.environment_id
-        conflicts = Conflicts(connection, self._keyring, environment_id, batch_id, is_written=True)
+        now = connection.execute(select(self._database.now())).scalar_one()
+        conflicts = Conflicts(connection, self._keyring, environment_id, now, batch_id, is_written=True)
         may_be_active = has_purged(connection, environment_id)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age, may_be_active=may_be_active)
         writer = make_record_writer(self._database, connection, record_rows.columns, batch_id, environment_id)

@@ -19,6 +19,7 @@ from typing import Annotated, Any, TextIO
 
 import redis
 import typer
+from sqlalchemy import select
 from rich.console import Group
 from rich.text import Text
 
@@ -187,7 +188,8 @@ def _reading_rows(
         return
     with installation.database.reading() as connection:
         batch = read_mended_batch(connection, mends, shipment) if mends else None
-        reader = RowReader(connection, installation.keyring, environment.environment_id, batch)
+        now = connection.execute(select(installation.database.now())).scalar_one()
+        reader = RowReader(connection, installation.keyring, environment.environment_id, batch, now)
         yield reader, read_resync(connection, environment.environment_id)
 
 

@@ -162,13 +162,19 @@ NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an ear
 
 class RowReader:
     """Compares rows with the records of one environment, by the rules of the load, or of the mend of a batch, within a
-    transaction that writes nothing."""
+    transaction that writes nothing. `now`: the database's time; without one, this machine's."""
 
     def __init__(
-        self, connection: Connection, keyring: Keyring, environment_id: str, batch: MendedBatch | None = None
+        self,
+        connection: Connection,
+        keyring: Keyring,
+        environment_id: str,
+        batch: MendedBatch | None = None,
+        now: datetime | None = None,
     ) -> None:
-        self._conflicts = Conflicts(connection, keyring, environment_id)
-        self._corrections = Corrections(connection, keyring, batch) if batch else None
+        now = now or datetime.now(UTC)
+        self._conflicts = Conflicts(connection, keyring, environment_id, now)
+        self._corrections = Corrections(connection, keyring, batch, now) if batch else None
 
     def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
         """Read every row of a shipment. Raises UnusableFile."""
