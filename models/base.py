@@ -9,6 +9,8 @@ from sqlalchemy.types import TypeDecorator
 
 # Characters that the column `detail` of a batch or a record has room for.
 LONGEST_DETAIL = 1000
+# Characters of the longest id of a user or a device that is read from an answer of PingOne, whose own have 36.
+LONGEST_ID = 100
 # Every constraint has a name on every database, so that a migration can address it.
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -4,7 +4,7 @@ written once, and their names go with those of the record when a person is erase
 from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, BigKey
+from models.base import LONGEST_ID, Base, BigKey
 
 # The condition of the partial index, as a constant: a database uses it only for a query that says the same words.
 UNNAMED = "audit_id IS NULL"
@@ -25,8 +25,8 @@ class Change(Base):
     # of the command, which writes that line last.
     audit_id: Mapped[int | None] = mapped_column(BigKey)
     # As they were in the record.
-    user_id: Mapped[str] = mapped_column(String(36))
+    user_id: Mapped[str] = mapped_column(String(LONGEST_ID))
     username: Mapped[str | None] = mapped_column(String(320))
     email: Mapped[str | None] = mapped_column(String(320))
     external_id: Mapped[str | None] = mapped_column(String(1024))
-    device_id: Mapped[str] = mapped_column(String(36))
+    device_id: Mapped[str] = mapped_column(String(LONGEST_ID))

@@ -10,13 +10,15 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     String,
+    and_,
+    case,
     or_,
     select,
     union_all,
 )
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
-from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, lower_case_of, one_of
+from models.base import LONGEST_DETAIL, LONGEST_ID, Base, BigKey, UtcDateTime, lower_case_of, one_of
 from models.encrypted import Encrypted
 from models.record_indexes import INDEXES
 from models.record_states import OtpState, OtpType, PairingState, Status
@@ -41,11 +43,11 @@ class Record(Base):
 
     # What is known of the token in PingOne: from the file, or found by the preparation or by a pairing. An id that is
     # not known is the empty text.
-    user_id: Mapped[str] = mapped_column(String(36))
-    device_id: Mapped[str] = mapped_column(String(36))
+    user_id: Mapped[str] = mapped_column(String(LONGEST_ID))
+    device_id: Mapped[str] = mapped_column(String(LONGEST_ID))
     # By PingOne, the user whose device the token was when it was looked up last; NOBODY if it was free. Empty: it was
     # not looked up.
-    owner_id: Mapped[str | None] = mapped_column(String(36))
+    owner_id: Mapped[str | None] = mapped_column(String(LONGEST_ID))
     # Whether PingOne's inventory has the token, with the parameters of its seed. True too where the file names the
     # device.
     is_in_inventory: Mapped[bool] = mapped_column(default=True)
@@ -97,6 +99,9 @@ class Record(Base):
     lease_id: Mapped[str | None] = mapped_column(String(32))
     # While queued: when its message is taken for lost. While activating: when its worker is taken for dead.
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # An undo has its device or token in hand until then: nobody else works on the record or mends it meanwhile, and no
+    # other record of its token is loaded. The undo empties it in its end; one that was killed leaves it to run out.
+    undone_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # `sent` is committed before the request goes out, `answered` as soon as an answer was read. `…_posts` counts the
     # requests with this OTP that may have reached PingOne.
     otp1_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
@@ -144,28 +149,31 @@ def all_posts() -> ColumnElement[int]:
 
 def is_among_first(batch_id: Any, count: Any) -> ColumnElement[bool]:
     """Whether a record is among so many of its batch that go first: by their dates, those without one in front, then in
-    the order of the file."""
+    the order of the file. One that has begun stays among them, whatever date a person gives it."""
     other = aliased(Record)
-    mine = select(other.id, other.not_before, other.row_number).where(other.batch_id == batch_id)
+    is_begun = case((and_(other.not_before.is_not(None), has_begun(other)), 1), else_=0)
+    mine = select(other.id, is_begun.label("is_begun"), other.not_before, other.row_number)
+    mine = mine.where(other.batch_id == batch_id)
     # Two parts, since each has an index.
     undated = mine.where(other.not_before.is_(None)).order_by(other.row_number).limit(count)
-    dated = mine.where(other.not_before.is_not(None)).order_by(other.not_before, other.row_number).limit(count)
+    dated = mine.where(other.not_before.is_not(None))
+    dated = dated.order_by(is_begun.desc(), other.not_before, other.row_number).limit(count)
     both = union_all(select(undated.subquery()), select(dated.subquery())).subquery()
-    by = (both.c.not_before.nulls_first(), both.c.row_number)
+    by = (both.c.is_begun.desc(), both.c.not_before.nulls_first(), both.c.row_number)
     return Record.id.in_(select(both.c.id).order_by(*by).limit(count))
 
 
-def has_begun() -> ColumnElement[bool]:
+def has_begun(record: type[Record] = Record) -> ColumnElement[bool]:
     """Whether something went out for a record under its present budget: an OTP, or what made its device."""
-    return or_(Record.otp1_posts + Record.otp2_posts > 0, Record.is_device_made, needs_read())
+    return or_(record.otp1_posts + record.otp2_posts > 0, record.is_device_made, needs_read(record))
 
 
-def needs_read() -> ColumnElement[bool]:
+def needs_read(record: type[Record] = Record) -> ColumnElement[bool]:
     """Whether only a read may end the record: what became of an OTP or of its pairing is unknown, or a verdict waits to
     be confirmed."""
     return or_(
-        Record.otp1_state == OtpState.SENT,
-        Record.otp2_state == OtpState.SENT,
-        Record.verdict.is_not(None),
-        Record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
+        record.otp1_state == OtpState.SENT,
+        record.otp2_state == OtpState.SENT,
+        record.verdict.is_not(None),
+        record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
     )

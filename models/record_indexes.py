@@ -9,6 +9,8 @@ NOT_FINAL = "status IN ('pending', 'queued', 'activating')"
 HAS_DEVICE = "device_id <> ''"
 # In the window: on the queue or in work.
 IN_WINDOW = "status IN ('queued', 'activating')"
+# An undo has it in hand, or had it and was killed.
+IN_UNDO = "undone_until IS NOT NULL"
 # Nothing has to be found out before its first call: its user is known, and that PingOne's inventory has its token.
 IS_PREPARED = "user_id <> '' AND is_in_inventory"
 # Its user has to be looked up by name.
@@ -44,6 +46,8 @@ INDEXES = (
     # What is to be prepared, in the order of the file.
     _partial("ix_record_lacks_user", "batch_id", "row_number", where=LACKS_USER),
     _partial("ix_record_lacks_token", "batch_id", "row_number", where=LACKS_TOKEN),
+    # What an undo has in hand.
+    _partial("ix_record_undone", "undone_until", where=IN_UNDO),
     # The tokens that a job imports.
     _partial("ix_record_import_job", "import_job_id", where="import_job_id IS NOT NULL"),
     # The window, and leases that ran out.

@@ -88,16 +88,27 @@ class LogInterval:
             return True
 
 
+# Seconds between two times that confirm each other: more than an answer takes on its way.
+NEAR = 60.0
+
+
 class PingOneClock:
     """PingOne's clock in one environment. Thread-safe.
 
     The `Date` of each answer tells its time in whole seconds, and the answer was on its way for a while. So each answer
     leaves an interval for the difference between PingOne's clock and ours, and the intervals of several answers
-    together leave a short one. Ours is `boot_time`, which nobody sets."""
+    together leave a short one. Ours is `boot_time`, which nobody sets.
 
-    def __init__(self) -> None:
+    One answer alone is not believed: its time counts if it is near that of the answer before, or near this machine's
+    clock (`read_clock`, in seconds since the Unix epoch). So a PingOne that was set, or a machine whose clock is wrong,
+    costs a second answer."""
+
+    def __init__(self, read_clock: Callable[[], float] = time.time) -> None:
+        self._read_clock = read_clock
         self._lock = threading.Lock()
         self._lowest, self._highest = -math.inf, math.inf
+        # By how many seconds PingOne was ahead of `boot_time` at the least, by the last answer.
+        self._last = math.inf
 
     @property
     def is_known(self) -> bool:
@@ -116,12 +127,17 @@ class PingOneClock:
 
     def learn(self, date: datetime | None, sent: float, received: float) -> None:
         """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`
-        seconds. An answer without one changes nothing."""
+        seconds. An answer without one changes nothing, nor does one whose time is far from all that is known."""
         if date is None:
             return
+        age = boot_time() - received
+        is_near_ours = abs(date.timestamp() + age - self._read_clock()) < NEAR
         # PingOne's clock is ahead of ours by so many seconds, at the least and at the most.
         least, most = date.timestamp() - received, date.timestamp() + 1 - sent
         with self._lock:
+            is_near_last, self._last = abs(least - self._last) < NEAR, least
+            if not (is_near_last or is_near_ours):
+                return
             lowest, highest = max(self._lowest, least), min(self._highest, most)
             if lowest > highest:
                 # One of the two clocks was set, so what earlier answers said is not true any more.

@@ -94,9 +94,9 @@ def _create_record() -> None:
         "record",
         sa.Column("id", KEY, primary_key=True),
         sa.Column("batch_id", KEY, sa.ForeignKey("batch.id"), nullable=False),
-        sa.Column("user_id", sa.String(36), nullable=False),
-        sa.Column("device_id", sa.String(36), nullable=False),
-        sa.Column("owner_id", sa.String(36)),
+        sa.Column("user_id", sa.String(100), nullable=False),
+        sa.Column("device_id", sa.String(100), nullable=False),
+        sa.Column("owner_id", sa.String(100)),
         sa.Column("is_in_inventory", sa.Boolean(), nullable=False),
         sa.Column("import_job_id", KEY),
         sa.Column("is_token_made", sa.Boolean(), nullable=False),
@@ -123,6 +123,7 @@ def _create_record() -> None:
         sa.Column("scheduled_at", TIME, nullable=False),
         sa.Column("lease_id", sa.String(32)),
         sa.Column("lease_until", TIME),
+        sa.Column("undone_until", TIME),
         sa.Column("otp1_state", sa.String(8), nullable=False),
         sa.Column("otp1_posts", sa.Integer(), nullable=False),
         sa.Column("otp2_state", sa.String(8), nullable=False),
@@ -177,6 +178,7 @@ def _create_record() -> None:
         "scheduled_at",
         where="status = 'pending' AND otp1_state = 'answered'",
     )
+    _index("record", "ix_record_undone", "undone_until", where="undone_until IS NOT NULL")
     _index("record", "ix_record_import_job", "import_job_id", where="import_job_id IS NOT NULL")
     _index(
         "record",
@@ -270,11 +272,11 @@ def _create_change() -> None:
         sa.Column("id", KEY, primary_key=True),
         sa.Column("record_id", KEY, sa.ForeignKey("record.id"), nullable=False),
         sa.Column("audit_id", KEY),
-        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("user_id", sa.String(100), nullable=False),
         sa.Column("username", sa.String(320)),
         sa.Column("email", sa.String(320)),
         sa.Column("external_id", sa.String(1024)),
-        sa.Column("device_id", sa.String(36), nullable=False),
+        sa.Column("device_id", sa.String(100), nullable=False),
     )
     _index("change", "ix_change_record_id", "record_id")
     _index("change", "ix_change_unnamed", "id", where="audit_id IS NULL")

@@ -178,7 +178,7 @@ def _make_finished(database: MovingDatabase) -> None:
         )
     with at(ago(hours=40)):
         cancelled = [*(_active(ago(hours=39), number) for number in (1, 2)), *2 * [{"status": Status.CANCELLED}]]
-        _make(database, "given up", [*cancelled, UNSURE | {"otp_sent_at": ago(hours=39)}], state=BatchState.CANCELLED)
+        _make(database, "given up", [*cancelled, UNSURE], state=BatchState.CANCELLED)
 
 
 def _make_running(database: MovingDatabase) -> None:
@@ -191,7 +191,7 @@ def _make_running(database: MovingDatabase) -> None:
                 *2 * [{"status": Status.QUEUED, "lease_until": NOW + timedelta(seconds=50)}],
                 IN_WORK,
                 HALF_DONE,
-                UNSURE | {"otp_sent_at": ago(seconds=20), "scheduled_at": NOW + timedelta(seconds=10), "attempts": 1},
+                UNSURE | {"scheduled_at": NOW + timedelta(seconds=10), "attempts": 1},
                 {
                     "attempts": 2,
                     "otp1_posts": 2,

@@ -24,6 +24,7 @@ from support.data.calls import called, write_answer
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.attempt import Outcome
+from models.base import LONGEST_ID
 from models.batch import Batch, BatchState
 from models.reason import CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
@@ -32,6 +33,7 @@ from worker.batches.commands import Batches, Replayed
 from worker.leases.lease import Claim, Leases
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
+from worker.pingone.wire import read_plain_id
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Retry, SentAgo
 from worker.tenants import describe_pairing_answer
 
@@ -367,6 +369,15 @@ def test_what_is_known_of_a_device_outlives_an_attempt_that_learns_nothing_of_it
     assert leases.settle(claimed, claimed.progress, LATER, called())
     record = look(database, claimed.record_id)
     assert (record.device_id, {name: getattr(record, name) for name in known}) == ("device-1", known)
+
+
+def test_the_longest_ids_that_an_answer_may_have_are_kept(database: MovingDatabase, leases: Leases) -> None:
+    long_id = "d" * LONGEST_ID
+    assert (read_plain_id(long_id), read_plain_id(long_id + "d")) == (long_id, None)
+    claimed = claim_new(database, leases, **FREE)
+    paired = replace(claimed.progress, pairing=claimed.progress.pairing.paired(long_id, is_made=True))
+    assert leases.write_progress(claimed, paired)
+    assert look(database, claimed.record_id).device_id == long_id
 
 
 @pytest.mark.parametrize(("was_free", "owner"), [(True, NOBODY), (False, "somebody")])

@@ -388,7 +388,8 @@ def test_a_person_who_has_a_token_of_the_batch_is_asked_about(mends: Mends) -> N
     again[3]["username"] = "somebody"
     shipment = open_shipment(mends.write_rows(again), hints=MENDS)
     with mends.database.reading() as connection:
-        corrections = Corrections(connection, mends.keyring, read_mended_batch(connection, "box", shipment))
+        batch, now = read_mended_batch(connection, "box", shipment), mends.database.read_clock()
+        corrections = Corrections(connection, mends.keyring, batch, now)
         corrected = corrections.judge([row for row in shipment.tokens() if isinstance(row, Row)])
         second = corrections.find_second_tokens(corrected.corrections)
     # Whose token failed may get another, and so may whoever has none.

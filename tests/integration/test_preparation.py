@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from support.data.batches import TESTER, Made, look, look_at_batch, make_batch, make_environment, note_job
+from support.data.batches import TESTER, Made, enqueue, look, look_at_batch, make_batch, make_environment, note_job
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.preparations import (
     ALICE,
@@ -36,15 +36,16 @@ from models.reason import CURES, OUTAGE_CURE, PauseReason, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
 from worker.batches import hours, preparation
-from worker.batches.commands import Batches
+from worker.batches.commands import Batches, distrust_all
 from worker.batches.imports import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.batches.long_list import Turns
 from worker.batches.preparation import MOST_REFUSALS
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
-from worker.config.settings import Tuning
+from worker.config.settings import Settings, Tuning
+from worker.leases.lease import Leases
 from worker.pace.search import SlotTooFar
-from worker.pingone.devices import User
+from worker.pingone.devices import Device, Pairing, User
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,
@@ -63,8 +64,9 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
 from worker.reports.facts import BatchStatus, read_statuses
+from worker.rules import decisions
 from worker.rules.breaker import FIRST_PROBE
-from worker.rules.steps import Active
+from worker.rules.steps import Active, FindDevice, Limits, ReadDevice
 from worker.vault.otps import Seed
 
 # The statements differ in nothing between the databases.
@@ -338,6 +340,33 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     finish(site)
     told = reason and f"{CURES[reason]} It is the device of user {BOB}."
     assert (of(site, made).reason, of(site, made).detail) == (reason, told)
+
+
+@pytest.mark.parametrize("is_looked_up", [True, False])
+@pytest.mark.parametrize(("age", "is_made"), [(timedelta(minutes=30), True), (timedelta(hours=2), False)])
+def test_after_a_restore_a_device_that_is_younger_than_the_run_is_the_batch_s_although_the_backup_had_not_looked(
+    site: Site, age: timedelta, is_made: bool, is_looked_up: bool
+) -> None:
+    """The backup was made before the inventory was read, and then the batch imported and paired everything."""
+    made = make(site, 1, user_id=ALICE if is_looked_up else "", username="alice")
+    site.database.change(update(Batch).values(may_pair=True))
+    site.database.ahead += 3600
+    distrust_all(site.database, Settings(), TESTER)
+    site.pingone.people = [User(ALICE, username="alice")]
+    site.pingone.tokens = {
+        serial(site, made): describe(serial(site, made), user_id=ALICE, device_id="device-1", age=age)
+    }
+    finish(site)
+
+    site.database.ahead += 100
+    enqueue(site.database, made)
+    progress = Leases(site.database).claim(made.id, of(site, made).environment_id).progress
+    assert decisions.choose_first_step(progress, Limits())[1] == FindDevice()
+    found, step = decisions.decide_after_search(progress, Pairing("device-1", ALICE), ALICE, Limits())
+    active = Device("ACTIVE", is_locked=False, is_blocked=False, answer=OK, age=age)
+    ended, decision = decisions.decide_after_read(found, active, Limits())
+    assert (step, decision) == (ReadDevice(), Active())
+    assert (ended.pairing.is_made, ended.pairing.device_id) == (is_made, "device-1")
 
 
 def test_a_device_that_another_record_has_is_left_to_the_pairing(site: Site) -> None:

@@ -12,8 +12,8 @@ from unittest.mock import Mock, patch
 import pytest
 from sqlalchemy import text, update
 from support.data.audit_lines import read
-from support.data.batches import TESTER, Made, attempts, look_at_batch, note_job
-from support.data.loading import ACTIVE, REFUSED, LoadingDesk, Token, file_bytes, token
+from support.data.batches import TESTER, Made, attempts, enqueue, look_at_batch, note_job
+from support.data.loading import ACTIVE, REFUSED, LoadingDesk, Token, environment, file_bytes, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.encrypted import Keyring
@@ -33,6 +33,8 @@ from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.search import Sought, name_user, search
 from worker.reports.token_history import UnknownToken, read_histories
+from worker.rules.decisions import choose_first_step
+from worker.rules.steps import Limits, ReadDevice
 
 DAY = 86400.0
 LEA = {"username": "lea.santos", "email": "Lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
@@ -103,6 +105,26 @@ def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_
     # And the environment is known still: the next batch needs no trial.
     following = desk.load([token(number) for number in range(11, 19)], "next", first_records=3)
     assert look_at_batch(desk.database, following.batch_id).trial is None
+
+
+def test_a_token_of_a_purged_batch_that_comes_in_another_file_is_read_before_its_first_otp(
+    desk: PurgeDesk, leases: Leases
+) -> None:
+    """Its device may be ACTIVE, and nobody knows that any more."""
+    desk.load([token(0)], "july", ACTIVE)
+    desk.purge()
+    again = desk.load([token(0), token(1)], "again")
+    (read_first, _), environment_id = desk.records(again), environment().environment_id
+    enqueue(desk.database, again)
+    claimed = leases.claim(read_first.id, environment_id)
+    assert not claimed.is_otp1_marked
+    assert choose_first_step(claimed.progress, Limits())[1] == ReadDevice()
+
+    # In an environment of which nothing was purged, OTP 1 goes at once.
+    other = environment("other", "tenant-2")
+    fresh = desk.load([token(5)], "other", into=other)
+    enqueue(desk.database, fresh)
+    assert leases.claim(desk.records(fresh)[0].id, other.environment_id).is_otp1_marked
 
 
 @ON_SQLITE

@@ -3,9 +3,10 @@ killed or changes meanwhile. On both databases, against the simulator."""
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -13,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Update, select, true, update
 from support.data.batches import TESTER, Made, look, make_batch, note_job, statuses
+from support.data.loading import LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, actions, make, make_tokens
 
@@ -22,13 +24,18 @@ from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import UNTIL_LET_GO, OtpState, PairingState, Status
+from models.row_fault import RowFault
 from worker.batches import removal, undo
 from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.imports import JobLog
+from worker.batches.mending import Mender
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
+from worker.intake.files import Hints
 from worker.intake.lists import TokenList
-from worker.leases.moves import count_in_hand, note_tokens_gone
+from worker.intake.rows import RowError, UnusableFile
+from worker.intake.shipment import open_shipment
+from worker.leases.moves import UNDO_LASTS, count_in_hand, note_tokens_gone
 from worker.leases.queue import Queue
 from worker.leases.replay import NotReplayed, Why, replay
 from worker.pace.search import RateGroup
@@ -835,29 +842,87 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     assert actions(database)[-1][1]["removed"] == 1
 
 
-@pytest.mark.parametrize("what", ["it stays", "it fails", "it is scheduled meanwhile"])
+@pytest.mark.parametrize("what", ["it stays", "it fails", "it is killed", "another undo takes it"])
 def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A record to which a read is owed is due in a cancelled batch, too. One that was given another time keeps it."""
+    """A record to which a read is owed is due in a cancelled batch, too."""
     made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
-    before, due = look(database, made.id).scheduled_at, list[float]()
-    later = before.replace(year=2100)
+    queue, later = Queue(database), database.read_clock().replace(year=2100, microsecond=0)
+
+    def enqueue_read() -> list[int]:
+        with database.writing() as connection:
+            return queue.enqueue_reads(connection, made.batch_id, 9, 60.0)
 
     def look_at_it(*_: object) -> DeviceOutcome:
-        due.append((look(database, made.id).scheduled_at - database.read_clock()).total_seconds())
+        assert enqueue_read() == []
         if what == "it fails":
             raise NotDelivered
-        if what == "it is scheduled meanwhile":
-            database.change(update(Record).values(scheduled_at=later))
+        if what == "another undo takes it":
+            database.change(update(Record).values(undone_until=later))
         return DeviceOutcome(End.LEFT)
 
     monkeypatch.setattr(Removal, "remove", look_at_it)
+    if what == "it is killed":
+        monkeypatch.setattr(undo, "let_go", lambda *_: None)
     with pytest.raises(NotDelivered) if what == "it fails" else nullcontext():
         desk.command.undo("shipment")
 
-    assert due[0] > undo.KEPT_FOR / 2
-    assert look(database, made.id).scheduled_at == (later if what == "it is scheduled meanwhile" else before)
+    if what == "it is killed":
+        database.ahead += UNDO_LASTS - 10
+        assert enqueue_read() == []
+        database.ahead += 20
+    elif what == "another undo takes it":
+        assert (look(database, made.id).undone_until, enqueue_read()) == (later, [])
+        return
+    else:
+        assert look(database, made.id).undone_until is None
+    assert enqueue_read() == made.ids
+
+
+def test_nobody_loads_or_mends_what_an_undo_has_in_hand(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, tmp_path: Path
+) -> None:
+    """The device of an active token and that of a dead letter: neither gets an OTP while it is taken away."""
+    dead = OURS | {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP}
+    made = make(database, pingone, [ACTIVE, dead], keyring=desk.keyring)
+    loads = LoadingDesk(database, desk.keyring, tmp_path)
+    rows = [
+        token(number, serial=record.serial_number, user_id=record.user_id, device_id=record.device_id)
+        for number, record in enumerate([look(database, record_id) for record_id in made.ids], 40)
+    ]
+    path, refused = loads.write(rows), list[RowError]()
+
+    def load_and_mend(*_: object) -> None:
+        with suppress(UnusableFile):
+            loads.load_file(path, "second", into=desk.environment)
+        refused.extend(loads.refused)
+        mender = Mender(database, desk.keyring, TESTER, on_refused=refused.append)
+        mended = mender.mend(open_shipment(path, hints=Hints(mends=True)), "shipment")
+        assert (mended.again, mended.added) == (0, 0)
+
+    with around(undo.Undo, "_take", then=load_and_mend):
+        ends = desk.command.undo("shipment", devices_only=True).devices.ends
+
+    assert (ends, pingone.devices(), statuses(database, made)) == ({End.REMOVED: 2}, set(), ["cancelled"] * 2)
+    assert {error.fault for error in refused} == {RowFault.IN_PROGRESS}
+    assert "an undo of batch 'shipment' has the serial number in hand" in refused[0].reason
+
+
+def test_a_token_that_was_loaded_after_the_inventory_was_read_is_not_revoked(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN, TOKEN])
+    serials = [look(database, record_id).serial_number for record_id in made.ids]
+
+    def load(*_: object) -> None:
+        make_batch(database, [{"serial_number": serials[0], "device_id": ""}], name="second")
+
+    with around(Revocation, "look_up", then=load):
+        undone = desk.command.undo("shipment")
+
+    assert (pingone.tokens(), undone.tokens and undone.tokens.revoked) == ({serials[0]}, 1)
+    assert "batch second goes on with this token" in undone.kept[serials[0]].why
 
 
 def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(

@@ -578,6 +578,24 @@ def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_on
         assert fleet.tick() == made.ids[3:]
 
 
+@pytest.mark.parametrize("is_dated", [False, True])
+def test_a_canary_that_has_begun_stays_the_canary_when_a_person_keeps_it_back(
+    fleet: ScriptedFleet, database: MovingDatabase, is_dated: bool
+) -> None:
+    dates = {"not_before": database.read_clock() - timedelta(days=1)} if is_dated else {}
+    made = make_batch(database, [{"lot": "a"}, *[{"lot": "b"}] * 3], **dates)
+    fleet.set_canary(made, 1)
+    (first,) = fleet.tick()
+    assert first == made.ids[0]
+    fleet.end(first, Retry(0.0, is_counted=True, why="outcome_unknown"))
+
+    fleet.batches.pause(made.name, ["lot=a"])
+
+    assert fleet.tick() == [first]
+    fleet.end(first, Active())
+    assert (fleet.tick(), fleet.state(made)) == ([], CANARY)
+
+
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("canary", "first_records", "is_known", "held_back"),

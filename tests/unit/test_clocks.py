@@ -16,7 +16,7 @@ AHEAD = 1_800_000_000.4
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> PingOneClock:
     monkeypatch.setattr(module, "boot_time", lambda: 100.0)
-    return PingOneClock()
+    return PingOneClock(lambda: 100.0 + AHEAD)
 
 
 def date(at: float, *, ahead: float = AHEAD) -> datetime | None:
@@ -42,6 +42,34 @@ def test_an_answer_leaves_a_second_and_the_time_that_it_took_and_several_leave_l
 
 def test_a_clock_that_was_set_is_learnt_anew(clock: PingOneClock) -> None:
     clock.learn(date(10.1), sent=10.0, received=10.2)
-    clock.learn(date(20.1, ahead=AHEAD - 3600), sent=20.0, received=20.2)
+    for at in (20.1, 21.1):
+        clock.learn(date(at, ahead=AHEAD - 3600), sent=at - 0.1, received=at + 0.1)
     earliest, latest = clock.now()
     assert earliest <= 100.0 + AHEAD - 3600 <= latest
+
+
+YEAR = 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_one_answer_with_a_time_far_from_all_others_changes_nothing(clock: PingOneClock, before: int) -> None:
+    for at in range(10, 10 + before):
+        clock.learn(date(at + 0.1), sent=at, received=at + 0.2)
+    clock.learn(date(20.1, ahead=AHEAD + YEAR), sent=20.0, received=20.2)
+    assert clock.is_known is bool(before)
+    clock.learn(date(21.1), sent=21.0, received=21.2)
+    earliest, latest = clock.now()
+    assert earliest <= 100.0 + AHEAD <= latest
+
+
+@pytest.mark.parametrize("wrong_by", [-YEAR, YEAR])
+def test_a_machine_whose_own_clock_is_wrong_learns_by_two_answers_that_agree(
+    monkeypatch: pytest.MonkeyPatch, wrong_by: float
+) -> None:
+    monkeypatch.setattr(module, "boot_time", lambda: 100.0)
+    clock = PingOneClock(lambda: 100.0 + AHEAD + wrong_by)
+    clock.learn(date(10.1), sent=10.0, received=10.2)
+    assert not clock.is_known
+    clock.learn(date(20.1), sent=20.0, received=20.2)
+    earliest, latest = clock.now()
+    assert earliest <= 100.0 + AHEAD <= latest

@@ -69,6 +69,9 @@ _COLUMNS = (
     Record.user_id,
     Record.otps,
     Record.import_job_id,
+    Record.device_id,
+    Record.owner_id,
+    Record.pairing,
 )
 _WRITE = (
     update(Record)
@@ -385,6 +388,9 @@ class Tokens:
         if owner and row.user_id and owner != row.user_id.lower():
             return Reason.TOKEN_TAKEN, tell_owner(owner)
         device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
+        if owner != NOBODY and not row.device_id and row.pairing in (PairingState.SENT, PairingState.MISSED):
+            # A request of ours may have made it: the look-up that settles that tells whose it is, and by its age.
+            device = {"found_owner_id": row.owner_id, "found_device_id": ""}
         return {"record_id": row.id, "made": is_made and owner == NOBODY} | device
 
     def begin(self, turn: Turn, *, is_whole: bool) -> tuple[int, list[NewToken]] | None:

@@ -60,6 +60,7 @@ _COLUMNS = (
     Record.otp_type,
     Record.first_counter,
     Record.next_counter,
+    Record.undone_until,
 )
 
 
@@ -79,17 +80,19 @@ class NewRecord:
 class Conflicts:
     """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
     of the rows; None if it does not exist yet. `is_written`: the caller writes the rows that may be loaded, so that
-    later chunks find them in the database; otherwise they are remembered here."""
+    later chunks find them in the database; otherwise they are remembered here. `now`: the database's time."""
 
     def __init__(
         self,
         connection: Connection,
         keyring: Keyring,
         environment_id: str,
+        now: datetime,
         batch_id: int | None = None,
         *,
         is_written: bool = False,
     ) -> None:
+        self._now = now
         self._connection = connection
         self._keyring = keyring
         self._environment_id = environment_id
@@ -109,7 +112,8 @@ class Conflicts:
         for row in rows:
             earlier = [*serials.get(row.serial_number.lower(), []), *devices.get(row.device_id or "", [])]
             refusal = (
-                self._explain_active(row, earlier)
+                self._explain_undo(row, earlier)
+                or self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
                 or self._explain_conflict(row, earlier)
             )
@@ -160,6 +164,18 @@ class Conflicts:
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
+
+    def _explain_undo(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
+        """Explain that an undo takes the token or the device of a row away at this moment; None if none does."""
+        found = next((each for each in earlier if each.undone_until and each.undone_until > self._now), None)
+        if found is None:
+            return None
+        what = "serial number" if _is_same_token(found, row) else "device"
+        return (
+            f"an undo of batch {self._name_batch(found)!r} has the {what} in hand: wait for its end; one that was killed"
+            f" ends at {found.undone_until:%H:%M:%S} UTC",
+            RowFault.IN_PROGRESS,
+        )
 
     def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
         """Explain why a row has nothing left to do, since its token is active on its device, or with its person if it
@@ -437,10 +453,15 @@ _SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attrib
 
 
 class RecordRows:
-    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent."""
+    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent.
+    `may_be_active`: a device of the file may be ACTIVE without our records knowing it, so it is read before its first
+    OTP."""
 
-    def __init__(self, keyring: Keyring, batch_id: int, totp_max_age: timedelta) -> None:
+    def __init__(
+        self, keyring: Keyring, batch_id: int, totp_max_age: timedelta, *, may_be_active: bool = False
+    ) -> None:
         self._keyring = keyring
+        known = PairingState.UNSENT if may_be_active else PairingState.PAIRED
         self._batch_id = batch_id
         self._max_age = totp_max_age
         self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
@@ -448,7 +469,7 @@ class RecordRows:
         self._derived: dict[str, Callable[[Row], Any]] = {
             "user_id": lambda row: row.user_id or "",
             "device_id": lambda row: row.device_id or "",
-            "pairing": lambda row: (PairingState.PAIRED if row.device_id else PairingState.UNSENT).value,
+            "pairing": lambda row: (known if row.device_id else PairingState.UNSENT).value,
             # A device exists only for a token that is in the inventory.
             "is_in_inventory": lambda row: row.device_id is not None,
             "extra": lambda row: row.extra or None,
@@ -509,8 +530,13 @@ def needs_trial(connection: Connection, environment_id: str) -> bool:
     """Whether a batch in this environment begins with a few records: no token became active there before, and no batch
     of it was purged."""
     here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
+    return connection.scalar(here.limit(1)) is None and not has_purged(connection, environment_id)
+
+
+def has_purged(connection: Connection, environment_id: str) -> bool:
+    """Whether batches of this environment were purged, so that nobody knows any more which tokens they made active."""
     purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
-    return all(connection.scalar(active.limit(1)) is None for active in (here, purged))
+    return connection.scalar(purged.limit(1)) is not None
 
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
@@ -618,8 +644,10 @@ class Loader:
     def _insert_records(self, connection: Connection, shipment: Shipment, batch_id: int) -> LoadCounts:
         """Write the records, and count the rows."""
         environment_id = self._environment.environment_id
-        conflicts = Conflicts(connection, self._keyring, environment_id, batch_id, is_written=True)
-        record_rows = RecordRows(self._keyring, batch_id, self._max_age)
+        now = connection.execute(select(self._database.now())).scalar_one()
+        conflicts = Conflicts(connection, self._keyring, environment_id, now, batch_id, is_written=True)
+        may_be_active = has_purged(connection, environment_id)
+        record_rows = RecordRows(self._keyring, batch_id, self._max_age, may_be_active=may_be_active)
         writer = make_record_writer(self._database, connection, record_rows.columns, batch_id, environment_id)
         refused_rows = RefusedRows(connection, environment_id, batch_id)
         counts, analyzed = LoadCounts(), 0

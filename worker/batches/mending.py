@@ -36,6 +36,7 @@ from worker.batches.loading import (
     count_used,
     describe_files,
     find_used_otps,
+    has_purged,
     make_record_writer,
     skip_used_otps,
 )
@@ -163,16 +164,16 @@ class MendedBatch:
 
 class Corrections:
     """Compares rows with one batch, within a transaction, and counts what becomes of them. `is_written`: the caller
-    writes good rows at once; otherwise they are remembered here."""
+    writes good rows at once; otherwise they are remembered here. `now`: the database's time."""
 
     def __init__(
-        self, connection: Connection, keyring: Keyring, batch: MendedBatch, *, is_written: bool = False
+        self, connection: Connection, keyring: Keyring, batch: MendedBatch, now: datetime, *, is_written: bool = False
     ) -> None:
         self._connection = connection
         self._keyring = keyring
         self._batch = batch
         self.counts = Mended()
-        self._conflicts = Conflicts(connection, keyring, batch.environment_id, batch.id, is_written=is_written)
+        self._conflicts = Conflicts(connection, keyring, batch.environment_id, now, batch.id, is_written=is_written)
         self._next_row = 1 + max(self._find_last_row(Record), self._find_last_row(RefusedRow))
         # Row numbers in this file, by the row number in the batch.
         self._seen: dict[int, int] = {}
@@ -504,10 +505,13 @@ class Mender:
     def _mend_rows(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> Mended:
         """Write what becomes of each row, and count the rows."""
         mended_batch = _describe_batch(batch, shipment)
-        corrections = Corrections(connection, self._keyring, mended_batch, is_written=True)
+        now = connection.execute(select(self._database.now())).scalar_one()
+        corrections = Corrections(connection, self._keyring, mended_batch, now, is_written=True)
         mended = corrections.counts
         mended.is_paused = batch.state == BatchState.PAUSED
-        write = _Writer(self._database, connection, batch, RecordRows(self._keyring, batch.id, self._max_age))
+        may_be_active = has_purged(connection, batch.environment_id)
+        record_rows = RecordRows(self._keyring, batch.id, self._max_age, may_be_active=may_be_active)
+        write = _Writer(self._database, connection, batch, record_rows)
         rows = shipment.tokens()
         done, closed = 0, 0
         while chunk := list(islice(rows, CHUNK)):

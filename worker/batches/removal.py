@@ -33,7 +33,7 @@ from worker.batches.imports import (
 from worker.batches.long_list import LongList, Superseded, taking
 from worker.config.environment import Environment
 from worker.config.settings import Tuning
-from worker.database.engine import Database
+from worker.database.engine import LOAD_LOCK, Database
 from worker.leases.moves import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.search import PaceOutOfReach, SlotTooFar
@@ -445,24 +445,35 @@ class Revocation:
         batch_id: int,
         own: Sequence[OwnToken],
         require: Require,
+        hold: Callable[[Connection, Sequence[int]], object],
         call: Call,
         note: Callable[[Sequence[OwnToken], str | None], object],
         auditing: Callable[[], AbstractContextManager[None]],
     ) -> LongList[_Job, ImportJob | str | None]:
         """List the revocation of these tokens, a job to a chunk. The tokens of a refused job go again, fewer at a time.
-        `note` is called with revoked tokens and None, or with one that PingOne refuses to revoke and the reason; for
-        the others no answer says whether they were revoked. Asking raises any PingOneError, what `require` raises, and
+        `hold` takes the records of a job in hand. `note` is called with revoked tokens and None, or with one that stays
+        and the reason; for the others no answer says whether they were revoked. Asking raises any PingOneError, what `require` raises, and
         Superseded if another command ends the jobs."""
         left = deque(own)
 
         def take() -> Sequence[_Job]:
-            if not left:
-                return []
-            with self._database.changing_many() as connection:
-                require(connection)
-                size = self._jobs.choose_size(connection, batch_id)
-                tokens = [left.popleft() for _ in range(min(size, len(left)))]
-                return [_Job(self._jobs.begin(connection, batch_id, len(tokens)), tokens)]
+            while left:
+                # No load or mend runs beside it: each sees what the other has written.
+                with self._database.changing_many(LOAD_LOCK) as connection:
+                    require(connection)
+                    size = self._jobs.choose_size(connection, batch_id)
+                    tokens = [left.popleft() for _ in range(min(size, len(left)))]
+                    others = _find_others(connection, tokens)
+                    own = [token for token in tokens if token.record_id not in others]
+                    hold(connection, [token.record_id for token in own])
+                    job = self._jobs.begin(connection, batch_id, len(own)) if own else None
+                # Loaded since the inventory was read.
+                for token in tokens:
+                    if token.record_id in others:
+                        note([token], explain_other_batch(others[token.record_id]))
+                if job is not None:
+                    return [_Job(job, own)]
+            return []
 
         def write_down(job: _Job, result: ImportJob | str | None) -> None:
             if isinstance(result, ImportJob) and result.state is JobStatus.FAILED:
@@ -592,6 +603,13 @@ class Revocation:
             return False
         seed = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
         return isinstance(seed, Seed) and find_difference(seed, token) is None
+
+
+def _find_others(connection: Connection, tokens: Sequence[OwnToken]) -> dict[int, str]:
+    """Find the batches that work with these tokens by now, by record."""
+    ids = [token.record_id for token in tokens]
+    named = select(Record.id, find_batch_with_token()).where(Record.id.in_(ids))
+    return {row.id: row.other_batch for row in connection.execute(named) if row.other_batch}
 
 
 def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:

@@ -39,15 +39,15 @@ from worker.batches.removal import (
 )
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.database.engine import Database
+from worker.database.engine import LOAD_LOCK, Database
 from worker.intake.lists import TokenList
 from worker.leases.moves import (
-    KeptRecord,
+    HeldRecords,
     count_in_hand,
     had_device,
     had_token,
     has_nothing_open,
-    keep_from_work,
+    hold,
     let_go,
     note_device_gone,
     take_back,
@@ -67,8 +67,6 @@ from worker.rules.steps import SentAgo, count_ago
 CHUNK = 200
 # Devices that are worked on at once.
 THREADS = 32
-# Seconds for which workers leave a chunk's records alone, should this command be killed: many times what a chunk takes.
-KEPT_FOR = 600.0
 # Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
 ASK_AGAIN = 1.0
 # Words for the progress of each step.
@@ -256,7 +254,7 @@ class Undo:
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         of_list = ({"only": only.digest} if only else {}) | ({"where": leave_out_names(where)} if where else {})
-        kept_from_work = list[KeptRecord]()
+        held = list[HeldRecords]()
         try:
             if concerned := _list_concerned(made, undone):
                 facts = {"records": len(concerned), "persons": len({row.user_id for row in concerned if row.user_id})}
@@ -264,15 +262,15 @@ class Undo:
                 facts |= {"cancelled": len(undone.cancelled)} if undone.cancelled else {}
                 undone.line = self._write_down(name, facts | of_list)
             self._take_back(batch, undone.cancelled, undone.line)
-            removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
+            removed = self._remove_devices(batch, made, undone, held, is_real=True)
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):
-                    self._revoke_tokens(batch, {row.id for row in made}, removed, undone, undone.tokens, of_list)
+                    self._revoke_tokens(batch, {row.id for row in made}, removed, undone, held, undone.tokens, of_list)
         except Superseded:
             raise NotPossible(f"batch {name!r} is being undone by another command: wait for its end") from None
         finally:
             with self._database.changing_many() as connection:
-                let_go(connection, kept_from_work)
+                let_go(connection, held)
         return undone
 
     def _choose(
@@ -349,13 +347,13 @@ class Undo:
         batch: UndoneBatch,
         made: _Rows,
         undone: Undone,
-        kept: list[KeptRecord],
+        held: list[HeldRecords],
         gone_before: frozenset[str] = frozenset(),
         *,
         is_real: bool,
     ) -> Mapping[int, str]:
-        """Remove the devices of these records, or only read them back, as if those of `gone_before` were gone. `kept`
-        collects the records that workers must leave alone meanwhile. Returns the devices that go or are gone, in
+        """Remove the devices of these records, or only read them back, as if those of `gone_before` were gone. `held`
+        collects the records that it has in hand. Returns the devices that go or are gone, in
         lowercase, by record."""
         ids = [row.id for row in made if row.has_device or (is_real and row.has_open_pairing)]
         gone = dict[int, str]()
@@ -370,7 +368,7 @@ class Undo:
 
         def take() -> _Rows:
             while chunk := next_ids():
-                if rows := self._take(batch, chunk, kept, is_real=is_real):
+                if rows := self._take(batch, chunk, held, is_real=is_real):
                     return rows
             return ()
 
@@ -391,9 +389,9 @@ class Undo:
             self._clients, self._environment, batch.id, going, self._wait, self._count_ago, lasts, is_real=is_real
         )
 
-    def _take(self, batch: UndoneBatch, ids: Collection[int], kept: list[KeptRecord], *, is_real: bool) -> _Rows:
-        """Take a chunk of records. If they are to be changed, workers leave those that are pending alone. Raises
-        NotPossible if somebody works on the batch by now, since a person may have resumed it."""
+    def _take(self, batch: UndoneBatch, ids: Collection[int], held: list[HeldRecords], *, is_real: bool) -> _Rows:
+        """Take a chunk of records. If they are to be changed, nobody else works on them or loads their tokens
+        meanwhile. Raises NotPossible if somebody works on the batch by now, since a person may have resumed it."""
         # After the count, a worker may have found out what a pairing made.
         is_concerned = or_(HAS_DEVICE, HAS_OPEN_PAIRING) if is_real else HAS_DEVICE
         chosen = select(*_COLUMNS, find_batch_with_device()).where(Record.id.in_(ids), is_concerned)
@@ -401,11 +399,11 @@ class Undo:
         if not is_real:
             with self._database.reading() as connection:
                 return connection.execute(chosen).all()
-        with self._database.changing_many() as connection:
+        # No load or mend runs beside it: each sees what the other has written.
+        with self._database.changing_many(LOAD_LOCK) as connection:
             self._require_rest_within(connection, batch)
             chunk = connection.execute(chosen).all()
-            now_kept = keep_from_work(self._database, connection, [row.id for row in chunk], KEPT_FOR)
-        kept += now_kept
+            held.append(hold(self._database, connection, [row.id for row in chunk]))
         return chunk
 
     def _note_device(
@@ -456,6 +454,7 @@ class Undo:
         record_ids: Collection[int],
         removed: Mapping[int, str],
         undone: Undone,
+        held: list[HeldRecords],
         counts: TokenCounts,
         of_list: Mapping[str, Any],
     ) -> None:
@@ -480,8 +479,11 @@ class Undo:
             if not why:
                 counts.revoked += self._revocation.note_revoked(tokens, undone.line)
 
+        def take(connection: Connection, ids: Sequence[int]) -> None:
+            held.append(hold(self._database, connection, ids))
+
         require = partial(self._require_rest_within, batch=batch)
-        own = self._revocation.list_own(batch.id, found.own, require, call, note, auditing)
+        own = self._revocation.list_own(batch.id, found.own, require, take, call, note, auditing)
         own.finish(self._on_progress, REVOKING, len(found.own))
         if unsure:
             with auditing():

@@ -21,6 +21,7 @@ import redis
 import typer
 from rich.console import Group
 from rich.text import Text
+from sqlalchemy import select
 
 from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
@@ -187,7 +188,8 @@ def _reading_rows(
         return
     with installation.database.reading() as connection:
         batch = read_mended_batch(connection, mends, shipment) if mends else None
-        reader = RowReader(connection, installation.keyring, environment.environment_id, batch)
+        now = connection.execute(select(installation.database.now())).scalar_one()
+        reader = RowReader(connection, installation.keyring, environment.environment_id, batch, now)
         yield reader, read_resync(connection, environment.environment_id)
 
 

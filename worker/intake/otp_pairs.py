@@ -268,6 +268,7 @@ class PairReader:
             otps=otps,
             file_row=int(file_row) if file_row else None,
             otp_type=kind,
+            lacks_type=bool(generated_at and otps and not otp_type),
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             not_before=self._check_date(not_before, is_soon=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},

@@ -55,7 +55,8 @@ class Row:
     the file does not know them. `generated_at` is UTC, and so is `not_before`: nothing goes out for the token before.
     `otps` is the pair of OTPs or the seed that the row brings; None if it brings none, which only a row that mends a
     batch may: its record keeps what it has. `file_row` is the number that the row has in its batch, where an export
-    says it. `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr,
+    says it. `lacks_type`: its pair has a time and no otp_type, so that it counts as HOTP unless a person knows better.
+    `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr,
     since we cannot know what is in there.
     """
 
@@ -72,6 +73,7 @@ class Row:
     lot: Annotated[str | None, Column("lot", longest=200)] = None
     otps: OtpSource | None
     file_row: int | None = None
+    lacks_type: bool = False
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
 

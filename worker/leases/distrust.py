@@ -21,7 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.batch import Batch
 from models.record import Record
 from models.record_indexes import IN_WINDOW
-from models.record_states import OtpState, OtpType, PairingState, Status
+from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import may_begin
 from worker.leases.queue import Queue
@@ -81,8 +81,9 @@ def distrust(
     date, nothing has. Returns how many were not marked before.
 
     The next OTP of a pair counts as posted once more. A seed skips every counter that the posts of a budget can have
-    used. A request to pair counts as sent for a record without a device, if its batch may pair. No record is due sooner
-    than `over_after` seconds from now: a call that went out before the database was lost may still be running."""
+    used. A request to pair counts as sent for a record without a device, if its batch may pair; its token counts as
+    free if the backup knows no owner. No record is due sooner than `over_after` seconds from now: a call that went out
+    before the database was lost may still be running."""
     pending = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
     soonest = database.now(over_after)
     connection.execute(pending.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
@@ -99,6 +100,8 @@ def distrust(
         otp2_posts=_count_one_more(Record.otp2_posts, _MAY_SECOND_GO),
         next_counter=case((is_hotp_trusted, Record.next_counter + skipped), else_=Record.next_counter),
         pairing=case((_MAY_BE_PAIRED, PairingState.SENT), else_=Record.pairing),
+        # The backup knows nobody who has the token, so a device that is younger than the run is the batch's.
+        owner_id=case((_MAY_BE_PAIRED, func.coalesce(Record.owner_id, NOBODY)), else_=Record.owner_id),
         pairings=_count_one_more(Record.pairings, and_(_MAY_BE_PAIRED, Record.pairing == PairingState.UNSENT)),
         pairing_began_at=case((is_never_paired, ran_since), else_=Record.pairing_began_at),
         otp_sent_at=database.now(),

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Connection,
     Update,
     and_,
-    bindparam,
     case,
     exists,
     false,
@@ -175,12 +174,16 @@ _TAKEN_BACK: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KeptRecord:
-    """A pending record that no worker takes for a while: it was due at `due_at`, and is due at `until`."""
+# Seconds for which an undo has records in hand, should its command be killed: longer than a job that revokes tokens, and
+# many times what a chunk of devices takes.
+UNDO_LASTS = 900.0
 
-    id: int
-    due_at: datetime
+
+@dataclass(frozen=True, slots=True)
+class HeldRecords:
+    """Records that an undo has in hand until a time."""
+
+    ids: Sequence[int]
     until: datetime
 
 
@@ -251,31 +254,24 @@ def count_in_hand(database: Database, connection: Connection, batch_id: int) -> 
     return connection.scalar(select(func.count()).where(Record.batch_id == batch_id, in_hand)) or 0
 
 
-def keep_from_work(
-    database: Database, connection: Connection, record_ids: Sequence[int], seconds: float
-) -> list[KeptRecord]:
-    """Put the pending ones of these records off, for so many seconds or until they are let go, so that no worker takes
-    them. Returns those that were put off."""
-    until = connection.scalars(select(database.now(seconds))).one()
-    pending = select(Record.id, Record.scheduled_at).where(
-        Record.id.in_(record_ids), Record.status == Status.PENDING, Record.scheduled_at < until
-    )
-    kept = [KeptRecord(record.id, record.scheduled_at, until) for record in connection.execute(pending)]
-    delayed = update(Record).where(Record.id.in_([record.id for record in kept]))
-    connection.execute(delayed.values(scheduled_at=until))
-    return kept
+def is_in_undo(database: Database, record: type[Record] = Record) -> ColumnElement[bool]:
+    """Whether an undo has the device or the token of a record in hand."""
+    return and_(record.undone_until.is_not(None), record.undone_until > database.now())
 
 
-def let_go(connection: Connection, kept: Sequence[KeptRecord]) -> None:
-    """Make these records due when they were due before, unless their time was changed meanwhile."""
-    unchanged = update(Record).where(
-        Record.id == bindparam("record_id"),
-        Record.status == Status.PENDING,
-        Record.scheduled_at == bindparam("kept_until"),
-    )
-    rows = [{"record_id": record.id, "was_due_at": record.due_at, "kept_until": record.until} for record in kept]
-    if rows:
-        connection.execute(unchanged.values(scheduled_at=bindparam("was_due_at")), rows)
+def hold(database: Database, connection: Connection, record_ids: Sequence[int]) -> HeldRecords:
+    """Take these records in hand for an undo, until they are let go. An undo that is given again takes those of one
+    that was killed."""
+    until = connection.scalars(select(database.now(UNDO_LASTS))).one()
+    connection.execute(update(Record).where(Record.id.in_(record_ids)).values(undone_until=until))
+    return HeldRecords(record_ids, until)
+
+
+def let_go(connection: Connection, held: Sequence[HeldRecords]) -> None:
+    """Let go what an undo had in hand, unless another one has taken it meanwhile."""
+    for chunk in held:
+        mine = update(Record).where(Record.id.in_(chunk.ids), Record.undone_until == chunk.until)
+        connection.execute(mine.values(undone_until=null()))
 
 
 def _cancel(

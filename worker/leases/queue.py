@@ -30,10 +30,10 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.attempt import AttemptLine, CallName, Failure, Outcome, PastCall
 from models.batch import Batch, BatchState
 from models.record import Record, is_among_first, needs_read
-from models.record_indexes import EXPIRING, HALF_DONE, IN_WINDOW, LASTING, UNSETTLED
+from models.record_indexes import EXPIRING, HALF_DONE, IN_UNDO, IN_WINDOW, LASTING, UNSETTLED
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import may_begin, move
+from worker.leases.moves import UNDO_LASTS, is_in_undo, may_begin, move
 
 # The pending records of a batch in three parts, each with the order in which it goes: those that lack only OTP 2, those
 # whose OTPs expire, and the rest. Each part has a partial index, which the database uses only for a query that asks for
@@ -172,6 +172,7 @@ class Queue:
             # A time that is past is right, and needed: by it one tells who made a device.
             in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
             queued.values(lease_until=self._database.now(queue_lease)),
+            update(Record).where(text(IN_UNDO)).values(undone_until=self._database.now(UNDO_LASTS)),
             # Records that wait for their date go on waiting.
             update(Record)
             .where(Record.status == Status.PENDING, Record.scheduled_at > soon, may_begin(self._database))
@@ -274,7 +275,9 @@ def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select
 def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Database) -> Select[int]:
     """Select and lock the due records of one part, except those that another transaction has locked."""
     now = database.now()
-    due = _select_pending(condition, order).where(Record.scheduled_at <= now, may_begin(database))
+    due = _select_pending(condition, order).where(
+        Record.scheduled_at <= now, may_begin(database), ~is_in_undo(database)
+    )
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
 
 

@@ -33,7 +33,7 @@ from models.record import Record, all_posts
 from models.record_indexes import NOT_FINAL
 from models.record_states import ENDED_BY_PERSON, OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import had_device, had_token, keep_former, move, put_off, was_cancelled
+from worker.leases.moves import had_device, had_token, is_in_undo, keep_former, move, put_off, was_cancelled
 
 # Reasons of dead letters that go on where they were, since their OTPs were not refused.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
@@ -66,7 +66,7 @@ def replay(
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
-    may_go = _may_go_again(batch_id, chosen)
+    may_go = and_(_may_go_again(batch_id, chosen), ~is_in_undo(database))
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(may_go)
     if reasons is not None:
         dead = dead.where(Record.reason.in_(reasons))
@@ -110,7 +110,7 @@ def mend(database: Database, connection: Connection, source: Status, rows: Seque
     names = [name for name in rows[0] if name != "this_id"]
     named = {name: bindparam(f"new_{name}", type_=Record.__table__.c[name].type) for name in names}
     cleared = {"verdict": None, "resynced": False}
-    again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"))
+    again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"), ~is_in_undo(database))
     keep_former(connection, Record.id.in_([row["this_id"] for row in rows]), Record.status == source)
     values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
     return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
+from models.base import LONGEST_ID
 from worker.config.environment import Environment
 from worker.pingone.errors import (
     Answer,
@@ -327,10 +328,10 @@ def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorize
 
 
 # Ids and serial numbers, as they go into logs and addresses.
-_ID = re.compile(r"[\x21-\x7e]{1,100}")
+_ID = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_ID}}}")
 # Ids that PingOne gave to what we had it make. They go into the addresses of calls that change something, where no
 # server on the way may take a character for anything else: "%2E%2E" and ";x" vanish from a path.
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
 # Names of people: anything but control characters and halves of surrogate pairs, which no database takes. PingOne
 # permits 1,024 characters for the longest of them, the external id.
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,1024}")

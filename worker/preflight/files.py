@@ -43,6 +43,7 @@ def check_files(
         *_check_rows(verdicts, mends=shipment.hints.mends),
         *_check_list(shipment, leftovers),
         *_check_stale(verdicts, totp_max_age, now or datetime.now(UTC)),
+        *_check_types(verdicts),
         *_check_dates(verdicts, now or datetime.now(UTC)),
         *name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive")),
         *name_tokens("person_twice", Level.ASK, ANOTHER_FOR_PERSON, verdicts.doubted("person_twice")),
@@ -118,6 +119,20 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
     return name_tokens("stale_otp", Level.ASK, text, verdicts.doubted("stale_otp"))
 
 
+def _check_types(verdicts: Verdicts) -> list[Finding]:
+    """Find pairs that look like TOTP, since they have a time, and would go as HOTP."""
+    for row in verdicts.good:
+        if row.lacks_type:
+            verdicts.doubt(
+                row, "otp_type_missing", "it has generated_at, as TOTP has, and no otp_type: write totp or hotp"
+            )
+    text = (
+        "With generated_at, as TOTP has, and without otp_type: {n} of the pairs. They would be sent as HOTP, however old"
+        " they are. Write totp or hotp into otp_type."
+    )
+    return name_tokens("otp_type_missing", Level.ASK, text, verdicts.doubted("otp_type_missing"))
+
+
 def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
     """Find devices that PingOne will have deleted before their date."""
     gone_from = now + DEVICE_WAITS
@@ -149,13 +164,19 @@ NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an ear
 
 class RowReader:
     """Compares rows with the records of one environment, by the rules of the load, or of the mend of a batch, within a
-    transaction that writes nothing."""
+    transaction that writes nothing. `now`: the database's time; without one, this machine's."""
 
     def __init__(
-        self, connection: Connection, keyring: Keyring, environment_id: str, batch: MendedBatch | None = None
+        self,
+        connection: Connection,
+        keyring: Keyring,
+        environment_id: str,
+        batch: MendedBatch | None = None,
+        now: datetime | None = None,
     ) -> None:
-        self._conflicts = Conflicts(connection, keyring, environment_id)
-        self._corrections = Corrections(connection, keyring, batch) if batch else None
+        now = now or datetime.now(UTC)
+        self._conflicts = Conflicts(connection, keyring, environment_id, now)
+        self._corrections = Corrections(connection, keyring, batch, now) if batch else None
 
     def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
         """Read every row of a shipment. Raises UnusableFile."""

@@ -44,6 +44,7 @@ Question = StrEnum(
         "NOT_IN_BOX",
         "NOTIFICATION",
         "OTHER_PERSON",
+        "OTP_TYPE_MISSING",
         "PERSON_TWICE",
         "STALE_OTP",
         "TOKEN_DIFFERS",

@@ -175,8 +175,11 @@ class Attempt:
             # Any answer tells the time; so where that is not known yet and an OTP needs it, the device is read.
             case SendOtp() if not otps.lacks_time:
                 return self._send_otp(step.ordinal, otps)
-        progress, following = self._read_device()
-        return progress, decisions.NO_TIME if isinstance(following, SendOtp) and otps.lacks_time else following
+        self.progress, following = self._read_device()
+        if isinstance(following, SendOtp) and otps.lacks_time:
+            # The first answer's time was far from this machine's: the next one says which of the two is wrong.
+            self.progress, following = self._read_device()
+        return self.progress, decisions.NO_TIME if isinstance(following, SendOtp) and otps.lacks_time else following
 
     def _pair(self) -> Next:
         """Mark the pairing as sent, pair the token, and decide what follows. The device's id is written down before an

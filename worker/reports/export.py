@@ -19,7 +19,7 @@ from models.batch import Batch
 from models.encrypted import Keyring
 from models.person import NAMES
 from models.record import Record
-from models.record_states import KEPT_BACK, UNTIL_LET_GO, OtpType, Status
+from models.record_states import KEPT_BACK, UNTIL_LET_GO, OtpState, OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch
 from worker.database.engine import Database
@@ -45,6 +45,8 @@ _OURS = frozenset(map(normalise, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
 
 NOTHING_FOR_HOTP = "Press the token and sign on with the number that it shows."
 NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
+# Of a token whose counter a restored database does not know.
+LIMIT = "It may be fewer: what was sent before a restore of the database is not known. "
 # Why to stop: a device is locked after a few wrong OTPs, usually three.
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
@@ -78,8 +80,9 @@ def count_presses(first_counter: int | None, next_counter: int | None) -> int:
     return 0 if first_counter is None or next_counter is None else next_counter - first_counter
 
 
-def advise(otp_type: str, presses: int) -> str:
-    """Say what a person does before the first sign-on with a token."""
+def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
+    """Say what a person does before the first sign-on with a token. `is_limit`: so many presses may be needed, and
+    nobody knows how many are."""
     if otp_type == OtpType.TOTP:
         return f"{NOTHING_FOR_TOTP} {IF_REFUSED}"
     if presses == 0:
@@ -88,8 +91,15 @@ def advise(otp_type: str, presses: int) -> str:
         return f"Press once and throw the number away; sign on with the second. {IF_REFUSED}"
     return (
         f"Press {presses} times and throw these {presses} numbers away; sign on with the next one, number"
-        f" {presses + 1}. {IF_REFUSED}"
+        f" {presses + 1}. {LIMIT if is_limit else ''}{IF_REFUSED}"
     )
+
+
+def is_counter_unknown(record: FoundRecord) -> bool:
+    """Whether it is not known how many counters of an active token's seed PingOne has taken: the database was restored,
+    and its device turned out to be ACTIVE already. The counters that may have been used are then left out."""
+    has_seed = record.next_counter is not None
+    return has_seed and record.otp1_state == OtpState.SENT and record.otp2_state == OtpState.SENT
 
 
 def _is_own(column: str) -> bool:
@@ -105,7 +115,7 @@ def _make_line(record: FoundRecord, own: list[str]) -> list[Any]:
         *(record.lot if canonical_column(column) == "lot" else extra.get(column) for column in own),
         record.otp_type,
         presses,
-        advise(record.otp_type, presses),
+        advise(record.otp_type, presses, is_limit=is_counter_unknown(record)),
     ]
 
 

@@ -62,14 +62,30 @@ class PastRecord:
         source = f"{self.otp_type.upper()} {'seed' if self.has_seed else 'pair'}"
         kept = "kept encrypted" if self.are_otps_kept else "erased"
         first, second = (
-            _describe_otp(state, is_posted=posts > 0, is_kept=self.are_otps_kept)
-            for state, posts in ((self.otp1_state, self.otp1_posts), (self.otp2_state, self.otp2_posts))
+            self._describe_unknown_fate(name)
+            if state == OtpState.SENT
+            else _describe_otp(state, is_posted=posts > 0, is_kept=self.are_otps_kept)
+            for name, state, posts in (
+                (CallName.OTP1, self.otp1_state, self.otp1_posts),
+                (CallName.OTP2, self.otp2_state, self.otp2_posts),
+            )
         )
         return {
             "source": f"{source}, {kept}",
             "otp1": first,
             "otp2": second if self.has_second_otp else "the file brought none",
         }
+
+    def _describe_unknown_fate(self, name: CallName) -> str:
+        """Say what is known of an OTP that is marked as sent, and of which no answer is written down. Where no attempt
+        has sent it since it was marked, a restore did: what went out since the backup is not known."""
+        since = [line for line in self.attempts if self.otp_sent_at and line.ended_at >= self.otp_sent_at]
+        was_sent = any(call["call"] == name for line in since for call in line.calls or ())
+        is_told = was_sent or self.status == Status.ACTIVATING or not self.otp_sent_at
+        told = "sent, and no answer is written down" if is_told else "not known, since the database was restored"
+        if self.status == Status.ACTIVE:
+            return f"{told}; a read found the device ACTIVE"
+        return f"{told}; the device is read before anything else is sent"
 
     def to_json(self) -> dict[str, Any]:
         """The record and its attempts, with names for what is said in words."""
@@ -84,7 +100,7 @@ class PastRecord:
             **{name: facts[name] for name in ("status", "reason")},
             "meaning": self.meaning,
             "otps": self.describe_otps(),
-            **{name: value for name, value in facts.items() if name not in ("batch_id", "detail")},
+            **{name: value for name, value in facts.items() if name not in ("batch_id", "detail", "otp_sent_at")},
             "attempts": [
                 {name: value for name, value in row_to_json(line).items() if name != "record_id"}
                 for line in self.attempts
@@ -130,12 +146,9 @@ class TokenHistory:
 
 
 def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
-    """Say what became of one OTP. `is_kept`: it may be sent again."""
-    match state:
-        case OtpState.ANSWERED:
-            return "answered by PingOne"
-        case OtpState.SENT:
-            return "sent, and no answer is written down; the device is read before anything else is sent"
+    """Say what became of an OTP of which the fate is known. `is_kept`: it may be sent again."""
+    if state == OtpState.ANSWERED:
+        return "answered by PingOne"
     if not is_posted:
         return "not sent"
     return "posted, and may be sent again" if is_kept else "posted"
@@ -152,8 +165,8 @@ _PLAIN = (
     *("id", "batch_id", "row_number", "serial_number", *PERSON, "device_id", "lot", "extra"),
     *("is_in_inventory", "is_token_made", "is_device_made", "status", "reason", "detail"),
     *("not_before", "scheduled_at", "lease_until", "finalized_at", "otp_type", "has_second_otp"),
-    *("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "posts_forgiven", "requests"),
-    *("pingone_error_id", "correlation_id"),
+    *("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "posts_forgiven", "otp_sent_at"),
+    *("requests", "pingone_error_id", "correlation_id"),
 )
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
 _ATTEMPT = (

@@ -64,11 +64,11 @@ LONGEST_HAND_BACK = 5.0
 _FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
 _SHORTEST_READ_DELAY = 0.5
 
-# The decision where an OTP of a TOTP seed needs PingOne's time, and an answer did not tell it.
+# The decision where an OTP of a TOTP seed needs PingOne's time, and two answers did not tell it.
 NO_TIME = Pause(
     PauseReason.PROTOCOL,
-    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made. A proxy may take it"
-    " away: have it left in, then resume.",
+    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made, or with times that"
+    " contradict each other. A proxy may take it away or change it: have it left as it is, then resume.",
 )
 
 # The decision where no call may start: the record's batch does not run any more, the lease was lost, or the worker
@@ -279,6 +279,9 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
 def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
     """What follows a look-up of whose device the token is. None: it is nobody's, as far as can be seen."""
     match answer:
+        case Pairing() if not user_id and progress.verdict is None:
+            # Cancelled after a restore, before its person was looked up: nothing tells whether it is theirs.
+            return _without_request(progress), Retry(0.0, is_counted=False, why=Failure.NOT_FOUND)
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
             return _give_up(_without_request(progress), Reason.TOKEN_TAKEN, tell_owner(answer.user_id))
         case Pairing() if answer.device_id == progress.pairing.device_id:

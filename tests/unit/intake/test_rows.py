@@ -36,8 +36,9 @@ def test_every_column_of_a_row_is_one_of_the_record_and_is_read_loaded_and_expor
     assert {column.attribute: column.longest for column in PLAIN} == {
         column.attribute: Record.__table__.c[column.attribute].type.length for column in PLAIN
     }
-    # Beside the four that no cell alone brings.
-    assert {field.name for field in fields(Row)} - attributes == {"row_number", "otps", "file_row", "extra"}
+    # Beside the five that no cell alone brings.
+    others = {"row_number", "otps", "file_row", "lacks_type", "extra"}
+    assert {field.name for field in fields(Row)} - attributes == others
 
 
 @pytest.mark.parametrize(

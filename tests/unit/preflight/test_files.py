@@ -158,6 +158,30 @@ def test_a_pair_that_aged_is_asked_about() -> None:
     assert (found.name, found.serials) == ("stale_otp", ("MADE121",))
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "asked"),
+    [
+        ("otp_type,generated_at", ",2026-03-01T11:59:30Z", ("MADE1",)),
+        ("generated_at", "2026-03-01T11:59:30Z", ("MADE1",)),
+        ("otp_type,generated_at", "hotp,2026-03-01T11:59:30Z", ()),
+        ("otp_type,generated_at", ",", ()),
+    ],
+)
+def test_a_pair_with_a_time_and_without_a_type_is_asked_about(
+    tmp_path: Path, header: str, cells: str, asked: tuple[str, ...]
+) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text(f"serial,otp1,otp2,user_id,device_id,{header}\nMADE1,308714,367299,{USER}1,{DEVICE}1,{cells}\n")
+    shipment = open_shipment(file)
+    with reading_without_records() as reader:
+        verdicts, leftovers = reader.read(shipment)
+    found = check_files(shipment, verdicts, leftovers, totp_max_age=120, now=NOW)
+    assert [(each.name, each.level, each.serials) for each in found] == [("otp_type_missing", Level.ASK, asked)] * bool(
+        asked
+    )
+    assert [row.otp_type for row in verdicts.good] == ["hotp"]
+
+
 def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
     rows = [
         Row(

@@ -356,8 +356,16 @@ SEEDS = {
         time=None,
         counters=(STEP,),
     ),
-    "where no answer tells the time the device is read once and the batch pauses": totp(
-        (WAITING,), "read, answered, settle Pause", NO_TIME, UNSENT, at=0.0, time=None
+    "where no answer tells the time the device is read twice and the batch pauses": totp(
+        (WAITING, WAITING), "read, answered, slot, read, answered, settle Pause", NO_TIME, UNSENT, at=0.0, time=None
+    ),
+    "where only a second answer tells the time the OTP goes after it": totp(
+        (WAITING, after(WAITING, time=BEGIN + 1.0), ACTIVE),
+        f"read, answered, slot, read, {NEW_OTP_1}, settle Active",
+        Active(),
+        at=0.0,
+        time=None,
+        counters=(STEP,),
     ),
     "no OTP goes out in the last seconds of its step": totp(
         (), "slot given back, settle Retry", next_step(3.0), UNSENT, at=27.0

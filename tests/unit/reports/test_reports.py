@@ -27,7 +27,7 @@ from models.record_states import Status
 from worker.fleet import KnownProcess
 from worker.pingone.inventory import InventoryToken
 from worker.reports.batch_history import Command, PauseSpan, describe_command, describe_timeline, find_pauses
-from worker.reports.export import IF_REFUSED, advise, count_presses
+from worker.reports.export import IF_REFUSED, advise, count_presses, is_counter_unknown
 from worker.reports.facts import BatchStatus, describe_made, describe_outcome
 from worker.reports.outlook import describe_waiting
 from worker.reports.search import Sought, describe_nothing_found
@@ -110,6 +110,17 @@ def test_a_token_is_pressed_beyond_every_otp_that_was_sent_on_its_behalf(
 )
 def test_a_person_is_told_what_to_do(otp_type: str, presses: int, said: str) -> None:
     assert advise(otp_type, presses) == f"{said} {IF_REFUSED}"
+
+
+@pytest.mark.parametrize(
+    ("second", "next_counter", "is_unknown"), [("sent", 12, True), ("unsent", 12, False), ("sent", None, False)]
+)
+def test_a_hand_out_does_not_know_the_counter_of_a_token_that_a_restore_found_active(
+    second: str, next_counter: int | None, is_unknown: bool
+) -> None:
+    record = past_record(Status.ACTIVE, otp1_state="sent", otp2_state=second, next_counter=next_counter)
+    assert is_counter_unknown(record) is is_unknown  # type: ignore[arg-type]
+    assert ("It may be fewer" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
 
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
@@ -357,6 +368,29 @@ def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
 )
 def test_it_is_told_what_became_of_the_otps(fields: dict[str, Any], part: str, said: str) -> None:
     assert past_record(**fields).describe_otps()[part] == said
+
+
+SENT_NOW = {"otp1_state": "sent", "otp1_posts": 1, "otp_sent_at": NOW}
+TOLD, NOT_KNOWN = "sent, and no answer is written down", "not known, since the database was restored"
+
+
+@pytest.mark.parametrize(
+    ("status", "calls", "said"),
+    [
+        (Status.ACTIVE, [{"call": "otp1"}], f"{TOLD}; a read found the device ACTIVE"),
+        (Status.PENDING, [{"call": "otp1"}], f"{TOLD}; the device is read before anything else is sent"),
+        # A restore marked it, and whether it went out before is not known.
+        (Status.ACTIVE, [{"call": "read", "status": 200}], f"{NOT_KNOWN}; a read found the device ACTIVE"),
+        (Status.PENDING, None, f"{NOT_KNOWN}; the device is read before anything else is sent"),
+        # The line of the attempt is written in its end.
+        (Status.ACTIVATING, None, f"{TOLD}; the device is read before anything else is sent"),
+    ],
+)
+def test_what_a_restore_forgot_is_told_as_not_known(status: Status, calls: Any, said: str) -> None:
+    later = past_attempt(calls=calls, ended_at=NOW + timedelta(seconds=1))
+    # What went out before the backup, and was lost then, says nothing of what went out since.
+    before = past_attempt(calls=[{"call": "otp1"}], ended_at=NOW - timedelta(days=1))
+    assert past_record(status, attempts=[before, later], **SENT_NOW).describe_otps()["otp1"] == said
 
 
 def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> None:

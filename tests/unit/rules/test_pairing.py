@@ -167,6 +167,14 @@ def test_what_follows_a_request_to_pair(before, answer, progress, step):
 
 
 # What follows a look-up of whose device the token is.
+def test_whose_person_was_not_looked_up_is_not_said_to_have_anothers_token() -> None:
+    """A batch was cancelled after a restore: its records are read, and nobody is looked up any more."""
+    restored = known(SENT, 1, first=OtpProgress(OtpState.SENT, 1), attempts=1)
+    progress, decision = decide_after_search(restored, Pairing(NEW, OTHER), "", LIMITS)
+    assert (progress.needs_read, progress.pairing.device_id) == (False, "")
+    assert decision == back("not_found", 0.0)
+
+
 TAKEN = DeadLetter(Reason.TOKEN_TAKEN, evidence=f"It is the device of user {OTHER}.")
 AFTER_SEARCH: list[tuple[Progress, Any, Progress, Step | Decision]] = [
     # A device of this user is taken and read; it is ours if a request of ours may have made it, and the token was free.
