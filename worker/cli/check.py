@@ -19,9 +19,9 @@ from typing import Annotated, Any, TextIO
 
 import redis
 import typer
-from sqlalchemy import select
 from rich.console import Group
 from rich.text import Text
+from sqlalchemy import select
 
 from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch

@@ -527,7 +527,10 @@ def read_row(header: str, *cells: str) -> Row | RowError:
     [
         # A reason names the column as the file does.
         ("serial,otp1,UserID,device_id", ["MADE1", "308714", "x", ""], "UserID is not a UUID", "MADE1"),
-        *[(PAIRS, ["MADE1", "308714", "", USER_ID, "d" * long], "device_id is not a UUID", "MADE1") for long in (37, 100)],
+        *[
+            (PAIRS, ["MADE1", "308714", "", USER_ID, "d" * long], "device_id is not a UUID", "MADE1")
+            for long in (37, 100)
+        ],
         ("Serial Number,OTP 1,user_id,device_id", ["MADE1", "30x714", "", ""], "OTP 1 has other characters", "MADE1"),
         ("Serial Number,otp1,user_id,device_id", ["MADE-1", "308714", "", ""], "Serial Number has other", None),
         # A header between the rows is called one.

@@ -176,7 +176,9 @@ def test_a_pair_with_a_time_and_without_a_type_is_asked_about(
     with reading_without_records() as reader:
         verdicts, leftovers = reader.read(shipment)
     found = check_files(shipment, verdicts, leftovers, totp_max_age=120, now=NOW)
-    assert [(each.name, each.level, each.serials) for each in found] == [("otp_type_missing", Level.ASK, asked)] * bool(asked)
+    assert [(each.name, each.level, each.serials) for each in found] == [("otp_type_missing", Level.ASK, asked)] * bool(
+        asked
+    )
     assert [row.otp_type for row in verdicts.good] == ["hotp"]
 
 
