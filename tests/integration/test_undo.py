@@ -886,6 +886,8 @@ def test_nobody_loads_or_mends_what_an_undo_has_in_hand(
     """The device of an active token and that of a dead letter: neither gets an OTP while it is taken away."""
     dead = OURS | {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP}
     made = make(database, pingone, [ACTIVE, dead], keyring=desk.keyring)
+    serial = look(database, made.ids[1]).serial_number
+    make_batch(database, [dead | {"serial_number": serial, "next_counter": 3, "is_device_made": False}], name="before")
     loads = LoadingDesk(database, desk.keyring, tmp_path)
     rows = [
         token(number, serial=record.serial_number, user_id=record.user_id, device_id=record.device_id)
@@ -900,6 +902,10 @@ def test_nobody_loads_or_mends_what_an_undo_has_in_hand(
         mender = Mender(database, desk.keyring, TESTER, on_refused=refused.append)
         mended = mender.mend(open_shipment(path, hints=Hints(mends=True)), "shipment")
         assert (mended.again, mended.added) == (0, 0)
+        # Nor does a dead letter of the same token go again, here or in another batch.
+        for name in ("shipment", "before"):
+            replayed = Batches(database, TESTER).replay(name)
+            assert (replayed.records, [each.why for each in replayed.not_replayed]) == (0, [Why.IN_PROGRESS])
 
     with around(undo.Undo, "_take", then=load_and_mend):
         ends = desk.command.undo("shipment", devices_only=True).devices.ends

@@ -168,7 +168,7 @@ class Batches:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
             count = replay(self._database, connection, batch.id, reasons, chosen)
-            not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
+            not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
             facts: dict[str, Any] = {"reasons": sorted(reasons or ()), "records": count}
             if where:

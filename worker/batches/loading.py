@@ -172,8 +172,8 @@ class Conflicts:
             return None
         what = "serial number" if _is_same_token(found, row) else "device"
         return (
-            f"an undo of batch {self._name_batch(found)!r} has the {what} in hand: wait for its end; one that was killed"
-            f" ends at {found.undone_until:%H:%M:%S} UTC",
+            f"an undo of batch {self._name_batch(found)!r} has the {what} in hand: wait for its end; if it was killed,"
+            f" that is at {found.undone_until:%H:%M:%S} UTC",
             RowFault.IN_PROGRESS,
         )
 

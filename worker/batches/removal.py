@@ -452,8 +452,8 @@ class Revocation:
     ) -> LongList[_Job, ImportJob | str | None]:
         """List the revocation of these tokens, a job to a chunk. The tokens of a refused job go again, fewer at a time.
         `hold` takes the records of a job in hand. `note` is called with revoked tokens and None, or with one that stays
-        and the reason; for the others no answer says whether they were revoked. Asking raises any PingOneError, what `require` raises, and
-        Superseded if another command ends the jobs."""
+        and the reason; for the others no answer says whether they were revoked. Asking raises any PingOneError, what
+        `require` raises, and Superseded if another command ends the jobs."""
         left = deque(own)
 
         def take() -> Sequence[_Job]:

@@ -174,8 +174,8 @@ _TAKEN_BACK: dict[str, Any] = {
 }
 
 
-# Seconds for which an undo has records in hand, should its command be killed: longer than a job that revokes tokens, and
-# many times what a chunk of devices takes.
+# Seconds for which an undo has records in hand, should its command be killed: longer than a job that revokes tokens,
+# and many times what a chunk of devices takes.
 UNDO_LASTS = 900.0
 
 

@@ -275,9 +275,8 @@ def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select
 def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Database) -> Select[int]:
     """Select and lock the due records of one part, except those that another transaction has locked."""
     now = database.now()
-    due = _select_pending(condition, order).where(
-        Record.scheduled_at <= now, may_begin(database), ~is_in_undo(database)
-    )
+    may_go = (Record.scheduled_at <= now, may_begin(database), ~is_in_undo(database))
+    due = _select_pending(condition, order).where(*may_go)
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
 
 

@@ -66,7 +66,7 @@ def replay(
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
-    may_go = and_(_may_go_again(batch_id, chosen), ~is_in_undo(database))
+    may_go = _may_go_again(database, batch_id, chosen)
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(may_go)
     if reasons is not None:
         dead = dead.where(Record.reason.in_(reasons))
@@ -91,12 +91,12 @@ def replay(
     return count
 
 
-def _may_go_again(batch_id: int, chosen: ColumnElement[bool] | None) -> ColumnElement[bool]:
+def _may_go_again(database: Database, batch_id: int, chosen: ColumnElement[bool] | None) -> ColumnElement[bool]:
     return and_(
         Record.batch_id == batch_id,
         Record.otps.is_not(None),
         ~went_again(),
-        ~_is_in_progress_elsewhere(),
+        ~_is_in_progress_elsewhere(database),
         true() if chosen is None else chosen,
         is_replayable(),
     )
@@ -211,11 +211,19 @@ def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnE
     return and_(is_here, other.serial_key == first.serial_key), and_(is_here, is_same_device)
 
 
-def _is_in_progress_elsewhere() -> ColumnElement[bool]:
-    """Whether a record of the same token or device, loaded meanwhile, has no final status yet."""
+def _is_in_progress_elsewhere(database: Database) -> ColumnElement[bool]:
+    """Whether a record of the same token or device, loaded meanwhile, has no final status yet; or an undo has the token
+    or the device in hand."""
     other = aliased(Record, name="other")
+    return or_(*(exists().where(condition) for condition in _are_in_progress(database, other)))
+
+
+def _are_in_progress(database: Database, other: type[Record]) -> tuple[ColumnElement[bool], ...]:
+    """Conditions for a record that keeps another one of its token or device from going again: it has no final status,
+    or an undo has it in hand."""
     # Written as in the partial unique indexes, so that the database can use them.
-    return or_(*(exists().where(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
+    unfinished = (and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other))
+    return *unfinished, *(and_(same, is_in_undo(database, other)) for same in _is_same(other))
 
 
 def is_replayable() -> ColumnElement[bool]:
@@ -241,7 +249,7 @@ class Why(StrEnum):
     TAKEN_BACK = "taken_back"
     # A later batch brought OTPs of the same token, or another let it go again since.
     LOADED_AGAIN = "loaded_again"
-    # Another batch has a record of the same token or device that is not final yet.
+    # Another batch has a record of the same token or device that is not final yet; or an undo has it in hand.
     IN_PROGRESS = "in_progress"
 
 
@@ -257,11 +265,15 @@ class NotReplayed:
 
 
 def find_not_replayed(
-    connection: Connection, batch_id: int, reasons: Collection[str] | None, chosen: ColumnElement[bool] | None
+    database: Database,
+    connection: Connection,
+    batch_id: int,
+    reasons: Collection[str] | None,
+    chosen: ColumnElement[bool] | None,
 ) -> tuple[NotReplayed, ...]:
     """Count the records that a replay has left, by cause, the largest group first. `reasons` and `chosen` are those of
     the replay."""
-    not_replayed = _select_not_replayed(batch_id, reasons, is_chosen=chosen is not None)
+    not_replayed = _select_not_replayed(database, batch_id, reasons, is_chosen=chosen is not None)
     cause = (not_replayed if chosen is None else not_replayed.where(chosen)).subquery().c
     counted = (
         select(func.count().label("records"), cause.reason, cause.why, cause.batch)
@@ -272,7 +284,7 @@ def find_not_replayed(
 
 
 def _select_not_replayed(
-    batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool
+    database: Database, batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool
 ) -> Select[str, str, str | None]:
     """Select the records that a replay has left: the reason of each, why it stays, and the other batch."""
     is_dead = Record.status == Status.DEAD_LETTER
@@ -280,7 +292,7 @@ def _select_not_replayed(
     if reasons is not None:
         is_asked = and_(is_dead, Record.reason.in_(reasons))
     other = aliased(Record, name="other")
-    in_progress = _latest_batch(other, *(and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
+    in_progress = _latest_batch(other, *_are_in_progress(database, other))
     later = _latest_batch(other, *went_again_in(other))
     had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
     why = case(

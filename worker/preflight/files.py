@@ -123,12 +123,10 @@ def _check_types(verdicts: Verdicts) -> list[Finding]:
     """Find pairs that look like TOTP, since they have a time, and would go as HOTP."""
     for row in verdicts.good:
         if row.lacks_type:
-            verdicts.doubt(
-                row, "otp_type_missing", "it has generated_at, as TOTP has, and no otp_type: write totp or hotp"
-            )
+            verdicts.doubt(row, "otp_type_missing", "it has a time, as TOTP has, and no otp_type: write totp or hotp")
     text = (
-        "With generated_at, as TOTP has, and without otp_type: {n} of the pairs. They would be sent as HOTP, however old"
-        " they are. Write totp or hotp into otp_type."
+        "With generated_at, as TOTP has, and without otp_type: {n} of the pairs. They would be sent as HOTP, however"
+        " old they are. Write totp or hotp into otp_type."
     )
     return name_tokens("otp_type_missing", Level.ASK, text, verdicts.doubted("otp_type_missing"))
 
