@@ -216,8 +216,8 @@ def _find_fault(line: Row[*tuple[Any, ...]], expected_id: int, former: str) -> s
 
 # A head as a person types it: HASH or ID:HASH.
 _GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
-# A line as `note_head` writes it: line, hash, time; and the most characters that are read as one, since a device has no
-# end, such as /dev/zero.
+# A line as `note_head` writes it: line, hash, time. No more characters than this are read as one: a device such as
+# /dev/zero has no end.
 _LONGEST_LINE = 200
 _NOTED_LINE = re.compile(r"([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
 

@@ -234,7 +234,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     staying = [
         (mended.active, "active"),
         (mended.in_work, "in work"),
-        (mended.taken_back, "taken back by an undo, and the file names no other person"),
+        (mended.taken_back, "taken back by an undo or closed, and the file names no other person"),
         (mended.left_out, "active in other batches"),
     ]
     changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))

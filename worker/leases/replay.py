@@ -67,23 +67,17 @@ def replay(
     if not is_scheduled:
         again |= _begin_new_budget()
     may_go = _may_go_again(database, batch_id, chosen)
-    dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(may_go)
-    if reasons is not None:
-        dead = dead.where(Record.reason.in_(reasons))
+    dead = and_(may_go, true() if reasons is None else Record.reason.in_(reasons))
+    cancelled = and_(may_go, true() if chosen is not None else was_cancelled())
     if not is_scheduled:
-        sources = (Status.DEAD_LETTER,) if reasons is not None else (Status.DEAD_LETTER, Status.CANCELLED)
-        is_asked = true() if reasons is None else Record.reason.in_(reasons)
-        is_taken_back = and_(Record.status == Status.CANCELLED, ~was_cancelled())
-        keep_former(
-            connection, may_go, Record.status.in_(sources), is_asked, true() if chosen is not None else ~is_taken_back
-        )
+        keep_former(connection, Record.status == Status.DEAD_LETTER, dead)
+        if reasons is None:
+            keep_former(connection, Record.status == Status.CANCELLED, cancelled)
     _look_for_tokens_again(connection, may_go, reasons)
-    count = connection.execute(dead.values(again)).rowcount
+    count = connection.execute(move(database, Status.DEAD_LETTER, Status.PENDING).where(dead).values(again)).rowcount
     if reasons is None:
-        cancelled = move(database, Status.CANCELLED, Status.PENDING).where(may_go)
-        if chosen is None:
-            cancelled = cancelled.where(was_cancelled())
-        count += connection.execute(cancelled.values(again | _forget_removed())).rowcount
+        back = move(database, Status.CANCELLED, Status.PENDING).where(cancelled)
+        count += connection.execute(back.values(again | _forget_removed())).rowcount
     put_off(connection, batch_id)
     if count:
         # The preparation of the batch begins anew: it has not looked for these records in the inventory.

@@ -208,7 +208,7 @@ class Pace:
             now = reading.now
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
             changed = learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
-            # Above the highest rate, neither a sprint nor what it climbs from goes.
+            # A refusal raises no rate above the highest.
             return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
 
         search = self.change(learn)

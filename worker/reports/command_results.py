@@ -86,7 +86,8 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
             )
         case Why.TAKEN_BACK:
             again = f"oathbulk replay {quote(batch)} --where …"
-            return f"an undo took them back. Mend them for other persons; or to let some go all the same: {again}"
+            ended = "an undo took them back, or a person closed them"
+            return f"{ended}. Mend them for other persons; or to let some go all the same: {again}"
         case Why.LOADED_AGAIN:
             return f"loaded again since, in batch {group.batch}."
         case Why.IN_PROGRESS:
