@@ -137,7 +137,8 @@ class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: new records, of rows
     that are new or had been refused; `dated`: records that only begin at another date. Left as they are: `active`,
     `in_work`, `taken_back` by an undo or closed by a person, and `left_out`, since another batch made the token active.
-    `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so nothing goes yet."""
+    `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so nothing goes
+    yet."""
 
     again: int = 0
     added: int = 0
