@@ -7,12 +7,14 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from hunt.schedule import Clock, Dice
 from hunt.tenant import (
     ACTIVE,
+    EPOCH,
     EXTRA,
     FIND,
     FREE,
@@ -508,4 +510,5 @@ def describe(device: ModelDevice) -> dict[str, object]:
         "status": "ACTIVE" if device.is_active else "ACTIVATION_REQUIRED",
         "lock": {"status": "LOCKED" if device.is_locked else "UNLOCKED"},
         "block": {"status": "BLOCKED" if device.is_blocked else "UNBLOCKED"},
+        "createdAt": datetime.fromtimestamp(EPOCH + device.made_at, UTC).isoformat(),
     }

@@ -379,7 +379,9 @@ class CreationJudge:
         is_named = new.device_id == self._named.get(new.id)
         if new.device_id in device.foreign_ids and new.user_id and not new.is_final and not is_named:
             yield "it goes on with another person's device"
-        if new.is_device_made and new.device_id and new.device_id not in device.our_ids:
+        # What a look-up found counts as made until a read has told its age: it may have been made by hand, days later.
+        is_read = new.pairing != PairingState.SENT
+        if is_read and new.is_device_made and new.device_id and new.device_id not in device.our_ids:
             yield "it calls a device its own that it did not make"
         if new.is_token_made and device.imported_by is None:
             yield "it calls a token imported by us, which was there before"
