@@ -1,5 +1,5 @@
-"""A row of a file that was refused at loading, and was not mended since: which one it was, and why. Nothing else of it
-is kept, since any of its cells may hold an OTP or a seed."""
+"""A row of a file that was not loaded, since something is wrong with it, and was not mended since: which one it was,
+and why. Nothing else of it is kept, since any of its cells may hold an OTP or a seed."""
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.base import LONGEST_DETAIL, Base, BigKey, lower_case_of
 
 # What stands for its status, which it has not, wherever rows are listed beside records.
-REFUSED = "refused"
+NOT_LOADED = "not_loaded"
 
 
 class RefusedRow(Base):
@@ -30,3 +30,5 @@ class RefusedRow(Base):
     # Why it was refused: a word of `models.row_fault.RowFault`, and a sentence with the cure.
     reason: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str] = mapped_column(String(LONGEST_DETAIL))
+    # Whether a person closed it, since nobody wants its token any more.
+    is_closed: Mapped[bool] = mapped_column(default=False)

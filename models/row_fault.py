@@ -35,9 +35,9 @@ class RowFault(StrEnum):
 FAULT_CURES = {
     RowFault.ROW_UNREADABLE: "The fields of the row cannot be told apart. Put values that hold the separator into"
     " quotation marks, see whether a line was cut off, and mend the row.",
-    RowFault.SERIAL_UNFIT: "The serial number is missing or is none. Write it as it is printed on the token, in a"
-    " column formatted as Text, and mend the row.",
-    RowFault.OTPS_UNFIT: "An OTP, its type or its time is missing or is none. Press the token for two fresh,"
+    RowFault.SERIAL_UNFIT: "The serial number is missing, or PingOne would not take it. Write it as it is printed on"
+    " the token, in a column formatted as Text, and mend the row.",
+    RowFault.OTPS_UNFIT: "An OTP, its type or its time is missing or cannot be read. Press the token for two fresh,"
     " consecutive OTPs, write them in columns formatted as Text, and mend the row.",
     RowFault.SEED_UNFIT: "What the file says of the token cannot be used. Say what it leaves open by an option, or ask"
     " the vendor for the file again, and load that.",

@@ -32,7 +32,7 @@ from worker.observability.wording import agree
 from worker.pingone.errors import PingOneError
 from worker.pingone.transport import Transport
 from worker.pingone.wire import Request
-from worker.reports.facts import BatchStatus, count_active, read_in
+from worker.reports.facts import BatchStatus, count_active, describe_rows, read_in
 from worker.rules.hours import format_time
 
 # A batch of which nothing was told yet, and that was finished for longer than this, is no news: a webhook that was set
@@ -120,16 +120,16 @@ def describe(event: Event, status: BatchStatus) -> dict[str, Any]:
     resumes_at = status.resumes_at if event == Event.PAUSED_FOR_NOW else None
     until = f" until {format_time(resumes_at)}" if resumes_at else ""
     why = f" ({reason})" if reason else ""
-    text = f"{status.name} {_BEGINNINGS[event]}{until}{why}: {count_active(status.tokens_active, status.rows)}."
-    look = f"Next: oathbulk status {quote(status.name)}" if status.tokens_left else ""
+    rows = "; ".join(filter(None, (count_active(status), describe_rows(status))))
+    text = f"{status.name} {_BEGINNINGS[event]}{until}{why}: {rows}."
+    look = f"Next: oathbulk status {quote(status.name)}" if status.active < status.rows else ""
     return {
         "text": " ".join(filter(None, (text, cure, look))).translate(_NO_MARKUP),
         "event": event,
         "batch": status.name,
         "environment": status.environment,
         "total": status.total,
-        "rows": status.rows,
-        "tokens_active": status.tokens_active,
+        **status.rows_to_json(),
         "counts": status.counts,
         "reason": reason,
         "cure": cure,

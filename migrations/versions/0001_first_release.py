@@ -239,6 +239,7 @@ def _create_refused_rows() -> None:
         sa.Column("serial_key", SERIAL_KEY, sa.Computed("lower(serial_number)", persisted=True)),
         sa.Column("reason", sa.String(40), nullable=False),
         sa.Column("detail", sa.String(1000), nullable=False),
+        sa.Column("is_closed", sa.Boolean(), nullable=False),
     )
     _index("refused_rows", "ix_refused_rows_serial_key", "environment_id", "serial_key")
     _index("refused_rows", "uq_refused_rows_batch_id_row_number", "batch_id", "row_number", unique=True)

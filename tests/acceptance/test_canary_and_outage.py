@@ -140,9 +140,9 @@ def test_few_otps_are_lost_to_learning_what_a_tenant_wants_with_otp_1_and_none_i
         (found,) = read_statuses(fleet.database, name)
         return found
 
-    fleet.wait_until(lambda: not status(first).left, "the first batch is finished")
+    fleet.wait_until(lambda: not status(first).to_do, "the first batch is finished")
     fleet.batches.resume(second)
-    fleet.wait_until(lambda: not status(second).left, "the second batch is finished")
+    fleet.wait_until(lambda: not status(second).to_do, "the second batch is finished")
 
     lost = status(first).dead_letters
     assert sum(lost.values()) == lost.get("invalid_otp", 0) <= REFUSALS

@@ -76,18 +76,18 @@ def write_fresh_otps(place: Place) -> None:
     (wrong,) = [row for row in fresh if place.made.expected[row.serial].status == "dead_letter"]
     ids = {"serial": wrong.serial, "user_id": wrong.user_id, "device_id": wrong.device_id}
     place.pingone.seed(devices=[ids | {"secret": SECRET.hex()}])
-    correct_rows(place, "july-left.csv", fresh, "otp1", "otp2")
+    correct_rows(place, "july-failed.csv", fresh, "otp1", "otp2")
 
 
 def write_otps_of_the_simulator(place: Place) -> None:
     """Write the OTPs of the file that the simulator wrote into the export."""
     place.made.write_fresh_pairs(place.desk.folder / "shipment-fresh.csv")
     fresh = [PairRow(**row) for row in read_rows(place, "shipment-fresh.csv")]
-    correct_rows(place, "shipment-left.csv", fresh, "otp1", "otp2")
+    correct_rows(place, "shipment-failed.csv", fresh, "otp1", "otp2")
 
 
 def write_new_device_ids(place: Place) -> None:
-    correct_rows(place, "august-left.csv", place.made.rows, "device_id")
+    correct_rows(place, "august-failed.csv", place.made.rows, "device_id")
 
 
 def write_files_with_names(place: Place) -> None:
@@ -151,9 +151,9 @@ def correct_the_address(place: Place) -> None:
     (lost,) = [token for token in place.made.tokens if token.kind == "user_not_found"]
     user = {"user_id": lost.user_id, "username": lost.username, "email": "right@example.com"}
     place.pingone.seed(users=[user])
-    (row,) = [row for row in read_rows(place, "box-left.csv") if row["serial"] == lost.serial]
+    (row,) = [row for row in read_rows(place, "box-failed.csv") if row["serial"] == lost.serial]
     assert row["email"] == lost.email
-    save_rows(place, "box-left.csv", [row | {"email": "right@example.com"}])
+    save_rows(place, "box-failed.csv", [row | {"email": "right@example.com"}])
 
 
 def write_rows_of_which_two_are_refused(place: Place) -> None:
@@ -168,9 +168,9 @@ def write_rows_of_which_two_are_refused(place: Place) -> None:
 
 
 def mend_the_refused_rows(place: Place) -> None:
-    refused = read_rows(place, "july-left.csv")
+    refused = read_rows(place, "july-failed.csv")
     assert [(row["serial"], row["reason"]) for row in refused] == [("JULY2", "otps_unfit"), ("", "serial_unfit")]
-    save_rows(place, "july-left.csv", [row | mended for row, mended in zip(refused, make_pairs()[1:], strict=True)])
+    save_rows(place, "july-failed.csv", [row | mended for row, mended in zip(refused, make_pairs()[1:], strict=True)])
 
 
 def make_pairs() -> list[dict[str, str]]:

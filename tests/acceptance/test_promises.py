@@ -64,7 +64,7 @@ def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_u
     wait_until(worker.keeps_together, "its threads are kept on one processor")
     beat.kill()
     fleet.wait_until(lambda: not fleet.records.in_window(), "what was queued is worked off")
-    assert fleet.status().left
+    assert fleet.status().to_do
     fleet.beat("second-beat")
     fleet.beat("third-beat")
     fleet.judge_as_made()
@@ -83,7 +83,7 @@ def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(
     fleet.wait_until(lambda: not fleet.records.in_window(), "nothing is in work")
     time.sleep(2 * SOON)
     status = fleet.status()
-    assert (status.state, status.reason, status.left > 5) == ("paused", "person", True)
+    assert (status.state, status.reason, status.to_do > 5) == ("paused", "person", True)
     assert [call for call in fleet.simulator.calls() if call.arrived_at > paused_at + SOON] == []
 
     fleet.batches.resume(BATCH)
@@ -102,7 +102,7 @@ def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, da
         wait_until(lambda: fleet.simulator.open_calls() >= 4, "calls are in flight")
         assert workers[name].stop() == 0
         workers[name] = fleet.worker(name)
-    assert fleet.status().left
+    assert fleet.status().to_do
     fleet.wait_until_finished()
     assert fleet.records.attempts(Outcome.LOST) == 0
     # As many as if nobody had been stopped: an attempt a record, and each OTP that is needed once.
@@ -254,7 +254,7 @@ def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet
     server.start()
     # Those of this process were cut, too.
     fleet.database.close()
-    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished", timeout=150)
+    fleet.wait_until(lambda: not fleet.status().to_do, "the batch is finished", timeout=150)
     fleet.judge()
     assert fleet.records.wrong_endings() == []
 
@@ -291,7 +291,9 @@ def test_a_503_that_asks_for_a_day_is_shown_and_over_when_a_person_says_so(make_
 
     fleet.simulator.change(faults={})
     fleet.oathbulk("resume", "resume", BATCH, "--now")
-    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished long before the hold was over", timeout=60)
+    fleet.wait_until(
+        lambda: not fleet.status().to_do, "the batch is finished long before the hold was over", timeout=60
+    )
     assert fleet.status().hold is None
     fleet.judge()
     assert fleet.records.wrong_endings() == []

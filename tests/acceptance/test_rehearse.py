@@ -80,7 +80,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
     pasted = paste(empty_desk, result.stdout)
     typed = [
         f"OATHBULK_HOME={home} oathbulk {words}"
-        for words in ("export rehearsal --left -o rehearsal-left.csv", "status rehearsal")
+        for words in ("export rehearsal --failed -o rehearsal-failed.csv", "status rehearsal")
     ]
     assert list(pasted) == typed
     assert [(each.code, each.stderr) for each in pasted.values()] == [(0, "")] * 2

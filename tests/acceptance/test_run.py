@@ -159,7 +159,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     def full_picture():
         picture = terminal.picture()
         # One that was answered counts as activating until that is written down.
-        is_full = counts in picture and "left at this pace" in picture
+        is_full = counts in picture and "at this pace" in picture
         return picture if is_full else None
 
     picture = wait_until(full_picture, "the picture shows a batch in full swing")
@@ -168,7 +168,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
         r"(?<![\d.])(?!0\.0 )[\d.]+ records/s",
         "10 resynced",
         "1 of them answered 429 · ",
-        r"\d+ s left at this pace",
+        r"\d+ s at this pace",
     ):
         assert re.search(told, picture), picture
 
@@ -287,7 +287,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_tells_what_goes_on(set_up):
     result = run.wait()
     assert (result.code, desk.processes()) == (130, [])
     assert "settled or handed back. Go on with: oathbulk run 'pallet 7'" in result.stderr
-    assert "left at this pace" not in result.stdout
+    assert "at this pace" not in result.stdout
     status = desk.status("pallet 7")
     # What was in flight was answered, and the answers were written down.
     active, posts = len(pingone.active), len(pingone.posts)

@@ -110,7 +110,7 @@ def test_a_batch_is_finished_and_pauses_for_nothing(
         fleet.wait_until_posted(40)
         fleet.oathbulk("pause", "pause", BATCH)
         fleet.wait_until(lambda: fleet.status().counts["activating"] == 0, "nothing is in hand")
-        assert fleet.status().left > 0
+        assert fleet.status().to_do > 0
         fleet.oathbulk("resume", "resume", BATCH)
         status = fleet.wait_until_finished()
         fleet.judge()

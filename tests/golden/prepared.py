@@ -53,7 +53,7 @@ PAIRS = "serial,otp1,otp2,user_id,device_id\n" + "".join(
     )
 )
 # Rows that mend the batch `letters`: a fresh pair, one that was sent, a token that is active, and a refused row.
-LEFT = "serial,otp1,otp2,user_id,device_id,file_row\n" + "".join(
+FAILED_ROWS = "serial,otp1,otp2,user_id,device_id,file_row\n" + "".join(
     f"{serial},{otp1},{otp2},{ids},{file_row}\n"
     for serial, otp1, otp2, ids, file_row in (
         ("MADE003000006", "283920", "000634", ",", 8),
@@ -342,7 +342,7 @@ def _write_files(folder: Path) -> None:
         "pairs.csv": PAIRS,
         "hall.csv": f"serial,otp1,user_id,device_id,Hall\nHALL1,308714,{_user(41)},{_user(42)},East\n",
         "leavers.csv": "serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n",
-        "left.csv": LEFT,
+        "failed.csv": FAILED_ROWS,
         "dates.csv": (
             f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2099-12-24\n"
             f"DATE2,308715,{_user(45)},{_user(46)},\nDATE3,308716,{_user(47)},{_user(48)},24.12.2027\n"

@@ -70,7 +70,7 @@ SHOWN = {
     "status/by_date": "status waves --by not_before --where site=Zürich",
     "show/where": "show --batch waves --where site=Genf",
     "show/beginning": "show MADE003",
-    "show/refused": "show --status refused",
+    "show/not_loaded": "show --status not_loaded",
     "show/reason": "show --reason locked",
     "show/of_batch": "show MADE --batch letters --limit 3",
     "show/user": "show --user user1 --batch running",
@@ -100,7 +100,7 @@ SHOWN = {
     "run/canary": f"run {CANARY}",
     "load/pairs": "load pairs.csv --offline --ticket CHG-3",
     "load/twice": f"load {BOX}",
-    "mend/letters": "mend letters left.csv --offline --ticket CHG-4",
+    "mend/letters": "mend letters failed.csv --offline --ticket CHG-4",
     "load/dates": "load dates.csv --offline --zone Europe/Zurich --accept devices_expire",
     "load/hours": "load hall.csv --offline --batch east --canary 1 --window 22:00-05:30 --zone UTC",
 }
@@ -145,8 +145,8 @@ SAID = {
 # Files that are written to stdout.
 WRITTEN = {
     "export/letters.csv": "export letters -o -",
-    "export/left.csv": "export letters --left -o -",
-    "export/refused.csv": "export letters --status refused -o -",
+    "export/failed.csv": "export letters --failed -o -",
+    "export/not_loaded.csv": "export letters --status not_loaded -o -",
     "export/reason.csv": "export letters --reason resync_failed -o -",
     "export/with_otps.csv": "export running --with-otps -o -",
     "export/box.csv": "export box -o -",
@@ -166,7 +166,7 @@ PAGES = {
     **{f"token {name}": f"/token?of={token}" for name, token in TOKENS.items()},
     "search": "/search",
     "search found": "/search?text=MADE003&status=dead_letter",
-    "search refused": "/search?status=refused",
+    "search not loaded": "/search?status=not_loaded",
     "search nothing": "/search?text=NOPE",
     "audit": "/audit",
     "no such page": "/nope",

@@ -272,7 +272,7 @@ class Mending:
         with tempfile.TemporaryDirectory() as directory:
             is_whole = self._dice.chance("mend", 0.5)
             text = io.StringIO(newline="")
-            export(self._scenario.database, self._name, text, is_left=not is_whole)
+            export(self._scenario.database, self._name, text, failed=not is_whole)
             file = Path(directory, "left.csv")
             rows = list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
             seeds = [row for row in rows if self._device_of(row).seed]

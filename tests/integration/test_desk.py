@@ -4,17 +4,21 @@ its pages read, the golden files hold."""
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from html import unescape
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 from support.data.audit_lines import read
-from support.data.batches import ENVIRONMENT_ID, Made, look_at_batch, make_batch, statuses
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
+from support.data.facts import write_metrics
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.servers.web_desk import PERSON, WebDesk
 
@@ -22,9 +26,20 @@ from models.batch import Batch, BatchState
 from models.pace import LicensePace
 from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import Status
+from models.record_states import UNTIL_LET_GO, Status
+from models.refused_row import RefusedRow
+from worker.batches.commands import Batches
+from worker.cli.console import PIPE
+from worker.cli.status import draw_batch, draw_batches
+from worker.desk.batch_page import write_file
 from worker.desk.security import FORM_KEY, Visitor
 from worker.installation.installation import Installation
+from worker.notices import Event, describe
+from worker.reports.batch_history import read_batch_history
+from worker.reports.export import export
+from worker.reports.facts import BatchStatus, read_parts, read_statuses
+from worker.reports.metrics import MetricsCollector
+from worker.reports.outlook import format_log_line
 
 pytestmark = ON_SQLITE
 
@@ -52,6 +67,74 @@ def desk(installation: Installation) -> WebDesk:
 def shipment(database: MovingDatabase) -> Made:
     """A batch that runs: two tokens are active, three were given up, one is still to do."""
     return make_batch(database, [{"status": Status.ACTIVE}, {"status": Status.ACTIVE}, *DEAD, {}])
+
+
+# Rows by what they are: of two sites, with one that was not loaded, and one more that somebody closed.
+KINDS = {"rows": 26, "active": 11, "to_do": 7, "failed": 5, "closed": 3}
+STATUSES = {"active": 11, "pending": 5, "queued": 1, "activating": 1, "dead_letter": 4, "cancelled": 2}
+
+
+@pytest.fixture
+def four_kinds(database: MovingDatabase) -> BatchStatus:
+    ends = [status for status, number in STATUSES.items() for _ in range(number)]
+    made: list[dict[str, Any]] = [
+        {"status": end, "extra": {"site": site}, "reason": Reason.LOCKED if end == "dead_letter" else None}
+        for end, site in zip(ends, cycle(("Basel", "Bern")), strict=False)
+    ]
+    made[11] |= {"not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO}
+    refused = {"batch_id": make_batch(database, made).batch_id, "environment_id": ENVIRONMENT_ID}
+    refused |= {"reason": "otps_unfit", "detail": "otp1 is missing"}
+    rows = [refused | {"row_number": 900 + place, "is_closed": place == 1} for place in range(2)]
+    of_batch = {"rows_refused": 2, "columns": ["serial", "site"]}
+    database.change(insert(RefusedRow).values(rows), update(Batch).values(of_batch))
+    (status,) = read_statuses(database, "shipment")
+    return status
+
+
+def find_numbers(text: str, begin: str) -> dict[str, int]:
+    """The numbers behind a word, as many as there are of rows."""
+    found = re.findall(r"\d+", text.partition(begin)[2])
+    return dict(zip(KINDS, map(int, found), strict=False))
+
+
+def test_every_screen_file_and_message_has_the_same_four_numbers(
+    database: MovingDatabase, desk: WebDesk, four_kinds: BatchStatus
+) -> None:
+    status, in_words = four_kinds, "11 of 26 rows are active; 7 to do, 5 failed, 3 closed"
+    assert status.rows_to_json() == KINDS
+    drawn: dict[str, Any] = {"running": draw_batches([status]), "closed": draw_batch(status, PIPE)}
+    for begin, lines in drawn.items():
+        assert find_numbers("\n".join(line.plain for line in lines.renderables), begin) == KINDS
+    assert format_log_line(status).startswith("shipment: 11 active, 7 to do, 5 failed, 3 closed;")
+    for told in (status.to_json(), (notice := describe(Event.RESUMED, status))):
+        assert {name: told[name] for name in (*KINDS, "total")} == KINDS | {"total": 24}
+    assert in_words in notice["text"]
+    parts = read_parts(database, "shipment", "site")
+    assert {name: sum(getattr(part, name) for part in parts) for name in KINDS} == KINDS
+    metrics = write_metrics(MetricsCollector(database, partial(read_statuses, database)))
+    for name, number in list(KINDS.items())[1:]:
+        assert f'oathbulk_rows{{batch="shipment",environment="default",kind="{name}"}} {number}.0' in metrics
+
+    assert "11 of 26 active 7 5 3" in read_text(desk.read("/"))
+    report = write_file(status, read_batch_history(database, status))
+    for page in map(read_text, (report, desk.read("/batch", name="shipment"))):
+        assert f"{in_words}." in page
+        table = "active 11 42.3 % to do 7 26.9 % failed 5 19.2 % closed 3 11.5 % rows of the batch 26"
+        assert table in page
+    sites = read_text(desk.read("/batch", name="shipment", by="site"))
+    assert [len(find_numbers(sites, f"{site} ")) for site in ("Basel", "Bern", "(none)")] == [5, 5, 5]
+
+    text = io.StringIO(newline="")
+    assert export(database, "shipment", text) == 26
+    ends = Counter(row["status"] for row in csv.DictReader(io.StringIO(text.getvalue(), newline="")))
+    assert ends == STATUSES | {"cancelled": 3, "not_loaded": 1}
+    assert export(database, "shipment", io.StringIO(), failed=True) == 5
+
+
+def test_a_row_that_was_not_loaded_is_closed_by_its_number(database: MovingDatabase, four_kinds: BatchStatus) -> None:
+    assert Batches(database, TESTER).cancel("shipment", ["file_row=900"]) == 1
+    (status,) = read_statuses(database, "shipment")
+    assert (status.failed, status.closed, status.refused) == (four_kinds.failed - 1, four_kinds.closed + 1, {})
 
 
 def read_text(page: str) -> str:
@@ -99,7 +182,7 @@ def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase
     database.change(update(Batch).values(stop))
     links = {unescape(link) for link in re.findall(r'href="(/[^"]*)"', desk.read("/") + desk.read("/batch", name=name))}
     # A table for a spreadsheet is no page.
-    assert [link for link in links if "/left?" not in link and "<img" in desk.read(link)] == []
+    assert [link for link in links if "/failed?" not in link and "<img" in desk.read(link)] == []
     headers = desk.get("/batch/report", name=name).headers
     assert headers["content-type"].startswith("text/html")
     assert re.fullmatch(r'attachment; filename="[A-Za-z0-9._-]+\.html"', headers["content-disposition"])
@@ -117,7 +200,7 @@ def test_what_turns_the_direction_of_writing_is_shown_as_its_code(database: Movi
 def test_no_page_holds_an_otp(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
     database.change(update(Record).where(Record.otps.is_not(None)).values(otps=b"48151623-42108815"))
     paths = ["/", "/audit", "/batch?name=shipment", "/search?batch=shipment", "/token?of=MADE001000002"]
-    paths += ["/batch/left?name=shipment", "/batch/report?name=shipment"]
+    paths += ["/batch/failed?name=shipment", "/batch/report?name=shipment"]
     assert [path for path in paths if "48151623" in desk.read(path)] == []
 
 
@@ -130,19 +213,19 @@ def test_many_at_once_get_their_pages(desk: WebDesk, shipment: Made) -> None:
 # Files.
 
 
-def test_what_is_left_comes_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
-    answer = desk.get("/batch/left", name="shipment")
-    assert answer.headers["content-disposition"] == 'attachment; filename="shipment-left.csv"'
+def test_what_failed_comes_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
+    answer = desk.get("/batch/failed", name="shipment")
+    assert answer.headers["content-disposition"] == 'attachment; filename="shipment-failed.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["serial"] for row in rows] == ["MADE001000002", "MADE001000003", "MADE001000004"]
     assert {row["otp1"] + row["otp2"] for row in rows} == {""}
     for reason, number in (("rejected", 1), ("locked", 2), ("made_up", 3)):
-        kept = csv.DictReader(io.StringIO(desk.read("/batch/left", name="shipment", reason=reason)))
+        kept = csv.DictReader(io.StringIO(desk.read("/batch/failed", name="shipment", reason=reason)))
         assert len(list(kept)) == number
 
 
 def test_a_batch_that_is_not_there_is_no_file_and_no_form(desk: WebDesk, shipment: Made) -> None:
-    for path in ("/batch/report", "/batch/left", "/batch", "/batch/pause"):
+    for path in ("/batch/report", "/batch/failed", "/batch", "/batch/pause"):
         for parameters in ({"name": "purged"}, {}):
             answer = desk.get(path, **parameters)
             assert (answer.status_code, "content-disposition" in answer.headers) == (404, False)
@@ -186,13 +269,30 @@ def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     assert database.values(is_to_be_lifted) == [True]
 
 
+def test_a_part_of_a_batch_is_kept_back_let_go_and_replayed(
+    database: MovingDatabase, desk: WebDesk, four_kinds: BatchStatus
+) -> None:
+    page = desk.read("/batch", name=four_kinds.name, by="site")
+    assert re.search(r'href="/batch/pause\?name=shipment&amp;where=site%3DBasel"', page)
+    assert "Pause site=Basel of batch shipment?" in read_text(
+        desk.read("/batch/pause", name="shipment", where="site=Basel")
+    )
+    assert "3 rows of site=Basel wait" in desk.command_well("pause", "shipment", where="site=Basel")
+    kept = desk.read("/batch", name=four_kinds.name, by="site")
+    assert re.search(r'href="/batch/resume\?name=shipment&amp;where=site%3DBasel"', kept)
+    assert "3 rows of site=Basel may begin now." in desk.command_well("resume", "shipment", where="site=Basel")
+    (first, *others) = database.rows(select(Record.serial_number).where(Record.status == Status.DEAD_LETTER))
+    assert others
+    assert "1 record of shipment" in desk.command_well("replay", "shipment", where=f"serial={first.serial_number}")
+
+
 def test_a_batch_is_cancelled_by_who_types_its_name_and_then_goes_on_no_more(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:
     answer = desk.command("cancel", "shipment", typed_name="shipmen")
     assert (answer.status_code, last_line(database)) == (422, None)
     assert "type the name of the batch: shipment Nothing was done." in read_text(answer.text)
-    assert "shipment is cancelled: 1 record." in desk.command_well("cancel", "shipment", typed_name="shipment")
+    assert "shipment is cancelled: 1 row is closed." in desk.command_well("cancel", "shipment", typed_name="shipment")
     assert statuses(database, shipment)[-1] == Status.CANCELLED
     written = last_line(database)
     assert (written.action, written.actor, written.ticket) == ("cancel", PERSON, None)

@@ -90,9 +90,9 @@ class Mends(LoadingDesk):
         """The vendor's file of seeds."""
         return self.directory / "vendor.txt"
 
-    def export(self, status: str | None = Status.DEAD_LETTER, *, is_left: bool = False) -> Rows:
+    def export(self, status: str | None = Status.DEAD_LETTER, *, failed: bool = False) -> Rows:
         text = io.StringIO(newline="")
-        export(self.database, "box", text, status=None if is_left else status, is_left=is_left)
+        export(self.database, "box", text, status=None if failed else status, failed=failed)
         return list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
 
     def mend(self, rows: Rows, **parts: Any) -> Mended:
@@ -549,7 +549,7 @@ def test_what_breaks_in_the_middle_changes_nothing(mends: Mends, monkeypatch: py
 
 def test_a_refused_row_becomes_a_record_under_its_number_and_is_closed(mends: Mends) -> None:
     box = mends.load([token(0), token(1, otp1="12"), token(2, serial="")], "box")
-    rows = mends.export(is_left=True)
+    rows = mends.export(failed=True)
     assert [(row["serial"], row["file_row"]) for row in rows] == [("MADE000001", "3"), ("", "4")]
     assert mends.counts() == (1, 2, {"pending": 1})
 
@@ -566,7 +566,7 @@ def test_a_refused_row_becomes_a_record_under_its_number_and_is_closed(mends: Me
 
 def test_the_zeros_that_a_spreadsheet_takes_from_a_refused_rows_serial_number_come_back(mends: Mends) -> None:
     box = mends.load([token(0), token(1, serial="007", otp1="12")], "box")
-    (row,) = mends.export(is_left=True)
+    (row,) = mends.export(failed=True)
 
     assert mends.mend([row | token(1, serial="7")]) == Mended(added=1)
 

@@ -170,7 +170,7 @@ def test_dead_letters_that_came_back_wait_for_nobody_and_both_batches_go_togethe
 
     assert [each.name for each in desk.purge().going] == ["july", "again"]
     (status,) = read_statuses(desk.database, "july")
-    assert (status.tokens_active, status.tokens_left) == (1, 1)
+    assert (status.active, status.failed + status.closed) == (1, 1)
 
 
 @ON_SQLITE

@@ -98,7 +98,7 @@ def test_counts_and_costs_add_up(database: MovingDatabase, desk: LoadingDesk) ->
     assert (status.counts, sum(status.counts.values()), status.total, status.rows) == (counts, 6, 6, 13)
     assert status.dead_letters == {"invalid_otp": 1, "resync_failed": 1}
     assert (status.resynced, status.attempts, status.otp_posts) == (1, 5, 7)
-    assert (status.requests, status.rate_limited, status.left) == (10, 1, 2)
+    assert (status.requests, status.rate_limited, status.to_do) == (10, 1, 2)
     # One of its dead letters has no seed.
     assert not status.has_seeds
 
@@ -145,10 +145,14 @@ def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, desk: Loa
     assert read(database).eta_seconds is None
 
     settle(desk, made, (Active(), called(1), False))
+    # How long it takes is told once the pace stays.
+    assert (read(database).pace > 0, read(database).eta_seconds) == (True, None)
+    database.ahead = 20
+    settle(desk, made, *[(Active(), called(1), False)] * FEWEST_SETTLED)
     status = read(database)
-    # Ten seconds, and what a busy machine took beside them.
+    # Twenty seconds, and what a busy machine took beside them.
     assert FEWEST_SETTLED / 40 < status.pace <= FEWEST_SETTLED / 9
-    assert status.eta_seconds == pytest.approx(20 / status.pace)
+    assert status.eta_seconds == pytest.approx(15 / status.pace)
 
     database.ahead = 100
     assert (read(database).pace, read(database).eta_seconds) == (0, None)
@@ -179,30 +183,29 @@ def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
     counts, refused = status.counts, status.refused or {}
     assert sum(counts.values()) + sum(refused.values()) == len(FILES[kind]) == status.rows
     assert sum(refused.values()) == status.rows_refused == count(desk.database, RefusedRow)
-    assert status.tokens_active + status.tokens_left == len(FILES[kind])
+    assert status.active + status.to_do + status.failed + status.closed == len(FILES[kind])
     told = status.to_json()
     assert (told["rows"], told["rows_refused"], told["refused"]) == (status.rows, status.rows_refused, refused)
 
 
 @ON_SQLITE
-def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
-    """What is still to do or active is not left for a person."""
+def test_the_export_of_what_failed_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
     desk.load([token(0), token(2, otp1="12"), token(3, serial="")], "july", REFUSED)
     made = [{"serial_number": f"S{n}", "status": status} for n, status in enumerate(Status)]
     make_batch(desk.database, made, name="june")
 
     assert exported_left(desk, "july") == [
         ("MADE000000", "dead_letter", "2"),
-        ("MADE000002", "refused", "3"),
-        ("", "refused", "4"),
+        ("MADE000002", "not_loaded", "3"),
+        ("", "not_loaded", "4"),
     ]
     status = read(desk.database, "july")
-    assert (status.tokens_left, status.refused) == (3, {"otps_unfit": 1, "serial_unfit": 1})
-    assert {status for _, status, _ in exported_left(desk, "june")} == {Status.DEAD_LETTER, Status.CANCELLED}
+    assert (status.failed, status.refused) == (3, {"otps_unfit": 1, "serial_unfit": 1})
+    assert {status for _, status, _ in exported_left(desk, "june")} == {Status.DEAD_LETTER}
 
 
 def exported_left(desk: LoadingDesk, name: str) -> list[tuple[str, ...]]:
-    header, *rows = exported(desk.database, name, is_left=True)
+    header, *rows = exported(desk.database, name, failed=True)
     places = [header.index(column) for column in ("serial", "status", "file_row")]
     return [tuple(row[place] for place in places) for row in rows]
 
@@ -558,7 +561,8 @@ def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(
         (*of_batch, "handed_back", 1, 0, (*14 * [0],)),
     ]
     # A purge takes them away bit by bit.
-    database.change(update(Batch).values(purged_at=database.read_clock(), outcome={"groups": [], "refused": {}}))
+    outcome = {"groups": [], "refused": {}, "rows_closed": 0}
+    database.change(update(Batch).values(purged_at=database.read_clock(), outcome=outcome))
     assert scrape(database).attempts == []
 
 
@@ -591,4 +595,4 @@ def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingD
     assert {"mallory", "correlation-1", f"MADE{made.batch_id:03}000000"} <= hidden
     assert [value for value in hidden if value in text] == []
     labels = set(re.findall(r'(\w+)="', text))
-    assert labels == {"batch", "environment", "license", "status", "outcome", "reason", "state", "cause", "le"}
+    assert labels == {"batch", "environment", "kind", "license", "status", "outcome", "reason", "state", "cause", "le"}

@@ -384,7 +384,7 @@ def test_old_workers_go_on_beside_the_new_schema_and_back_and_new_ones_finish(ma
     move_schema(database, NEXT)
     finish(database)
     (status,) = read_statuses(database, "shipment")
-    assert (status.state, status.left, status.total) == ("finished", 0, sum(status.counts.values()))
+    assert (status.state, status.to_do, status.total) == ("finished", 0, sum(status.counts.values()))
 
 
 def finish(database: MovingDatabase) -> None:

@@ -21,7 +21,7 @@ from models.pace import LicensePace
 from models.reason import Reason
 from models.record import Record
 from models.record_states import Status
-from models.refused_row import REFUSED, RefusedRow
+from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.reports.export import write_hand_out
@@ -264,7 +264,7 @@ def test_a_token_is_shown_with_its_refused_row_and_the_record_of_the_fix(desk: L
     [
         (Sought(text="MADE000001"), 50, [3], 0),
         (Sought(text="made"), 50, [3, 4], 0),
-        (Sought(status=REFUSED), 50, [3, 4, 5], 0),
+        (Sought(status=NOT_LOADED), 50, [3, 4, 5], 0),
         (Sought(batch="july"), 50, [3, 4, 5], 0),
         (Sought(batch="june"), 50, [], 0),
         (Sought(text="MADE", status="pending"), 50, [], 0),

@@ -300,7 +300,7 @@ def test_a_batch_is_told_by_the_values_of_a_column(desk: LoadingDesk) -> None:
     load_two_waves(desk)
     Batches(desk.database, TESTER).pause("shipment", ["serial=" + token(1)["serial"]])
     parts = read_parts(desk.database, "shipment", "Site")
-    assert [(part.value, part.tokens, part.active, part.left) for part in parts] == [
+    assert [(part.value, part.rows, part.active, part.to_do) for part in parts] == [
         ("Zürich", 2, 0, 2),
         ("Basel", 2, 0, 2),
     ]

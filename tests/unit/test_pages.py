@@ -149,7 +149,7 @@ def find_calls(folder: str) -> Iterator[tuple[str, list[str], str]]:
 
 @pytest.mark.parametrize(
     ("heading", "names"),
-    [("A batch is paused", PauseReason), ("A token is a dead letter", Reason), ("A row was refused", RowFault)],
+    [("A batch is paused", PauseReason), ("A token is a dead letter", Reason), ("A row was not loaded", RowFault)],
 )
 def test_every_reason_is_there(heading: str, names: type[str]) -> None:
     assert sorted(read_first_column(heading)) == sorted(names)  # type: ignore[type-var]

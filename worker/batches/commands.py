@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, true, update
+from sqlalchemy import Connection, Row, and_, or_, select, true, update
 
 from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
 from models.reason import PASSING, TRANSIENT, PauseReason, Reason
 from models.record import Record
 from models.record_states import UNTIL_LET_GO, Status
+from models.refused_row import RefusedRow
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
-from worker.batches.finding import choose_records, find_batch, has_unfinished, leave_out_names
+from worker.batches.finding import choose_records, choose_rows, find_batch, has_unfinished, leave_out_names
 from worker.batches.hours import OutOfHours
 from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
@@ -109,7 +110,7 @@ class Batches:
             if batch.state == BatchState.CANCELLED:
                 raise _refuse_cancelled(name)
             if not has_unfinished(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it is left to run")
+                raise NotPossible(f"batch {name!r} is finished: nothing of it is to do")
             if batch.state == BatchState.RUNNING and change is None and lift_in is None:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
@@ -141,19 +142,20 @@ class Batches:
             return count
 
     def cancel(self, name: str, where: Sequence[str] = ()) -> int:
-        """Cancel a batch: what is not active yet is given up, dead letters too. Or, with `where`, only the dead letters
-        and what has not begun that meet all of these conditions, each written as COLUMN=VALUE; the batch goes on.
-        Returns how many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch,
-        UnknownColumn, NotPossible."""
+        """Cancel a batch: what is to do is closed. Or close, with `where`, what failed or has not begun, and meets all
+        of these conditions, each written as COLUMN=VALUE; the batch goes on. Returns how many rows were closed at
+        once; those in work follow when their call ends. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if where:
-                chosen = choose_records(connection, name, where)
-                count = moves.close(self._database, connection, batch.id, chosen)
+                chosen = choose_rows(connection, name, where)
+                count = moves.close(self._database, connection, batch.id, chosen.records)
+                open_rows = and_(RefusedRow.batch_id == batch.id, ~RefusedRow.is_closed, chosen.not_loaded)
+                count += connection.execute(update(RefusedRow).where(open_rows).values(is_closed=True)).rowcount
                 self._write_down(connection, Action.CANCEL, name, where=leave_out_names(where), records=count)
                 return count
-            if not has_unfinished(connection, batch.id) and not self._has_given_up(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it is left to cancel")
+            if not has_unfinished(connection, batch.id) and not self._has_failed_or_closed(connection, batch.id):
+                raise NotPossible(f"batch {name!r} is finished: nothing of it is to do")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
             count = moves.cancel(self._database, connection, batch.id)
             self._write_down(connection, Action.CANCEL, name, records=count)
@@ -203,11 +205,11 @@ class Batches:
         columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
         return find_batch(connection, name, *columns, is_locking=True)
 
-    def _has_given_up(self, connection: Connection, batch_id: int) -> bool:
+    def _has_failed_or_closed(self, connection: Connection, batch_id: int) -> bool:
         """Whether a cancel would still change something: a purge may then remove dead letters, and the file of
         cancelled or undone records may be loaded again."""
-        is_given_up = Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))
-        return connection.scalar(select(Record.id).where(Record.batch_id == batch_id, is_given_up).limit(1)) is not None
+        is_over = Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))
+        return connection.scalar(select(Record.id).where(Record.batch_id == batch_id, is_over).limit(1)) is not None
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str) -> None:
         """Pause a batch for a person. One that paused by itself keeps its reason, which names the cure, unless it would

@@ -1,12 +1,27 @@
 """Finds batches: by a name, or all that have work left; and the records of one that a column chooses."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from shlex import quote
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, text, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Null,
+    Row,
+    and_,
+    exists,
+    false,
+    null,
+    or_,
+    select,
+    text,
+    true,
+)
 
 from models.base import UtcDateTime
 from models.batch import Batch, BatchState
@@ -14,10 +29,11 @@ from models.person import PERSON
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from models.record_states import KEPT_BACK, UNTIL_LET_GO
+from models.refused_row import RefusedRow
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, RowRefused, canonical_column, normalise, read_not_before
+from worker.intake.rows import COLUMNS, FILE_ROW, RowRefused, canonical_column, normalise, read_not_before
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.
@@ -65,43 +81,81 @@ class UnknownColumn(Exception):
     """A batch has no such column, and the message names its columns; or no record of it has these values."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """The rows of a batch that a person chooses, as SQL conditions on its records and on its rows that were not
+    loaded."""
+
+    records: ColumnElement[bool]
+    not_loaded: ColumnElement[bool]
+
+
 def choose_records(connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
     """Make one SQL condition of conditions on the records of this batch, each written as COLUMN=VALUE; an empty value
     matches a row without one. Raises UnknownBatch; UnknownColumn also if no record matches, since a value may be
     misspelt."""
     batch = find_batch(connection, name, Batch.id, Batch.columns)
-    chosen = and_(true(), *(_hold(batch.columns, text) for text in where))
-    matching = select(Record.id).where(Record.batch_id == batch.id, chosen)
-    if where and connection.scalar(matching.limit(1)) is None:
-        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
+    chosen = _hold_all(Record, batch.columns, where)
+    if where and not _matches(connection, Record, batch.id, chosen):
+        raise _tell_no_match(name, where)
     return chosen
 
 
-def find_column(columns: Sequence[str], name: str) -> ColumnElement[Any]:
-    """Find the column of records that a person names: one of ours, or one of a file's own `columns`. Raises
-    UnknownColumn."""
-    attributes = {column.name: column.attribute for column in COLUMNS}
+def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> ChosenRows:
+    """The same for all rows of this batch. Of a row that was not loaded, its number and its serial number are known.
+    Raises UnknownBatch; UnknownColumn also if no row matches."""
+    batch = find_batch(connection, name, Batch.id, Batch.columns)
+    chosen = ChosenRows(*(_hold_all(table, batch.columns, where) for table in (Record, RefusedRow)))
+    is_there = _matches(connection, Record, batch.id, chosen.records)
+    if where and not is_there and not _matches(connection, RefusedRow, batch.id, chosen.not_loaded):
+        raise _tell_no_match(name, where)
+    return chosen
+
+
+def _hold_all(table: type[Record | RefusedRow], columns: Sequence[str], where: Sequence[str]) -> ColumnElement[bool]:
+    return and_(true(), *(_hold(table, columns, condition) for condition in where))
+
+
+def _matches(
+    connection: Connection, table: type[Record | RefusedRow], batch_id: int, chosen: ColumnElement[bool]
+) -> bool:
+    return connection.scalar(select(table.id).where(table.batch_id == batch_id, chosen).limit(1)) is not None
+
+
+def _tell_no_match(name: str, where: Sequence[str]) -> UnknownColumn:
+    return UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
+
+
+def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedRow] = Record) -> ColumnElement[Any]:
+    """Find the column of rows that a person names: one of ours, or one of a file's own `columns`. In the `table` of the
+    rows that were not loaded, most are null. Raises UnknownColumn."""
+    attributes = {column.name: column.attribute for column in COLUMNS} | {FILE_ROW: "row_number"}
     if attribute := attributes.get(canonical_column(name) or ""):
-        found: ColumnElement[Any] = getattr(Record, attribute)
+        found: ColumnElement[Any] = getattr(table, attribute, null())
         return found
     of_file = {normalise(column): column for column in columns if not canonical_column(column)}
     if written := of_file.get(normalise(name)):
         if set(written) & set('"\\'):
             raise UnknownColumn(f"column {written!r} cannot be asked for: its name has a quotation mark or a backslash")
-        return cast("ColumnElement[Any]", Record.extra[written].as_string())
+        return cast("ColumnElement[Any]", Record.extra[written].as_string() if table is Record else null())
     raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*attributes, *of_file.values()])}")
 
 
-def _hold(columns: Sequence[str], condition: str) -> ColumnElement[bool]:
+def _hold(table: type[Record | RefusedRow], columns: Sequence[str], condition: str) -> ColumnElement[bool]:
     """Translate one COLUMN=VALUE into SQL. Raises UnknownColumn."""
     name, is_compared, value = condition.partition("=")
     if not is_compared:
         raise UnknownColumn(f"{condition!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
-    column = find_column(columns, name.strip())
+    column = find_column(columns, name.strip(), table)
+    if isinstance(column, Null):
+        # It is not known of a row that was not loaded.
+        return false()
     if isinstance(column.type, UtcDateTime):
         return _hold_date(column, value)
+    if isinstance(column.type, Integer):
+        return column == int(value) if value.isascii() and value.isdecimal() else false()
     if canonical_column(name) == "serial":
-        return Record.serial_key == value.lower()
+        return table.serial_key == value.lower()
     return column == value if value else or_(column.is_(None), column == "")
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
-from models.person import PERSON
+from models.person import NAMES, PERSON
 from models.reason import PASSING
 from models.record import Record
 from models.record_states import Status
@@ -117,6 +117,16 @@ class Kept:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What somebody loses: `what` is `device`, `token` or `device and token`; `person` is how the row names them."""
+
+    row_number: int
+    serial_number: str
+    person: str
+    what: str
+
+
 @dataclass(slots=True)
 class DeviceCounts:
     """Counts of devices: `made` by the batch's records; pairings of unknown fate; `earlier`: gone since an earlier
@@ -156,7 +166,8 @@ class TokenCounts:
 class Undone:
     """What was found and done. `tokens` is None if only devices were asked for; `defaults`: people whose default device
     changes, by user id; `kept`: what is left alone, by serial number; `cancelled`: ids of chosen records that are
-    cancelled, since nothing of them is open; `going`: the devices that would go, in lowercase."""
+    cancelled, since nothing of them is open; `going`: the devices that would go, in lowercase; `losses`: who would lose
+    what, in the order of the batch's rows."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
@@ -164,6 +175,7 @@ class Undone:
     kept: dict[str, Kept] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
     going: frozenset[str] = frozenset()
+    losses: list[Loss] = field(default_factory=list)
     # The line of the audit about what was going to be done; 0 before it is written.
     line: int = 0
 
@@ -238,11 +250,16 @@ class Undo:
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         going = self._remove_devices(batch, made, undone, [], gone, is_real=False)
-        undone.going = frozenset(going.values())
+        undone.going, own = frozenset(going.values()), frozenset[int]()
         if undone.tokens is not None:
             with self._noting_obstacle(undone.tokens):
                 ids = {row.id for row in made if not row.has_open_pairing}
-                self._look_up_tokens(batch, ids, going, undone, undone.tokens)
+                found = self._look_up_tokens(batch, ids, going, undone, undone.tokens)
+                own = frozenset(token.record_id for token in found.own)
+        for row in made:
+            if things := [*["device"] * (row.id in going), *["token"] * (row.id in own)]:
+                person = next(filter(None, (getattr(row, name) for name in (*NAMES, "user_id"))), "")
+                undone.losses.append(Loss(row.row_number, row.serial_number, person, " and ".join(things)))
         return undone
 
     def undo(

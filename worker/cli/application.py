@@ -52,10 +52,21 @@ def make_command(name: str) -> Any:
         group.command(name)(found)
     command = typer.main.get_command(group)
     command.name = name
+    for each in (command, *getattr(command, "commands", {}).values()):
+        _hide_types_of_flags(each)
     return command
 
 
-app = typer.Typer(name="oathbulk", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _hide_types_of_flags(command: Any) -> None:
+    """Let the help of a command show no type beside options that take no value."""
+    context = typer.Context(command, **_SETTINGS)
+    for option in (*command.params, command.get_help_option(context)):
+        if getattr(option, "is_bool_flag", False):
+            option.metavar = ""
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(name="oathbulk", cls=LazyGroup, context_settings=_SETTINGS)
 
 
 def _tell_version(is_asked: bool) -> None:

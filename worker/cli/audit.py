@@ -15,7 +15,7 @@ from worker import audit
 from worker.audit import CheckResult, MissingHead, NotedHead
 from worker.batches.finding import find_batch
 from worker.cli.console import GAP, Room, align, break_lines, console, error_console, measure_room, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.options import AsJson, complete_batch
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, escape_line
@@ -61,7 +61,7 @@ def audit_command(
     if unread and checked.lines:
         error_console.print(f"Not compared with the noted heads: {unread}.", soft_wrap=True)
     _print_faults(checked, len(heads), missing)
-    raise typer.Exit(SOME_LEFT if checked.broken or missing else ALL_ACTIVE)
+    raise typer.Exit(SOME_FAILED if checked.broken or missing else ALL_ACTIVE)
 
 
 def _read_heads(installation: Installation, given: str | None) -> tuple[list[NotedHead], str]:

@@ -59,7 +59,7 @@ def resume(
 
 
 def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Give up what is not active yet, or, with --where, what failed or has not begun."""
+    """Close what is to do, or, with --where, what failed or has not begun."""
     cancelled = Installation().batches(ticket).cancel(batch, where or ())
     console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
 
@@ -97,14 +97,14 @@ def describe_paused(batch: str) -> str:
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back that have not begun, and how they are let go."""
-    given_up = "What was given up there waits too, should it go again."
+    failed = "What failed there waits too, should it go again."
     if not records:
-        begun = f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
-        return f"{begun} {given_up}"
+        begun = f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or was so before."
+        return f"{begun} {failed}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
     return (
-        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {given_up}"
+        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {failed}"
         f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
     )
 

@@ -26,7 +26,7 @@ from sqlalchemy import select
 from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
 from worker.cli.console import GAP, console, error_console, label_text, measure_room, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.failures import explain_server_failure
 from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, File, Overwrite, parse_zone
@@ -343,7 +343,7 @@ def check(
     if output is not None:
         write_output(output, partial(_write_verdicts, report))
     is_well = report.is_complete and not report.blocking(asked.accepted) and not report.verdicts.refused
-    raise typer.Exit(ALL_ACTIVE if is_well else SOME_LEFT)
+    raise typer.Exit(ALL_ACTIVE if is_well else SOME_FAILED)
 
 
 def _write_verdicts(report: Report, file: TextIO) -> None:

@@ -74,7 +74,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "cancel": Place(
             "batches",
             "cancel",
-            "Give up what is not active yet, or, with --where, what failed or has not begun.",
+            "Close what is to do, or, with --where, what failed or has not begun.",
         ),
         "replay": Place(
             "batches",

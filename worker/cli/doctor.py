@@ -44,7 +44,7 @@ from worker.fleet import read_processes
 from worker.installation.broker_check import describe_broker
 from worker.installation.installation import Installation, read_statuses
 from worker.notices import explain_losses
-from worker.observability.wording import count_things, format_duration
+from worker.observability.wording import agree, count_things, format_duration
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
@@ -295,6 +295,16 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
     path = audit.find_heads_file(installation.settings)
     if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "mend that, or set OATHBULK_AUDIT_HEAD to another file")
+    with installation.database.reading() as connection:
+        missing = audit.find_missing(connection, audit.read_noted_heads(path))
+    if missing:
+        lost = (
+            f"{count_things(len(missing), 'head')} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit"
+        )
+        return fault(
+            f"{lost}: the database is older than they are, or was made anew ({missing[0].why})",
+            "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
+        )
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}")
 
@@ -464,11 +474,10 @@ def _read_people(reads: RoleReads) -> None:
 
 
 PEOPLE = CallKind("users and devices", _read_people, "Identity Data Admin")
-# Which role it is, is not published.
 INVENTORY = CallKind(
     "inventory",
     RoleReads.read_inventory,
-    "Environment Admin, probably",
+    "Environment Admin",
     "--import, nor a look at the inventory",
     "oathToken",
 )
@@ -488,8 +497,11 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
         except Forbidden as error:
             found = reads.find_roles(kind.permission) if kind.permission else []
             role = " or ".join(found) or kind.role
-            detail = f"{kind.calls} forbidden, the role {role} is missing ({error})"
+            detail = f"{kind.calls} forbidden ({error})"
             cure = f"give the worker application the role {role} in this environment"
+            if kind.permission and not found:
+                # Which role it is, is not published.
+                cure = f"PingOne does not tell which role permits it. Try {kind.role}, in this environment"
             if not kind.lacking:
                 return fault(detail, cure)
             return CheckOutcome(f"{detail}: without it there is no {kind.lacking}", State.NOT_KNOWN, cure)

@@ -1,9 +1,9 @@
 """The exit codes of the commands; docs/commands.md says them to monitors and scripts."""
 
-# Every record is active; of other commands: all went well.
+# Every row is active or closed; of other commands: all went well.
 ALL_ACTIVE = 0
-# The batch ended with dead letters or refused rows; a mend refused rows; or a person should look at what was found.
-SOME_LEFT = 1
+# Rows failed, or the batch was cancelled; or a person should look at what was found.
+SOME_FAILED = 1
 # The arguments or the file are of no use, a setting's name is none, or `oathbulk.toml` cannot be read.
 WRONG_USAGE = 2
 # Configuration, its files or credentials are wrong, a server is out of reach, or another run uses the home.

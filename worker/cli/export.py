@@ -11,7 +11,7 @@ import typer
 
 from models.reason import Reason
 from models.record_states import Status
-from models.refused_row import REFUSED
+from models.refused_row import NOT_LOADED
 from worker.cli.console import console, error_console
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import BatchName, By, Overwrite, RowStatus, Ticket, Where
@@ -29,16 +29,11 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write; - is standard output.")
     ],
-    status: Annotated[
-        RowStatus | None, typer.Option(help="Only records of this status, or the rows that were refused.")
-    ] = None,
+    status: Annotated[RowStatus | None, typer.Option(help="Only rows of this status.")] = None,
     reason: Annotated[
         list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
     ] = None,
-    left: Annotated[
-        bool,
-        typer.Option("--left", help="Only tokens that are given up, cancelled or refused."),
-    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only rows that failed.")] = False,
     where: Where = None,
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
@@ -48,9 +43,9 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch."""
-    given = {"--left": left, "--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None}
+    given = {"--failed": failed, "--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None}
     given |= {"--reason": bool(reason), "--where": bool(where)}
-    _refuse_contradictions(given, is_of_refused=status == REFUSED)
+    _refuse_contradictions(given)
     refuse_unfit(output, overwrite=overwrite)
     installation = open_installation_with(batch)
     keyring = None
@@ -67,53 +62,52 @@ def export(
                 *(installation.database, batch),
                 status=status,
                 reasons=reason,
-                is_left=left,
+                failed=failed,
                 where=where or (),
                 keyring=keyring,
             )
         count = write_output(output, partial(write, on_progress=progress))
-    kind = "active token" if hand_out else "token" if left else "refused row" if status == REFUSED else "record"
-    which = f" that {agree(count, 'is', 'are')} left" if left else ""
-    done = f"Wrote {count_things(count, kind)}{which} of {batch}"
+    which = " that failed" if failed else ""
+    done = f"Wrote {count_things(count, 'active token' if hand_out else 'row')}{which} of {batch}"
     if output == STDOUT:
         # Beside the CSV on standard output.
         error_console.print(f"{done}.")
         return
     console.print(f"{done} to {output}.")
-    if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)):
-        refused = count if status == REFUSED else _count_refused(installation, batch) if left else 0
+    if hand_out and (to_do := read_statuses(installation, batch)[0].to_do):
+        console.print(f"Not in it: {count_things(to_do, 'row')} of {batch} {agree(to_do, 'is', 'are')} still to do.")
+    if count and (failed or reason or status in (NOT_LOADED, Status.DEAD_LETTER)):
+        refused = count if status == NOT_LOADED else _count_refused(installation, batch) if failed else 0
         for line in describe_way_back(installation, batch, output, refused):
             console.print(line, soft_wrap=True)
 
 
-def _refuse_contradictions(given: Mapping[str, bool], *, is_of_refused: bool) -> None:
-    """Refuse options of an export that exclude each other. `given`: which of them were typed; `is_of_refused`: whether
-    the refused rows are asked for. Raises typer.BadParameter."""
+def _refuse_contradictions(given: Mapping[str, bool]) -> None:
+    """Refuse options of an export that exclude each other. `given`: which of them were typed. Raises
+    typer.BadParameter."""
     hand_out = "it has all active tokens, and no OTPs"
-    for option, is_given, excluded, why in (
-        ("--left", given["--left"], ("--hand-out", "--status", "--reason"), "it has all tokens that are left"),
-        ("--hand-out", given["--hand-out"], ("--with-otps", "--status", "--reason"), hand_out),
-        ("--status", is_of_refused, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons"),
-        ("--status", is_of_refused, ("--where",), "of refused rows only the serial number is kept"),
+    for option, excluded, why in (
+        ("--failed", ("--hand-out", "--status", "--reason"), "it has all rows that failed"),
+        ("--hand-out", ("--with-otps", "--status", "--reason"), hand_out),
     ):
-        if is_given and (other := next((name for name in excluded if given[name]), None)):
+        if given[option] and (other := next((name for name in excluded if given[name]), None)):
             raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
 
 
 def _count_refused(installation: Installation, batch: str) -> int:
-    """Count the refused rows of a batch that are still kept."""
+    """Count the rows of a batch that were not loaded, nobody closed, and are still kept."""
     (status,) = read_statuses(installation, batch)
     return sum(status.refused.values())
 
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
-    """Say what is to be done with the file of an export, of which so many rows were refused; a line each."""
+    """Say what is to be done with the file of an export, of which so many rows were not loaded; a line each."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
     if refused:
         lines.append(
-            f"Of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} refused only the serial number"
+            f"Of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} not loaded only the serial number"
             " is kept: write the other cells too, as your own file has them."
         )
     return lines

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from models.refused_row import REFUSED
+from models.refused_row import NOT_LOADED
 from worker.audit import this_person
 from worker.batches.finding import find_environment
 from worker.batches.loading import AllActive, Loaded, Loader, NameTaken, describe_known
@@ -26,7 +26,7 @@ from worker.cli.check import (
     refused_to_json,
 )
 from worker.cli.console import console, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.progress_line import showing_progress
@@ -68,7 +68,7 @@ def load(
     else:
         print_loaded(loaded, parse_zone(asked.source.zone))
         print_refused(installation, loaded, refused)
-    raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
+    raise typer.Exit(SOME_FAILED if loaded.rows_refused else ALL_ACTIVE)
 
 
 @takes_option_sets
@@ -114,7 +114,7 @@ def mend(
         print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
         console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
         print_waves(installation, batch)
-    raise typer.Exit(SOME_LEFT if mended.refused else ALL_ACTIVE)
+    raise typer.Exit(SOME_FAILED if mended.refused else ALL_ACTIVE)
 
 
 def open_examined(
@@ -187,7 +187,7 @@ def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
         console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
     refused, left_out = loaded.rows_refused, loaded.left_out
-    rows = f"{count_things(refused, 'row')} {agree(refused, 'was', 'were')} refused"
+    rows = f"{count_things(refused, 'row')} failed"
     console.print(f"Loaded {count_things(loaded.total, 'record')} as batch {loaded.name}; {rows}.")
     if left_out:
         whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
@@ -200,7 +200,7 @@ def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
 
 def print_refused(installation: Installation, loaded: Loaded, refused: Sequence[RowError]) -> None:
     """Print the refused rows, and the command that lists each of them."""
-    listing, rehearsal = write_export(loaded.name, f"--status {REFUSED}", REFUSED), find_rehearsal(installation)
+    listing, rehearsal = write_export(loaded.name, f"--status {NOT_LOADED}", NOT_LOADED), find_rehearsal(installation)
     print_refused_rows(refused, rehearsal.write(listing) if rehearsal else listing)
 
 
@@ -229,7 +229,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
         (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} at another date"),
-        (mended.refused, f"{agree(mended.refused, 'is', 'are')} refused"),
+        (mended.refused, "failed"),
     ]
     staying = [
         (mended.active, "active"),
@@ -238,7 +238,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.left_out, "active in other batches"),
     ]
     changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))
-    lines = [f"{batch}, tokens of the file: {changed or 'none goes again'}."]
+    lines = [f"{batch}, rows of the file: {changed or 'none goes again'}."]
     if left:
         lines.append(f"Left as they are: {left}.")
     if not (mended.again or mended.added or mended.dated):

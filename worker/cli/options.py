@@ -13,7 +13,7 @@ import typer
 
 from models.audit import LONGEST_TICKET
 from models.record_states import Status
-from models.refused_row import REFUSED
+from models.refused_row import NOT_LOADED
 from worker.rules.hours import DailyHours, UnfitHours, check_zone
 
 # Seconds after which a person has typed the name.
@@ -46,7 +46,7 @@ def complete_batch(context: typer.Context) -> list[str]:
 
 
 class RowStatus(StrEnum):
-    """What `--status` takes: the statuses of records, and the rows that never became one."""
+    """What `--status` takes: the statuses of records, and the rows that were not loaded."""
 
     PENDING = Status.PENDING
     QUEUED = Status.QUEUED
@@ -54,7 +54,7 @@ class RowStatus(StrEnum):
     ACTIVE = Status.ACTIVE
     DEAD_LETTER = Status.DEAD_LETTER
     CANCELLED = Status.CANCELLED
-    REFUSED = REFUSED
+    NOT_LOADED = NOT_LOADED
 
 
 def _check_ticket(ticket: str | None) -> str | None:

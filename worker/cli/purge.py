@@ -9,7 +9,7 @@ import typer
 
 from worker.audit import this_person
 from worker.cli.console import console, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.options import AsJson, Ticket
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
@@ -133,7 +133,7 @@ def _erase(installation: Installation, person: str, ticket: str | None, *, is_do
     else:
         for line in describe_erasure(erased, is_done=is_done):
             console.print(line, soft_wrap=True)
-    raise typer.Exit(SOME_LEFT if erased.in_progress else ALL_ACTIVE)
+    raise typer.Exit(SOME_FAILED if erased.in_progress else ALL_ACTIVE)
 
 
 def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:

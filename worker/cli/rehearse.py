@@ -16,7 +16,7 @@ from sqlalchemy import select
 from models.record import Record
 from worker.cli.check import examine
 from worker.cli.console import console, name_program
-from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_FAILED
 from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
 from worker.cli.run import run_shipment
 from worker.cli.shipment_options import LoadOptions
@@ -184,7 +184,7 @@ def _judge_endings(installation: Installation, expected: Mapping[str, Expected])
         for serial, end in list(wrong.items())[:SHOWN]:
             console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
         console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
-        return SOME_LEFT
+        return SOME_FAILED
     hopeless = sum(end.status != "active" for end in expected.values())
     active = len(expected) - hopeless
     home = installation.settings.home

@@ -13,7 +13,7 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from worker.batches.finding import (
     UnknownBatch,
     find_batch,
@@ -22,7 +22,7 @@ from worker.batches.finding import (
     read_running,
 )
 from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_FAILED, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, print_home, print_hosts, print_unread_env_file
 from worker.cli.loading import load_shipment, open_examined, print_loaded, print_refused
 from worker.cli.options import AsJson, parse_zone
@@ -131,7 +131,7 @@ def work_on(
     are printed, which the preflight may have done."""
     if batch is None:
         statuses, only_batch = read_statuses(installation), None
-        names = [each.name for each in reversed(statuses) if each.left and not each.waits_for_a_person]
+        names = [each.name for each in reversed(statuses) if each.to_do and not each.waits_for_a_person]
         if not names:
             nothing = "no batch runs here: name a FILE to load, or a BATCH of those that `oathbulk status` lists"
             raise typer.BadParameter(nothing, param_hint="FILE")
@@ -175,7 +175,7 @@ def _work(
             AccessTokens(installation.environment(environment), deadline=settings.tuning.call_deadline).get()
         is_interrupted, failing_part = _run_stack(installation, read, only_batch, is_quiet=as_json)
     statuses = read()
-    stopped = how_to_go_on if any(status.left for status in statuses) else None
+    stopped = how_to_go_on if any(status.to_do for status in statuses) else None
     _print_summary(statuses, stopped, as_json=as_json)
     if is_interrupted:
         error_console.print(describe_interruption(stopped), soft_wrap=True)
@@ -273,7 +273,7 @@ def describe_interruption(stopped: str | None) -> str:
 
 
 def choose_exit_code(status: BatchStatus) -> int:
-    """Choose the exit code for a batch on which nothing works here any more."""
-    if status.left:
+    """Choose the exit code for a batch on which nothing works here any more. What a person closed needs nothing."""
+    if status.to_do:
         return WAITING_FOR_A_PERSON
-    return SOME_LEFT if status.tokens_left else ALL_ACTIVE
+    return SOME_FAILED if status.failed or status.state == BatchState.CANCELLED else ALL_ACTIVE

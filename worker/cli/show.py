@@ -57,7 +57,7 @@ def show(
         str | None, typer.Option(metavar="BATCH", autocompletion=complete_batch, help="List those of this batch.")
     ] = None,
     status: Annotated[
-        RowStatus | None, typer.Option(help="List those of this status, or the rows that were refused.")
+        RowStatus | None, typer.Option(help="List those of this status, or the rows that were not loaded.")
     ] = None,
     reason: Annotated[Reason | None, typer.Option(help="List those of this reason.")] = None,
     user: Annotated[
@@ -110,7 +110,7 @@ def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableT
     place_of_token = f" in environment {token.environment} ({token.environment_id})"
     lines = [Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token)), Text("")]
     for line in token.refused:
-        lines += [*label_text("Refused", describe_refused(line), room, style="red"), Text("")]
+        lines += [*label_text("Not loaded", describe_refused(line), room, style="red"), Text("")]
     for record in token.records:
         facts = [*list_facts(record), *list_history(record)]
         widest = max(cell_len(escape_line(label)) for label, _ in facts) + len(GAP)

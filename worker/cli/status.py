@@ -1,5 +1,5 @@
-"""`oathbulk status`, and how `run` shows batches: one whole, with as many reasons of its dead letters as there is room
-for; or all, in a table of their tokens; once, or again and again until nothing more will happen to them. A monitor is
+"""`oathbulk status`, and how `run` shows batches: one whole, with as many reasons of what failed as there is room
+for; or all, in a table of their rows; once, or again and again until nothing more will happen to them. A monitor is
 told by the exit code."""
 
 import time
@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from models.batch import BatchState
-from models.reason import PASSING, PauseReason, Reason
+from models.reason import PASSING, PauseReason
 from models.record_states import Status
 from worker.cli.console import (
     GAP,
@@ -36,12 +36,13 @@ from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson, By, Where, complete_batch
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, escape, write_share
-from worker.reports.cures import SHORT_CURES, SHORT_SEED_CURES, describe_tokens, list_dead_letters, list_refused
-from worker.reports.facts import BatchStatus, PartStatus, describe_costs, describe_made, read_parts
+from worker.reports.cures import SHORT_CURES, SHORT_SEED_CURES, Why, describe_failed, list_failed
+from worker.reports.facts import BatchStatus, PartStatus, RowCounts, describe_costs, describe_made, read_parts
 from worker.reports.outlook import (
     describe_date,
     describe_outlook,
     describe_outlook_after_run,
+    describe_steps,
     explain_fleet,
     format_log_line,
     put_waiting_first,
@@ -54,18 +55,20 @@ LOOK_EVERY = 1.0
 # Columns of the bar, at most and at least.
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
-# Marks of the bar that differ without colours too: active, given up, still to do; and the same where the terminal has
+# Marks of the bar that differ without colours too: active, failed, the rest; and the same where the terminal has
 # only ASCII.
 _MARKS, _ASCII_MARKS = "━╍─", "=x-"
 COLOURS = {
     **{"running": "cyan", "paused": "yellow", "finished": "green"},
-    **{"active": "green", "dead_letter": "red", "cancelled": "red", "total": "bold"},
+    **{"cancelled": "red", "active": "green", "failed": "red", "rows": "bold"},
 }
-_LETTERS_HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
-_BATCHES_HEAD = ("batch", "state", "tokens", "active", "dead letters", "left")
-_PARTS_HEAD = ("waits until", "tokens", "active", "given up", "to do", "refused")
-# Its columns that hold numbers.
-_NUMBERS = range(2, 6)
+_FAILED_HEAD = ("failed", "reason", "what to do")
+# The four things that a row is, behind the number of all, as every table has them.
+_ROWS_HEAD = ("rows", "active", "to do", "failed", "closed")
+_BATCHES_HEAD = ("batch", "state", *_ROWS_HEAD)
+_PARTS_HEAD = ("waits until", *_ROWS_HEAD, "wrong OTPs")
+# Their columns that hold numbers.
+_NUMBERS = range(2, 8)
 # How far the outlook stands in on a terminal, in columns.
 _INDENT = 4
 # Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
@@ -85,7 +88,7 @@ def status(
     where: Where = None,
     cures: Annotated[
         bool,
-        typer.Option("--cures", help="Write out what to do about dead letters and refused rows, by reason."),
+        typer.Option("--cures", help="Write out what to do about what failed, by reason."),
     ] = False,
     check: Annotated[
         bool,
@@ -118,7 +121,7 @@ def status(
             console,
             lambda: read_statuses(installation, batch),
             lambda statuses: _draw(installation, batch, statuses),
-            lambda status: not status.left,
+            lambda status: not status.to_do,
             look_every=LOOK_EVERY if can_redraw(console) else LINE_EVERY,
         )
     else:
@@ -131,7 +134,7 @@ def choose_check_code(status: BatchStatus) -> int:
     """Choose the exit code of `--check` for one batch."""
     if status.stall or status.outage:
         return STALLED
-    is_all_kept_back = status.left > 0 and status.left == status.kept_back
+    is_all_kept_back = status.to_do > 0 and status.to_do == status.kept_back
     return WAITING_FOR_A_PERSON if status.waits_for_a_person or is_all_kept_back else ALL_ACTIVE
 
 
@@ -194,7 +197,7 @@ def is_over(status: BatchStatus) -> bool:
             # Such a pause ends by itself, or the person who paused it lets it go on.
             return False
         return not status.counts[Status.ACTIVATING]
-    return not status.left
+    return not status.to_do
 
 
 def draw_any(statuses: Sequence[BatchStatus], room: Room = PIPE, *, stopped: str | None = None) -> RenderableType:
@@ -214,32 +217,31 @@ def draw_batch(
     notes: Sequence[str] = (),
     with_cures: bool = False,
 ) -> RenderableType:
-    """Draw one batch: bar, counts, outlook, costs, `notes`, reasons of its dead letters. `stopped` is given if the run
+    """Draw one batch: bar, rows, outlook, costs, `notes`, reasons of what failed. `stopped` is given if the run
     that worked on it has ended before the batch was finished: a sentence that says how to go on. `with_cures`: what to
     do about each reason is written out, however much room that takes."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook stands high, so that it is seen in the smallest terminal.
-    texts: list[Text | str] = [put_waiting_first(status, future), *describe_tokens(status)]
-    texts += [f"{reason}: {cure}" for reason, _, cure in list_refused(status) if with_cures]
+    texts: list[Text | str] = [put_waiting_first(status, future), *describe_failed(status)]
     lesson = LEARNT[status.needs_flag] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
-    costs = f"{_choose_pace(status):.1f} records/s · {describe_costs(status)}"
+    costs = " · ".join(
+        filter(None, (describe_steps(status), f"{_choose_pace(status):.1f} records/s", describe_costs(status)))
+    )
     texts += [Text(note, style="dim") for note in (costs, describe_made(status), lesson) if note]
-    lines = [*_draw_counts(status), *(line for text in [*texts, *notes] for line in break_lines(text, room))]
-    left = max(room.height - 1 - count_lines(lines, room), 0)
-    return Group(_draw_head(status, room), *lines, *draw_dead_letters(status, room, left, with_cures=with_cures))
+    lines = [*_draw_rows(status), *(line for text in [*texts, *notes] for line in break_lines(text, room))]
+    free = max(room.height - 1 - count_lines(lines, room), 0)
+    return Group(_draw_head(status, room), *lines, *draw_failed(status, room, free, with_cures=with_cures))
 
 
 def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> RenderableType:
-    """Draw a line of tokens for each batch. Its outlook stands below it on a terminal; in a pipe at the end of the same
+    """Draw a line of rows for each batch. Its outlook stands below it on a terminal; in a pipe at the end of the same
     line, so that a script reads a batch a line."""
     if not statuses:
         return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
     for status in statuses:
-        numbers = (status.rows, status.tokens_active, status.counts[Status.DEAD_LETTER], status.tokens_left)
-        rows.append([escape(status.name), (status.state, COLOURS[status.state]), *map(str, numbers)])
-        to_do = f"{status.left} still to do. " if status.left else ""
-        futures.append(to_do + put_waiting_first(status, describe_outlook(status)))
+        rows.append([escape(status.name), (status.state, COLOURS[status.state]), *_list_numbers(status)])
+        futures.append(put_waiting_first(status, describe_outlook(status)))
     if room is PIPE:
         whole = [(*row, escape(future)) for row, future in zip(rows, futures, strict=True)]
         head, *lines = align([(*_BATCHES_HEAD, "outlook"), *whole], _NUMBERS)
@@ -259,59 +261,64 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
 
 
 def draw_parts(by: str, parts: Sequence[PartStatus], room: Room = PIPE) -> RenderableType:
-    """Draw a line for each value of a column: its date, and how the tokens with it stand."""
+    """Draw a line for each value of a column: its date, and how the rows with it stand."""
     rows: list[list[Cell]] = [
         [
             escape(part.value) if part.value else "(none)",
             describe_date(part.not_before),
-            *map(str, (part.tokens, part.active, part.given_up, part.left)),
-            "" if part.refused is None else write_share(part.refused),
+            *_list_numbers(part),
+            "" if part.otps_wrong is None else write_share(part.otps_wrong),
         ]
         for part in parts
     ]
-    head, *lines = align([(by, *_PARTS_HEAD), *rows], range(2, 7), room.width)
+    head, *lines = align([(by, *_PARTS_HEAD), *rows], _NUMBERS, room.width)
     head.stylize("bold")
     return Group(head, *lines)
 
 
-def draw_dead_letters(status: BatchStatus, room: Room, left: int, *, with_cures: bool) -> list[Text]:
-    """Draw the reasons of the dead letters, the most frequent first, in no more than `left` lines. Of a finished batch
-    the cures are written out if they go into these lines; with `with_cures`, in any case."""
-    letters = list_dead_letters(status)
-    if status.purged_at or not letters:
+def _list_numbers(rows: RowCounts) -> list[str]:
+    """Write the numbers of _ROWS_HEAD."""
+    return list(map(str, rows.rows_to_json().values()))
+
+
+def draw_failed(status: BatchStatus, room: Room, free: int, *, with_cures: bool) -> list[Text]:
+    """Draw the reasons of what failed, the most frequent first, in no more than `free` lines. Of a finished batch the
+    cures are written out if they go into these lines; with `with_cures`, in any case."""
+    failed = list_failed(status)
+    if status.purged_at or not failed:
         # No cure is left.
-        return [Text(f"{number} {reason}") for reason, number, _ in letters[:left]]
+        return [Text(f"{number} {reason}") for reason, number, _ in failed[:free]]
     if with_cures or status.state == "finished":
-        written_out = _write_out(letters, room)
-        if with_cures or len(written_out) <= left:
+        written_out = _write_out(failed, room)
+        if with_cures or len(written_out) <= free:
             return written_out
     command = status.write_command(f"oathbulk status {quote(status.name)} --cures")
-    below = count_lines(break_lines(_describe_rest(len(letters), command), room), room)
-    fitting = len(letters) if room is PIPE else max(min(len(letters), left - 1 - below), 0)
+    below = count_lines(break_lines(_describe_rest(len(failed), command), room), room)
+    fitting = len(failed) if room is PIPE else max(min(len(failed), free - 1 - below), 0)
     cures = SHORT_SEED_CURES if status.has_seeds else SHORT_CURES
-    rows = [(str(number), reason, cures[Reason(reason)]) for reason, number, _ in letters]
-    head, *lines = align([_LETTERS_HEAD, *rows], (0,), room.width)
+    rows = [(str(number), reason, cures[reason]) for reason, number, _ in failed]
+    head, *lines = align([_FAILED_HEAD, *rows], (0,), room.width)
     head.stylize("dim")
-    rest = Text(_describe_rest(len(letters) - fitting, command), style="dim")
+    rest = Text(_describe_rest(len(failed) - fitting, command), style="dim")
     return [*([head, *lines[:fitting]] if fitting else []), *break_lines(rest, room)]
 
 
 def _draw_head(status: BatchStatus, room: Room) -> Text:
-    """Draw name, state, and how many tokens of all rows are active, in one line; on a terminal with a bar."""
-    state, progress = Text(status.state, style=COLOURS[status.state]), f"{status.tokens_active} of {status.rows} active"
+    """Draw name, state, and how many of all rows are active, in one line; on a terminal with a bar."""
+    state, progress = Text(status.state, style=COLOURS[status.state]), f"{status.active} of {status.rows} active"
     if room is PIPE:
         return Text(GAP).join([Text(status.name, style="bold"), state, Text(progress)])
     beside = room.width - state.cell_len - len(progress) - 3 * len(GAP)
     # A batch's name may be longer than the terminal is wide.
     name = cut_line(Text(status.name, style="bold"), beside - NARROWEST_BAR)
-    # As a bar: the tokens that are active, those that were given up, those still to do.
+    # As a bar: the rows that are active, those that failed, and the rest.
     width, rows = max(min(beside - name.cell_len, WIDEST_BAR), 1), max(status.rows, 1)
-    active = width * status.tokens_active // rows
-    # Rounded up: a single token that was given up is seen.
-    given_up = -(-width * status.given_up // rows)
+    active = width * status.active // rows
+    # Rounded up: a single row that failed is seen.
+    failed = -(-width * status.failed // rows)
     parts = zip(
         _ASCII_MARKS if room.is_ascii else _MARKS,
-        (active, given_up, width - active - given_up),
+        (active, failed, width - active - failed),
         ("green", "red", "dim"),
         strict=True,
     )
@@ -319,18 +326,20 @@ def _draw_head(status: BatchStatus, room: Room) -> Text:
     return Text(GAP, no_wrap=True, overflow="ignore").join([name, state, bar, Text(progress)])
 
 
-def _draw_counts(status: BatchStatus) -> list[Text]:
-    """Draw how many records have which status, without those that none has: names in one line, numbers below."""
-    counts = {"total": status.total} | {name: number for name, number in status.counts.items() if number}
-    numbers = [(str(number), COLOURS.get(name, "")) for name, number in counts.items()]
-    return align([[(name, "dim") for name in counts], numbers], right=range(len(counts)))
+def _draw_rows(status: BatchStatus) -> list[Text]:
+    """Draw how many rows are which of the four things, names in one line, numbers below."""
+    numbers: list[Cell] = [
+        (number, COLOURS.get(name, "")) for name, number in zip(_ROWS_HEAD, _list_numbers(status), strict=True)
+    ]
+    return align([[(name, "dim") for name in _ROWS_HEAD], numbers], right=range(len(_ROWS_HEAD)))
 
 
 def _choose_pace(status: BatchStatus) -> float:
-    """Records a second: lately; if the batch is finished, over the whole time since it was loaded."""
+    """Records a second: lately; if the batch is finished, over the whole time in which something was in work."""
     if status.finished_at is None:
         return status.pace
-    return status.total / max((status.finished_at - status.created_at).total_seconds(), 1.0)
+    took = (status.finished_at - status.created_at).total_seconds() if status.worked_for is None else status.worked_for
+    return status.total / max(took, 1.0)
 
 
 def _describe_rest(hidden: int, command: str) -> str:
@@ -339,14 +348,14 @@ def _describe_rest(hidden: int, command: str) -> str:
     return f"{more}: {command}"
 
 
-def _write_out(letters: Sequence[tuple[str, int, str]], room: Room) -> list[Text]:
+def _write_out(failed: Sequence[tuple[Why, int, str]], room: Room) -> list[Text]:
     """Write out what to do about each reason; on a terminal below it."""
     if room is PIPE:
-        return align([_LETTERS_HEAD, *((str(number), reason, cure) for reason, number, cure in letters)], right=(0,))
-    indent = len(_LETTERS_HEAD[0]) + len(GAP)
+        return align([_FAILED_HEAD, *((str(number), reason, cure) for reason, number, cure in failed)], right=(0,))
+    indent = len(_FAILED_HEAD[0]) + len(GAP)
     return [
         line
-        for reason, number, cure in letters
+        for reason, number, cure in failed
         for line in (
             Text(f"{str(number).rjust(indent - len(GAP))}{GAP}{reason}", style="bold"),
             *break_lines(cure, room, indent),

@@ -1,13 +1,14 @@
 """`oathbulk verify` reads what a batch has in PingOne back and names each difference, `oathbulk undo` takes away again
 what it made there."""
 
+import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from shlex import join
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -15,11 +16,12 @@ from worker.audit import Actor, this_person
 from worker.batches.commands import NotPossible
 from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
-from worker.batches.undo import TokenCounts, Undo, Undone, find_batches_of
+from worker.batches.undo import Loss, TokenCounts, Undo, Undone, find_batches_of
 from worker.cli.console import console, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.homes import print_hosts
-from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
+from worker.cli.options import AsJson, BatchName, Overwrite, Ticket, Where, complete_batch
+from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
 from worker.cli.signals import turning_signals_into_interrupts
 from worker.config.environment import Environment
@@ -27,14 +29,17 @@ from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.installation.stack import parts_with_redis
 from worker.intake.lists import TokenList, open_token_list
+from worker.intake.rows import FILE_ROW
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things
 from worker.pingone.devices import fold_case
+from worker.reports.export import format_cell
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20
+MOST_LOSSES = 10
 
 
 def verify_command(
@@ -69,7 +74,7 @@ def verify_command(
     else:
         for line in _describe_verification(status, differences, tokens, len(active)):
             console.print(line)
-    raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
+    raise typer.Exit(SOME_FAILED if differences or tokens.failure else ALL_ACTIVE)
 
 
 def _describe_verification(
@@ -111,6 +116,13 @@ def undo(
     where: Where = None,
     devices_only: Annotated[bool, typer.Option("--devices-only", help="Leave the tokens in the inventory.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="A CSV of who would lose what, without --yes.", show_default=False
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     ticket: Ticket = None,
 ) -> None:
@@ -119,6 +131,10 @@ def undo(
     tokens = open_token_list(only) if only else None
     if every_batch is (batch is not None) or (every_batch and (tokens is None or where)):
         raise typer.BadParameter("name a batch, or give --all with --only FILE", param_hint="BATCH")
+    if output is not None:
+        if yes:
+            raise typer.BadParameter("lists what would go: leave out --yes", param_hint="--output")
+        refuse_unfit(output, overwrite=overwrite)
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
@@ -143,6 +159,8 @@ def undo(
     done, impossible = _undo_batches(installation, lists, undo_batch, actor, showing)
     if batch and impossible:
         raise impossible[0]
+    if output is not None:
+        write_output(output, partial(_write_losses, done))
     unknown = _find_unknown(tokens, lists.values()) if tokens and not batch else []
     if as_json:
         batches = [to_json(name, undone, is_done=yes) for name, undone in done.items()]
@@ -156,7 +174,16 @@ def undo(
         for line in [*map(str, impossible), *(f"{name}: no batch has it" for name in unknown)]:
             console.print(line)
     is_whole = not (impossible or unknown) and all(undone.is_whole for undone in done.values())
-    raise typer.Exit(ALL_ACTIVE if is_whole else SOME_LEFT)
+    raise typer.Exit(ALL_ACTIVE if is_whole else SOME_FAILED)
+
+
+def _write_losses(found: Mapping[str, Undone], file: TextIO) -> None:
+    """Write who would lose what, a row for each token."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("batch", FILE_ROW, "serial", "person", "loses"))
+    for batch, undone in found.items():
+        for loss in undone.losses:
+            writer.writerow(map(format_cell, (batch, loss.row_number, loss.serial_number, loss.person, loss.what)))
 
 
 def _write_command(batch: str | None, only: Path | None, where: Sequence[str], *, devices_only: bool) -> str:
@@ -211,6 +238,7 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "default_changes": [asdict(change) for change in undone.list_default_changes()],
         "cancelled": len(undone.cancelled),
         "kept": [asdict(each) for each in undone.list_kept()],
+        "losses": [asdict(each) for each in undone.losses],
     }
 
 
@@ -219,10 +247,12 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     `is_partial`: only a list of its tokens was asked for."""
     devices, tokens = undone.devices, undone.tokens
     of_these = " of these tokens" if is_partial else ""
+    yield from _describe_kept(undone)
+    yield from _describe_losses(undone.losses)
     yield from _describe_devices(batch, undone, of_these, is_done=is_done)
     if number := len(undone.cancelled):
-        cancelled = agree(number, "was", "were") if is_done else "would be"
-        yield f"{count_things(number, 'record')} without a device {cancelled} cancelled: nothing goes out any more."
+        closed = agree(number, "was", "were") if is_done else "would be"
+        yield f"{count_things(number, 'row')} without a device {closed} closed: nothing goes out any more."
     if tokens:
         yield from _describe_tokens(batch, tokens, of_these, is_done=is_done)
     is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
@@ -232,14 +262,29 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:
         yield f"To give its tokens out anew, by the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
-    kept = undone.list_kept()
-    if kept:
-        yield f"{len(kept):,} {agree(len(kept), 'is', 'are')} left alone:"
+
+
+def _describe_kept(undone: Undone) -> Iterator[str]:
+    """Say what stays, which somebody may have believed to be gone, and how it goes."""
+    if kept := undone.list_kept():
+        stay = agree(len(kept), "stays as it is", "stay as they are")
+        yield f"{len(kept):,} {stay}. Remove in PingOne's console what still signs somebody on and is to go:"
     for each in kept[:MOST_LINES]:
         named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
         yield f"  {named}: {each.why}"
     if len(kept) > MOST_LINES:
         yield f"  and {len(kept) - MOST_LINES} more: --json names them"
+
+
+def _describe_losses(losses: Sequence[Loss]) -> Iterator[str]:
+    """Say who would lose what."""
+    if losses:
+        persons = len({loss.person for loss in losses if loss.person})
+        yield f"{count_things(persons, 'person')} would lose {count_things(len(losses), 'token')}:"
+    for loss in losses[:MOST_LOSSES]:
+        yield f"  row {loss.row_number} ({loss.serial_number}), {loss.person or 'nobody'}: {loss.what}"
+    if len(losses) > MOST_LOSSES:
+        yield f"  and {len(losses) - MOST_LOSSES} more: -o FILE lists all"
 
 
 def _describe_devices(batch: str, undone: Undone, of_these: str, *, is_done: bool) -> Iterator[str]:
@@ -279,7 +324,7 @@ def _describe_tokens(batch: str, tokens: TokenCounts, of_these: str, *, is_done:
         yield f"{count_things(tokens.own, 'token')} of {batch} would be revoked.{earlier}"
     if tokens.not_ours:
         were, stay = agree(tokens.not_ours, "was", "were"), agree(tokens.not_ours, "it stays", "they stay")
-        yield f"{tokens.not_ours:,} {were} in the inventory before the batch: {stay}."
+        yield f"{count_things(tokens.not_ours, 'token')} {were} in the inventory before the batch: {stay} there."
     if tokens.open_imports:
         have, they = agree(tokens.open_imports, "has", "have"), agree(tokens.open_imports, "it is", "they are")
         yield f"{count_things(tokens.open_imports, 'import')} {have} not ended: with --yes {they} followed first."

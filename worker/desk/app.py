@@ -27,14 +27,16 @@ from starlette.routing import Route
 from models.audit import LONGEST_TICKET, AuditLine
 from models.reason import Reason
 from models.record_states import Status
-from models.refused_row import REFUSED
+from models.refused_row import NOT_LOADED
+from models.row_fault import RowFault
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
-from worker.batches.finding import UnknownBatch, UnknownColumn
+from worker.batches.finding import UnknownBatch, UnknownColumn, list_names
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
 from worker.desk.batch_page import describe_batch, make_environment, write_file
 from worker.desk.security import FORM_KEY, Forms, Guard, LinkLogin, Login, Visitor
 from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
+from worker.observability.wording import count_things
 from worker.reports.batch_history import read_batch_history
 from worker.reports.command_results import describe_cancelled, describe_replayed, describe_resumed
 from worker.reports.cures import name_export
@@ -49,8 +51,8 @@ NOT_DONE = (403, 409, 413)
 # Records that a search lists, and lines of the audit that its page lists, at most.
 MOST_FOUND = 200
 MOST_LINES = 200
-# What a search may be for: the statuses of records, and the rows that never became one.
-_STATUSES = [*Status, REFUSED]
+# What a search may be for: the statuses of records, and the rows that were not loaded.
+_STATUSES = [*Status, NOT_LOADED]
 # What a file's name may not have; a browser would change it, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -138,8 +140,9 @@ def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
         sought=sought or Sought(),
         findings=findings,
         name_user=name_user,
+        batches=list_names(desk.installation.database),
         statuses=_STATUSES,
-        reasons=[*Reason],
+        reasons=[*Reason, *RowFault],
     )
 
 
@@ -150,7 +153,7 @@ def read_sought(parameters: Mapping[str, str]) -> Sought | None:
         name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")
     }
     given["status"] = given["status"] if given["status"] in _STATUSES else None
-    given["reason"] = given["reason"] if given["reason"] in [*Reason] else None
+    given["reason"] = given["reason"] if given["reason"] in [*Reason, *RowFault] else None
     return Sought(**given) if any(given.values()) else None
 
 
@@ -170,16 +173,15 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
     return _send(page, f"{status.name}-report.html", "text/html")
 
 
-def download_left(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with what was given up of a batch, or the dead letters of the reason that the request names, as CSV
+def download_failed(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with what failed of a batch, or the dead letters of the reason that the request names, as CSV
     without OTPs: corrected, it mends the batch. Raises UnknownBatch."""
     # Written whole before the first of it is sent: a browser may take it slowly, and no transaction is to be open so
     # long.
     name, file, reason = read_status(desk, request).name, StringIO(), request.query_params.get("reason", "")
     reasons = [reason] if reason in [*Reason] else None
-    status = Status.DEAD_LETTER if reasons else None
-    export(desk.installation.database, name, file, status=status, reasons=reasons, is_left=True)
-    return _send(file.getvalue(), name_export(name, reason if reasons else "left"), "text/csv")
+    export(desk.installation.database, name, file, reasons=reasons, failed=True)
+    return _send(file.getvalue(), name_export(name, reason if reasons else "failed"), "text/csv")
 
 
 def _send(content: str, name: str, media_type: str) -> Response:
@@ -220,13 +222,20 @@ class Order:
 
 
 def pause(order: Order) -> str:
-    """Pause the batch. Raises NotPossible."""
-    order.batches.pause(order.status.name)
-    return f"{order.status.name} is paused. A resume lets it go on."
+    """Pause the batch, or keep back the rows of it with the value that the field `where` names. Raises NotPossible,
+    UnknownColumn."""
+    name, where = order.status.name, order.fields.get("where")
+    if where:
+        return f"{count_things(order.batches.pause(name, [where]), 'row')} of {where} wait until you resume them."
+    order.batches.pause(name)
+    return f"{name} is paused. A resume lets it go on."
 
 
 def resume(order: Order) -> str:
-    """Let the batch run again; with the field `now`, end the hold of its license too. Raises NotPossible."""
+    """Let the batch run again; with the field `now`, end the hold of its license too; or with the field `where`, let
+    rows that were kept back begin. Raises NotPossible, UnknownColumn."""
+    if where := order.fields.get("where"):
+        return f"{count_things(order.batches.let_begin(order.status.name, [where]), 'row')} of {where} may begin now."
     lifts_hold = "now" in order.fields
     lift_in = order.installation.license_of if lifts_hold else None
     outside = order.batches.resume(order.status.name, lift_in=lift_in)
@@ -242,8 +251,11 @@ def cancel(order: Order) -> str:
 
 
 def replay(order: Order) -> str:
-    """Let the dead letters of one reason go again; without one, all of them and what was cancelled. Raises Unfit,
-    NotPossible."""
+    """Let the dead letters of one reason go again; without one, all of them and what was cancelled; or with the field
+    `where`, what has the value that it names. Raises Unfit, NotPossible, UnknownColumn."""
+    if where := order.fields.get("where"):
+        replayed = order.batches.replay(order.status.name, where=[where])
+        return describe_replayed(order.status.name, replayed, None, order.status.fleet)
     chosen = order.fields.get("reason", "")
     if chosen and chosen not in [*Reason]:
         raise Unfit("There is no such reason.")
@@ -306,7 +318,7 @@ _VIEWS: dict[str, View] = {
     "/": show_shipments,
     "/batch": show_batch,
     "/batch/report": download_report,
-    "/batch/left": download_left,
+    "/batch/failed": download_failed,
     "/token": show_token,
     "/search": show_search,
     "/audit": show_audit,

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from worker import __version__
-from worker.observability.wording import count_things, escape_line, format_moment
+from worker.observability.wording import count_things, escape_line, format_moment, write_share
 from worker.reports import cures, outlook, search, token_history
 from worker.reports.batch_history import BatchHistory, Timeline, describe_command, describe_timeline
 from worker.reports.facts import BatchStatus, describe_costs, describe_made, describe_outcome
@@ -53,7 +53,7 @@ def make_environment() -> Environment:
     environment.filters |= {
         "coded": mark_code,
         "number": "{:,}".format,
-        "share": write_exact_share,
+        "share": write_share,
         "time": format_moment,
     }
     # Pages are files by default; the desk sets this to False.
@@ -69,11 +69,6 @@ def mark_code(text: str) -> Markup:
     *paired, rest = re.split("`([^`]*)`", escape_line(text))
     marked = (Markup("<code>%s</code>") % part if place % 2 else escape(part) for place, part in enumerate(paired))
     return Markup("").join(marked) + escape(rest)
-
-
-def write_exact_share(share: float) -> str:
-    """Write a share in percent with one digit behind the point: `12.3 %`; nothing and all have none."""
-    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{min(max(100 * share, 0.1), 99.9):.1f} %"
 
 
 def _show_controls(value: object) -> object:

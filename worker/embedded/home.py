@@ -69,6 +69,16 @@ def make_home(home: Path) -> None:
         ) from error
 
 
+def refuse_lost_database(database: Path) -> None:
+    """Refuse to make a database anew where the write-ahead log of another one lies. Raises EmbeddedError."""
+    log = database.with_name(f"{database.name}-wal")
+    if log.exists() and not database.exists():
+        raise EmbeddedError(
+            f"{database} is gone, and its write-ahead log {log.name} is there. Put the database back from a backup and"
+            f" remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
+        )
+
+
 def make_private_file(path: Path) -> None:
     """Make an empty file that only its owner may read, if there is none: SQLite would let everybody read its database,
     and gives its log the same mode."""

@@ -22,7 +22,14 @@ from worker.config.settings import DATABASE, ConfigError, Settings
 from worker.config.sources import find_license, load_environment, load_settings, read_env_file, read_variables
 from worker.database import schema
 from worker.database.engine import Database
-from worker.embedded.home import EmbeddedError, find_run_alone, home_key, make_home, make_private_file
+from worker.embedded.home import (
+    EmbeddedError,
+    find_run_alone,
+    home_key,
+    make_home,
+    make_private_file,
+    refuse_lost_database,
+)
 from worker.fleet import read_processes
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.reports import facts, token_history
@@ -102,6 +109,7 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
+            refuse_lost_database(self.settings.home / DATABASE)
         url, connections = self.settings.database, self.settings.database_connections
         if (parts := make_url(url)).get_backend_name() == "sqlite" and parts.database:
             make_private_file(Path(parts.database))

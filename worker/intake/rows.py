@@ -19,6 +19,8 @@ from worker.vault.otps import OtpSource, OtpType, Seed
 # The column with a row's number in the file that was loaded. A refused row is found only by it, since its serial number
 # may have been wrong.
 FILE_ROW = "file_row"
+# What vendors' files of seeds say of a token, and is kept as columns of their own.
+VENDOR_COLUMNS = ("manufacturer", "model", "pskc_userid")
 # The columns that an export adds, in their order: how each row ended, and which row of its batch it is. When the file
 # comes back to mend its batch, only the last of them is read. That one is never empty, so that no spreadsheet takes the
 # end of a row for empty.

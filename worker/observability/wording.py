@@ -16,18 +16,20 @@ def agree(number: int, one: str, many: str) -> str:
 
 
 def write_share(share: float) -> str:
-    """Write a share in percent: 0.123 becomes `12 %`. What is little, but not nothing, keeps a digit, and what is not
-    quite all is never rounded up to all."""
-    percent = 100 * share
-    if 0 < percent < 1 or 99 < percent < 100:
-        return f"{max(min(percent, 99.9), 0.1):.1f} %"
-    return f"{percent:.0f} %"
+    """Write a share in percent: 0.1234 becomes `12.3 %`, and 0.8 becomes `80 %`. What is little is never rounded down
+    to nothing, and what is not quite all never up to all."""
+    percent = share * 100
+    written = f"{min(max(percent, 0.1), 99.9) if 0 < percent < 100 else percent:.1f}"
+    return f"{written.removesuffix('.0')} %"
 
 
 def format_duration(seconds: float) -> str:
-    """Write a number of seconds for a person: 95 becomes `1 min 35 s`."""
+    """Write a number of seconds for a person, by its two largest units: 95 becomes `1 min 35 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{agree(days, '1 day', f'{days} days')} {hours} h"
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

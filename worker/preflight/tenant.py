@@ -226,7 +226,7 @@ def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]
             Level.NOTE,
             "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
             " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed"
-            " are not. Consider --canary.",
+            " are not. If you know it, set PINGONE_RESYNC_ON_FIRST_CALL; else consider --canary.",
         )
 
 

@@ -21,7 +21,7 @@ from models.record_states import Status
 from worker import audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.intake.rows import canonical_column
+from worker.intake.rows import VENDOR_COLUMNS, canonical_column
 from worker.observability.wording import format_duration, format_moment
 from worker.reports.facts import BatchStatus, PartStatus, read_parts
 
@@ -96,9 +96,13 @@ class BatchHistory:
 
 
 def read_batch_history(database: Database, status: BatchStatus, by: str | None = None) -> BatchHistory:
-    """Read the rest of what is told of the batch whose status this is; by the values of a column too, or by dates where
-    some records wait for one. Raises UnknownBatch, UnknownColumn."""
-    by = by or ("not_before" if status.waves else None)
+    """Read the rest of what is told of the batch whose status this is; by the values of a column too. Where some
+    records wait for a date and no column is named, that is the last one of the file's own, or else the date. Raises
+    UnknownBatch, UnknownColumn."""
+    if by is None and status.waves:
+        with database.reading() as connection:
+            columns = find_batch(connection, status.name, Batch.columns).columns
+        by = next((column for column in reversed(columns) if _is_own(column)), "not_before")
     parts = read_parts(database, status.name, by) if by else ()
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
@@ -110,8 +114,15 @@ def read_batch_history(database: Database, status: BatchStatus, by: str | None =
             moments=moments,
             pauses=tuple(find_pauses(commands, settled, status)),
         )
-        columns = tuple(column for column in batch.columns if canonical_column(column) in (None, "lot", "not_before"))
+        # The file's own ones first.
+        columns = tuple(filter(_is_own, batch.columns))
+        columns += tuple(column for column in batch.columns if canonical_column(column) in ("lot", "not_before"))
         return BatchHistory(timeline, describe_origin(batch, commands), commands, columns, by, parts)
+
+
+def _is_own(column: str) -> bool:
+    """Whether a column means nothing to us, such as a site, and is none that a vendor's file brings."""
+    return canonical_column(column) is None and column not in VENDOR_COLUMNS
 
 
 def read_curve(

@@ -23,18 +23,18 @@ def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, li
 
 
 def describe_cancelled(batch: str, records: int) -> str:
-    """Say how much was cancelled, and how that is taken back."""
-    return f"{batch} is cancelled: {count_things(records, 'record')}. Take it back with: oathbulk replay {quote(batch)}"
+    """Say how much was closed, and how it goes again."""
+    closed = f"{count_things(records, 'row')} {agree(records, 'is', 'are')} closed"
+    return f"{batch} is cancelled: {closed}. Let it go again with: oathbulk replay {quote(batch)}"
 
 
-def describe_closed(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records were closed, and how that is taken back."""
-    if not records:
-        return f"No record of {batch} that failed or has not begun is like that, so none was closed."
+def describe_closed(batch: str, where: Sequence[str], rows: int) -> str:
+    """Say how many rows were closed, and how they go again."""
+    if not rows:
+        return f"No row of {batch} that failed or has not begun is like that, so none was closed."
     again = " ".join(["oathbulk replay", quote(batch), *(f"--where {quote(condition)}" for condition in where)])
-    return (
-        f"{count_things(records, 'record')} of {batch} {agree(records, 'is', 'are')} closed. Take it back with: {again}"
-    )
+    closed = f"{count_things(rows, 'row')} of {batch} {agree(rows, 'is', 'are')} closed."
+    return f"{closed} Let what had been loaded go again with: {again}"
 
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:

@@ -1,17 +1,30 @@
-"""What a person can do about tokens of a batch that are not active: the cure of each reason, in full and in a few
-words, and the commands that list these tokens and let them go again. Terminal, desk and report say the same."""
+"""What a person can do about rows of a batch that failed: the cure of each reason, in full and in a few words, and the
+commands that list these rows and let them go again. Terminal, desk and report say the same."""
 
 from shlex import quote
+from typing import TypeAlias
 
 from models.reason import Reason, find_cure
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
-from worker.observability.wording import agree, count_things
 from worker.reports.facts import BatchStatus
 
+# Why a row failed: as a dead letter, or as a row that was not loaded.
+Why: TypeAlias = Reason | RowFault
 # Characters: what a terminal of 80 columns leaves beside a count of five digits and the longest reason.
 LONGEST = 49
-SHORT_CURES = {
+SHORT_CURES: dict[Why, str] = {
+    RowFault.ROW_UNREADABLE: "quote values with separators; mend the row",
+    RowFault.SERIAL_UNFIT: "write it as on the token, as Text; mend the row",
+    RowFault.OTPS_UNFIT: "mend with two fresh, consecutive OTPs",
+    RowFault.SEED_UNFIT: "say by an option what is open, or get a new file",
+    RowFault.PERSON_UNFIT: "correct the ids or the list; mend the row",
+    RowFault.DATE_UNFIT: "write not_before as 2026-12-01; mend the row",
+    RowFault.FILE_ROW_UNFIT: "take the row from the export again",
+    RowFault.REPEATED: "find out which row is right, and mend with it",
+    RowFault.IN_PROGRESS: "wait for the other batch, then mend the row",
+    RowFault.ACTIVE_ELSEWHERE: "nothing; close it with cancel --where",
+    RowFault.OTPS_USED: "mend with two fresh, consecutive OTPs",
     Reason.INVALID_OTP: "check token and OTPs; mend with two fresh OTPs",
     Reason.RESYNC_FAILED: "press twice, and mend with these two OTPs",
     Reason.SECOND_OTP_MISSING: "mend with two fresh, consecutive OTPs",
@@ -47,53 +60,41 @@ SHORT_SEED_CURES = SHORT_CURES | {
 }
 
 
-def list_dead_letters(status: BatchStatus) -> list[tuple[str, int, str]]:
-    """List the dead letters by reason, the most frequent first: how many, and what a person can do about them."""
-    ordered = sorted(status.dead_letters.items(), key=lambda item: (-item[1], item[0]))
-    return [(reason, number, find_cure(Reason(reason), has_seed=status.has_seeds)) for reason, number in ordered]
-
-
-def list_refused(status: BatchStatus) -> list[tuple[str, int, str]]:
-    """List the refused rows by reason, in the same way."""
-    return [(reason, number, FAULT_CURES[RowFault(reason)]) for reason, number in status.refused.items()]
-
-
-def describe_tokens(status: BatchStatus, *, has_buttons: bool = False) -> list[str]:
-    """Say how many rows are refused and why, and name the commands that list the tokens which wait for a person, and
-    that let those go again which need no correction; where the page `has_buttons`, in words."""
-    return [
-        *_describe_refused(status),
-        *_name_export_of_left(status, has_buttons=has_buttons),
-        *_name_replay(status, has_buttons=has_buttons),
+def list_failed(status: BatchStatus) -> list[tuple[Why, int, str]]:
+    """List what failed by reason, the most frequent first: dead letters, and rows that were not loaded; how many, and
+    what a person can do about them."""
+    dead = [
+        (Reason(reason), number, find_cure(Reason(reason), has_seed=status.has_seeds))
+        for reason, number in status.dead_letters.items()
     ]
+    not_loaded = [(RowFault(word), number, FAULT_CURES[RowFault(word)]) for word, number in status.refused.items()]
+    return sorted([*dead, *not_loaded], key=lambda group: (-group[1], group[0]))
 
 
-def _describe_refused(status: BatchStatus) -> list[str]:
-    """Say how many rows are refused for which reasons."""
-    number = sum(status.refused.values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.refused.items())
-    were_refused = f"{count_things(number, 'row')} {agree(number, 'was', 'were')} refused"
-    return [f"{were_refused} at loading: {reasons}."] if number else []
+def describe_failed(status: BatchStatus, *, has_buttons: bool = False) -> list[str]:
+    """Name the commands that list what failed, and that let those go again which need no correction; where the page
+    `has_buttons`, in words."""
+    return [*_name_export(status, has_buttons=has_buttons), *_name_replay(status, has_buttons=has_buttons)]
 
 
-def _name_export_of_left(status: BatchStatus, *, has_buttons: bool) -> list[str]:
-    """Name the commands that list the tokens which wait for a person, and that bring them back corrected; nothing where
-    there are none, or their rows are purged."""
-    if not status.is_left_known:
+def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
+    """Name the commands that list what failed, and that bring it back corrected; nothing where there is nothing, or it
+    is purged."""
+    if not status.can_export_failed:
         return []
-    command = status.write_command(write_export(status.name, "--left", "left"))
-    lines = [] if has_buttons else [f"Those that are left, with their reasons: {command}"]
+    command = status.write_command(write_export(status.name, "--failed", "failed"))
+    lines = [] if has_buttons else [f"What failed, with the reasons: {command}"]
     # Of a rehearsal nothing goes again.
-    return lines if status.rehearsal else [*lines, f"Corrected, they go again: {write_mend(status.name, 'left')}"]
+    return lines if status.rehearsal else [*lines, f"Corrected, it goes again: {write_mend(status.name, 'failed')}"]
 
 
 def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     """Name the replay of the dead letters that need no fresh OTPs; nothing before the batch is finished, or where all
     need some. A rehearsal cannot be replayed: say how to practise that."""
-    if status.rehearsal and status.tokens_left and not status.left:
+    if status.rehearsal and status.failed and not status.to_do:
         return [status.rehearsal.describe_end()]
     reasons = sorted(reason for reason in status.dead_letters if status.replayable.get(reason))
-    if status.left or not reasons:
+    if status.to_do or not reasons:
         return []
     # Without a reason, cancelled records would go too; otherwise it means the same, and is soon typed.
     chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])

@@ -1,5 +1,5 @@
 """Writes a batch as a CSV file: the columns that it came with, how each row ended, and which row it is, so that it is
-recognised when the file mends the batch. Refused rows are written in the same columns, of which they have few.
+recognised when the file mends the batch. Rows that were not loaded follow, in the same columns, of which they have few.
 
 The hand-out is a CSV for who gives tokens to people, with what each has to do before the first sign-on. OTPs that were
 made from a seed went out on behalf of a HOTP token, which knows nothing of it: PingOne's counter is ahead of the one in
@@ -13,15 +13,15 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, TextIO
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, false, func, select
 
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.person import NAMES
 from models.record import Record
-from models.record_states import KEPT_BACK, UNTIL_LET_GO, OtpState, OtpType, Status
-from models.refused_row import REFUSED, RefusedRow
-from worker.batches.finding import choose_records, find_batch
+from models.record_states import CLOSED, KEPT_BACK, UNTIL_LET_GO, OtpState, OtpType, Status
+from models.refused_row import NOT_LOADED, RefusedRow
+from worker.batches.finding import choose_records, choose_rows, find_batch
 from worker.database.engine import Database
 from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, guard_formulas, normalise
 from worker.observability.progress import OnProgress, tell_nobody, telling
@@ -95,7 +95,13 @@ def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
     )
 
 
-def is_counter_unknown(record: FoundRecord) -> bool:
+def describe_sign_on(record: Any) -> str:
+    """Say what the person does before the first sign-on with the token of an active record."""
+    presses = count_presses(record.first_counter, record.next_counter)
+    return advise(record.otp_type, presses, is_limit=is_counter_unknown(record))
+
+
+def is_counter_unknown(record: Any) -> bool:
     """Whether it is not known how many counters of an active token's seed PingOne has taken: the database was restored,
     and its device turned out to be ACTIVE already. The counters that may have been used are then left out."""
     has_seed = record.next_counter is not None
@@ -108,14 +114,13 @@ def _is_own(column: str) -> bool:
 
 
 def _make_line(record: FoundRecord, own: list[str]) -> list[Any]:
-    presses = count_presses(record.first_counter, record.next_counter)
     extra = record.extra or {}
     return [
         *(getattr(record, attribute) for attribute in PERSON_COLUMNS.values()),
         *(record.lot if canonical_column(column) == "lot" else extra.get(column) for column in own),
         record.otp_type,
-        presses,
-        advise(record.otp_type, presses, is_limit=is_counter_unknown(record)),
+        count_presses(record.first_counter, record.next_counter),
+        describe_sign_on(record),
     ]
 
 
@@ -126,44 +131,52 @@ def export(
     *,
     status: str | None = None,
     reasons: Collection[str] | None = None,
-    is_left: bool = False,
+    failed: bool = False,
     where: Sequence[str] = (),
     keyring: Keyring | None = None,
     on_progress: OnProgress = tell_nobody,
 ) -> int:
-    """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
-    status, or the dead letters of these reasons; with the status REFUSED, the rows that were refused. With `is_left`,
-    only those that are given up or cancelled; unless there is a status, the refused rows follow. With `where`, only
-    records of which all of these hold, each written as COLUMN=VALUE, and no refused rows, of whose cells little is
-    kept. OTPs are left empty without a keyring, and if they were erased because the record became active. Raises
-    UnknownBatch, UnknownColumn, DecryptionError."""
+    """Write the batch's rows, its records in the order of its file, then those that were not loaded, and return how
+    many: all of them, or only those of this status, or the dead letters of these reasons. With `failed`, only dead
+    letters, and rows that were not loaded and nobody closed. With `where`, only rows of which all of these hold, each
+    written as COLUMN=VALUE. OTPs are left empty without a keyring, and if they were erased because the record became
+    active. Raises UnknownBatch, UnknownColumn, DecryptionError."""
     with database.reading() as connection:
-        batch = find_batch(connection, name, Batch.id, Batch.name, Batch.columns, Batch.rows_refused)
+        batch = find_batch(connection, name, Batch.id, Batch.columns)
         columns = batch.columns
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
-        if status == REFUSED:
-            refused = _make_refused_rows(connection, batch, columns)
-            return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
-        conditions = [Record.batch_id == batch.id, choose_records(connection, name, where), *_choose(status, reasons)]
-        rows_left: Iterator[list[str]] = iter(())
-        if is_left:
-            conditions.append(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
-            if status is None and not where:
-                rows_left = _make_refused_rows(connection, batch, columns)
+        chosen = choose_rows(connection, name, where)
+        conditions = [Record.batch_id == batch.id, chosen.records, *_choose(status, reasons, failed=failed)]
+        not_loaded = [RefusedRow.batch_id == batch.id, chosen.not_loaded]
+        not_loaded += [false()] if reasons else list(_choose_not_loaded(status, failed=failed))
         records = select(Record.__table__).where(*conditions).order_by(Record.row_number)
         total = connection.scalar(select(func.count()).where(*conditions))
         with connection.execution_options(yield_per=1000).execute(records) as found:
             rows = telling(_make_rows(found, columns, keyring), on_progress, WRITING, total)
-            return sum(1 for row in chain(rows, rows_left) if writer.writerow(row))
+            below = _make_rows_not_loaded(connection, columns, not_loaded)
+            return sum(1 for row in chain(rows, below) if writer.writerow(row))
 
 
-def _choose(status: str | None, reasons: Collection[str] | None) -> Iterator[ColumnElement[bool]]:
+def _choose(status: str | None, reasons: Collection[str] | None, *, failed: bool) -> Iterator[ColumnElement[bool]]:
     """The conditions on records of this status, and on dead letters of these reasons."""
     if status is not None:
         yield Record.status == status
+    if failed or reasons:
+        yield Record.status == Status.DEAD_LETTER
     if reasons:
-        yield and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(reasons))
+        yield Record.reason.in_(reasons)
+
+
+def _choose_not_loaded(status: str | None, *, failed: bool) -> Iterator[ColumnElement[bool]]:
+    """The conditions on rows that were not loaded. Those that a person closed count as cancelled."""
+    match status:
+        case _ if status == NOT_LOADED or failed:
+            yield RefusedRow.is_closed.is_(False)
+        case Status.CANCELLED:
+            yield RefusedRow.is_closed.is_(True)
+        case str():
+            yield false()
 
 
 def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:
@@ -177,11 +190,15 @@ def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyr
         yield original + [format_cell(value) for value in _read_result(record)]
 
 
-def _make_refused_rows(connection: Connection, batch: Row[*tuple[Any, ...]], columns: list[str]) -> Iterator[list[str]]:
-    """Write each refused row as the cells of its row: nothing but the serial number is kept of what it had."""
-    for line in read_refused(connection, RefusedRow.batch_id == batch.id):
+def _make_rows_not_loaded(
+    connection: Connection, columns: list[str], conditions: Sequence[ColumnElement[bool]]
+) -> Iterator[list[str]]:
+    """Write each row that was not loaded as the cells of its row: nothing but the serial number is kept of what it
+    had."""
+    for line in read_refused(connection, *conditions):
         original = [line.serial_number if canonical_column(header) == "serial" else None for header in columns]
-        result = (REFUSED, line.reason, line.detail, None, None, 0, 0, line.row_number)
+        status, reason = (Status.CANCELLED, CLOSED) if line.is_closed else (NOT_LOADED, line.reason)
+        result = (status, reason, line.detail, None, None, 0, 0, line.row_number)
         yield [format_cell(value) for value in (*original, *result)]
 
 

@@ -3,16 +3,17 @@ webhook and `doctor` are given; and what is said of these numbers.
 
 One SELECT reads the batches, and one goes through their records and counts all that is asked of them."""
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, not_, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, func, not_, or_, select, text, union_all
 
 from models.attempt import FAILED, AttemptLine
-from models.base import UtcDateTime
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.person import NAMES
@@ -23,13 +24,13 @@ from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.evidence import find_silence, was_answered
-from worker.batches.finding import choose_records, find_batch, find_column
+from worker.batches.finding import choose_rows, find_batch, find_column
 from worker.batches.long_list import is_lacking
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.leases.moves import may_begin
 from worker.leases.replay import is_replayable
-from worker.observability.wording import agree, count_things
+from worker.observability.wording import count_things
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds
@@ -57,11 +58,57 @@ REST = 100.0
 # Seconds of such a rest at most.
 LONGEST_REST = 60.0
 
+# The pace is settled once its two halves differ by no more than this part of the larger one.
+SETTLED_WITHIN = 0.25
+# Seconds. While nothing happens to a batch for longer, nothing of it is in work.
+LONGEST_WORK = 60.0
+
 # Sums over the records of a batch that its status shows as they are.
 _SHOWN = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
 # What is kept of a group whose records are purged: nothing of what could have been done with them.
 _KEPT = ("status", "reason", "records", *_SHOWN, "lack_user", "lack_token")
 _BatchRow = Row[*tuple[Any, ...]]
+
+
+class RowCounts:
+    """The rows that a batch, or a part of it, brought. Each is one of four things, whether it became a record or could
+    not be loaded: `active`, `to_do`, `failed` or `closed`."""
+
+    __slots__ = ()
+
+    # Records by status; rows that were not loaded, and those of them that a person closed.
+    counts: Mapping[str, int]
+    rows_refused: int
+    rows_closed: int
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return sum(self.counts.values()) + self.rows_refused
+
+    @property
+    def active(self) -> int:
+        """Rows whose device is ACTIVE in PingOne."""
+        return self.counts[Status.ACTIVE]
+
+    @property
+    def to_do(self) -> int:
+        """Rows that go on by themselves, now or at their date, or that a person keeps back."""
+        return sum(number for status, number in self.counts.items() if status not in FINAL)
+
+    @property
+    def failed(self) -> int:
+        """Rows that wait for a person: dead letters, and those that were not loaded."""
+        return self.counts[Status.DEAD_LETTER] + self.rows_refused - self.rows_closed
+
+    @property
+    def closed(self) -> int:
+        """Rows that nobody wants any more: cancelled, taken back by an undo, or closed by a person."""
+        return self.counts[Status.CANCELLED] + self.rows_closed
+
+    def rows_to_json(self) -> dict[str, int]:
+        """The four numbers and their sum, as JSON has them everywhere."""
+        return {name: getattr(self, name) for name in ("rows", "active", "to_do", "failed", "closed")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +122,12 @@ class Wave:
 @dataclass(frozen=True, slots=True)
 class RecordCounts:
     """The records of a batch, counted. `groups`: those of one status, reason and date that they wait for, each with the
-    columns of `_list_counted`. `refused`: its refused rows by reason, the most frequent first."""
+    columns of `_list_counted`. `refused`: its rows that were not loaded by reason, the most frequent first, without
+    the `rows_closed` that a person closed."""
 
     groups: Sequence[Mapping[str, Any]]
     refused: Mapping[str, int]
+    rows_closed: int = 0
 
     @property
     def statuses(self) -> dict[str, int]:
@@ -127,7 +176,7 @@ class RecordCounts:
             | {"finalized_at": _iso_or_none(group["finalized_at"]), "next_due_at": None}
             for group in self.groups
         ]
-        return {"groups": groups, "refused": self.refused}
+        return {"groups": groups, "refused": self.refused, "rows_closed": self.rows_closed}
 
     def _list(self, name: str) -> list[datetime]:
         return [group[name] for group in self.groups if group[name] is not None]
@@ -149,8 +198,8 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchStatus:
-    """How a batch stands. All counts are of records, but for `rows_refused`: rows that did not become one."""
+class BatchStatus(RowCounts):
+    """How a batch stands. `total` counts its records; `rows_refused` the rows that did not become one."""
 
     name: str
     environment: str
@@ -207,8 +256,13 @@ class BatchStatus:
     old_devices: int = 0
     # Whether all of its dead letters have a seed, from which a replay makes OTPs.
     has_seeds: bool = False
-    # Refused rows by reason.
+    # The rows that were not loaded by reason, without those that a person closed; and how many these are.
     refused: Mapping[str, int] = field(default_factory=dict)
+    rows_closed: int = 0
+    # Of a finished batch: seconds in which something of it was in work. None where that was not read.
+    worked_for: float | None = None
+    # Whether the pace stays as it is, so that it tells how long the rest takes.
+    is_pace_settled: bool = True
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
     # When its records were purged; the counts are those from before.
@@ -251,40 +305,14 @@ class BatchStatus:
         return sum(self.waiting.values())
 
     @property
-    def tokens_active(self) -> int:
-        """Tokens of the batch that are active."""
-        return self.counts[Status.ACTIVE]
-
-    @property
-    def rows(self) -> int:
-        """All rows of the batch: its records, and those that are refused."""
-        return self.total + self.rows_refused
-
-    @property
-    def tokens_left(self) -> int:
-        """Tokens of the batch that are not active."""
-        return self.rows - self.tokens_active
-
-    @property
     def final(self) -> int:
         """Records that are not worked on any more."""
         return sum(self.counts[status] for status in FINAL)
 
     @property
-    def left(self) -> int:
-        """Records that are not final yet."""
-        return self.total - self.final
-
-    @property
-    def given_up(self) -> int:
-        """Tokens of the batch that nothing more happens to unless a person acts: dead letters, cancelled records,
-        refused rows."""
-        return self.tokens_left - self.left
-
-    @property
-    def is_left_known(self) -> bool:
-        """Whether tokens were given up of which the rows are still kept, so that they can be exported."""
-        return self.given_up > 0 and not self.purged_at
+    def can_export_failed(self) -> bool:
+        """Whether rows failed that are still kept, so that they can be exported."""
+        return self.failed > 0 and not self.purged_at
 
     @property
     def hold(self) -> Hold | None:
@@ -309,12 +337,12 @@ class BatchStatus:
     @property
     def eta_seconds(self) -> float | None:
         """Seconds until the last record is settled that waits for no date, at the present paces, the slower of
-        activation and preparation; None while one of them is not known, or the batch is paused."""
-        if not self.left:
+        activation and preparation; None while one of them is not known or still changes, or the batch is paused."""
+        if not self.to_do:
             return 0.0
-        if not self.pace or self.state == BatchState.PAUSED:
+        if not self.pace or not self.is_pace_settled or self.state == BatchState.PAUSED:
             return None
-        going = (self.left - self.dated) / self.pace
+        going = (self.to_do - self.dated) / self.pace
         if not self.preparing:
             return going
         return max(going, self.preparing / self.preparation_pace) if self.preparation_pace else None
@@ -342,13 +370,14 @@ class BatchStatus:
     def to_json(self) -> dict[str, Any]:
         """The status as `oathbulk status --json` prints it, for scripts; no key goes away."""
         plain = (
-            *("state", "reason", "detail", "total", "rows", "rows_refused", "refused", "counts"),
+            *("state", "reason", "detail", "total", "rows_refused", "refused", "counts"),
             *("resynced", "unproved", "imported", "paired", "waiting"),
         )
-        summed = ("attempts", "otp_posts", "requests", "rate_limited", "dead_letters", "tokens_active", "tokens_left")
+        summed = ("attempts", "otp_posts", "requests", "rate_limited", "dead_letters")
         return {
             "batch": self.name,
             "environment": self.environment,
+            **self.rows_to_json(),
             **{name: getattr(self, name) for name in plain},
             "preparation_pace": round(self.preparation_pace, 2),
             **{name: getattr(self, name) for name in summed},
@@ -377,32 +406,27 @@ class BatchStatus:
         }
 
 
-def count_active(active: int, rows: int) -> str:
-    """Say how many tokens of a file of so many rows are active: `2,959 of 3,000 tokens are active`."""
-    return f"{active:,} of {count_things(rows, 'token')} {'is' if 1 in (active, rows) else 'are'} active"
+def count_active(rows: RowCounts) -> str:
+    """Say how many rows are active: `2,959 of 3,000 rows are active`."""
+    are = "is" if 1 in (rows.active, rows.rows) else "are"
+    return f"{rows.active:,} of {count_things(rows.rows, 'row')} {are} active"
+
+
+def describe_rows(rows: RowCounts) -> str:
+    """Say which of the four things the rows that are not active are: `7 to do, 30 failed, 4 closed`; empty if all are
+    active."""
+    others = {"to do": rows.to_do, "failed": rows.failed, "closed": rows.closed}
+    return ", ".join(f"{number:,} {word}" for word, number in others.items() if number)
 
 
 def describe_outcome(status: BatchStatus) -> str:
-    """Say in one sentence how many tokens are active, and what became of the others."""
-    others, dead, cancelled = status.tokens_left, status.counts[Status.DEAD_LETTER], status.counts[Status.CANCELLED]
+    """Say in one sentence how many rows are active, and what became of the others."""
     if not status.rows:
-        return "The batch has no tokens."
+        return "The batch has no rows."
+    others = describe_rows(status)
     if not others:
-        return "The only token is active." if status.rows == 1 else f"All {status.rows:,} tokens are active."
-    ends = (
-        (dead, f"{agree(dead, 'was', 'were')} given up"),
-        (status.rows_refused, f"{agree(status.rows_refused, 'was', 'were')} refused at loading"),
-        (cancelled, f"{agree(cancelled, 'was', 'were')} cancelled"),
-        (status.left, f"{agree(status.left, 'is', 'are')} still to do"),
-    )
-    outcomes = [(number, how) for number, how in ends if number]
-    begin = count_active(status.tokens_active, status.rows)
-    if status.rows == 1:
-        return f"{begin}; it {outcomes[0][1]}."
-    if len(outcomes) == 1:
-        return f"{begin}; {'the other one' if others == 1 else f'the other {others:,}'} {outcomes[0][1]}."
-    *first, last = (f"{number:,} {how}" for number, how in outcomes)
-    return f"{begin}; {others:,} are not: {', '.join(first)} and {last}."
+        return "The only row is active." if status.rows == 1 else f"All {status.rows:,} rows are active."
+    return f"{count_active(status)}; {others}."
 
 
 def describe_costs(status: BatchStatus) -> str:
@@ -446,66 +470,87 @@ def read_statuses(
     """Read how this batch stands, or all of them, the latest first. Raises UnknownBatch."""
     with database.reading() as connection:
         # Asked for by itself, so that an unknown name is told what others there are.
-        one = () if name is None else (Batch.id == find_batch(connection, name, Batch.id, may_be_purged=True).id,)
-        return read_in(database, connection, license_of, *one)
+        if name is None:
+            return read_in(database, connection, license_of)
+        batch_id = find_batch(connection, name, Batch.id, may_be_purged=True).id
+        (status,) = read_in(database, connection, license_of, Batch.id == batch_id)
+        return [replace(status, worked_for=_measure_work(connection, batch_id)) if status.finished_at else status]
+
+
+def _measure_work(connection: Connection, batch_id: int) -> float | None:
+    """Measure for how many seconds something of a batch was in work: from its load to the end of its last record,
+    without the times in which nothing happened for longer than LONGEST_WORK. None if it is purged."""
+    happened = union_all(
+        select(Batch.created_at.label("at")).where(Batch.id == batch_id, Batch.purged_at.is_(None)),
+        select(Record.finalized_at).where(Record.batch_id == batch_id, Record.finalized_at.is_not(None)),
+        select(AttemptLine.ended_at).where(AttemptLine.batch_id == batch_id, text(FAILED)),
+        select(InventoryJob.sent_at).where(InventoryJob.batch_id == batch_id),
+        select(InventoryJob.ended_at).where(InventoryJob.batch_id == batch_id, InventoryJob.ended_at.is_not(None)),
+    ).subquery()
+    moments = connection.scalars(select(happened.c.at).distinct().order_by(happened.c.at)).all()
+    gaps = ((later - earlier).total_seconds() for earlier, later in itertools.pairwise(moments))
+    return sum(gap for gap in gaps if gap <= LONGEST_WORK) if moments else None
 
 
 @dataclass(frozen=True, slots=True)
-class PartStatus:
-    """How those records of a batch stand that have one value in a column: `value`, None where they have none.
-    `not_before`: the first date that some of them wait for. `refused`: the share of the tokens that were tried whose
-    OTPs PingOne refused; None while none was tried."""
+class PartStatus(RowCounts):
+    """How those rows of a batch stand that have one value in a column: `value`, None where they have none, or were not
+    loaded, so that it is not known. `not_before`: the first date that some of them wait for. `otps_wrong`: the share of
+    the tokens that were tried whose OTPs were wrong; None while none was tried."""
 
     value: str | None
     not_before: datetime | None
-    tokens: int
-    active: int
-    given_up: int
-    refused: float | None
-
-    @property
-    def left(self) -> int:
-        """Records that are not final yet."""
-        return self.tokens - self.active - self.given_up
+    counts: Mapping[str, int]
+    otps_wrong: float | None
+    rows_refused: int = 0
+    rows_closed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The part as `oathbulk status --by --json` prints it."""
-        plain = ("value", "tokens", "active", "given_up", "left")
-        counts = {name: getattr(self, name) for name in plain} | {"not_before": _iso_or_none(self.not_before)}
-        return counts | {"otps_refused": self.refused and round(self.refused, 4)}
+        known = {"value": self.value, "not_before": _iso_or_none(self.not_before)}
+        return known | self.rows_to_json() | {"otps_wrong": self.otps_wrong and round(self.otps_wrong, 4)}
 
 
 def read_parts(database: Database, name: str, column: str, where: Sequence[str] = ()) -> list[PartStatus]:
-    """Read how a batch stands by the values that a column has, those with the earliest date first; only records of
-    which all of `where` hold. Raises UnknownBatch, UnknownColumn."""
+    """Read how a batch stands by the values that a column has, those with the earliest date first; only rows of which
+    all of `where` hold. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
-        value = find_column(batch.columns, column)
-        tried, refused = all_posts() > 0, Record.reason.in_((Reason.INVALID_OTP, Reason.RESYNC_FAILED))
-        counted: dict[str, ColumnElement[Any]] = {
-            # A cell that is empty, and one that is not there, are the same.
-            "value": value if isinstance(value.type, UtcDateTime) else func.nullif(value, ""),
-            "tokens": func.count(),
-            "active": func.count().filter(Record.status == Status.ACTIVE),
-            "given_up": func.count().filter(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))),
-            "tried": func.count().filter(tried),
-            "refused": func.count().filter(tried, refused),
-            "not_before": func.min(Record.not_before).filter(Record.status.not_in(FINAL), ~may_begin(database)),
-        }
-        values = select(*(column.label(name) for name, column in counted.items())).group_by("value")
-        rows = connection.execute(
-            values.where(Record.batch_id == batch.id, choose_records(connection, name, where))
-        ).all()
-    parts = [
-        PartStatus(
-            _write_value(row.value),
-            row.not_before,
-            *(row.tokens, row.active, row.given_up),
-            row.refused / row.tried if row.tried else None,
+        chosen = choose_rows(connection, name, where)
+        tried, wrong = all_posts() > 0, Record.reason.in_((Reason.INVALID_OTP, Reason.RESYNC_FAILED))
+        waits = and_(Record.status.not_in(FINAL), ~may_begin(database))
+        counted = select(
+            _find_value(Record, batch.columns, column),
+            *(func.count().filter(Record.status == status).label(status) for status in Status),
+            func.count().filter(tried).label("tried"),
+            func.count().filter(tried, wrong).label("wrong"),
+            func.min(Record.not_before).filter(waits).label("not_before"),
         )
-        for row in rows
-    ]
+        rows = connection.execute(counted.where(Record.batch_id == batch.id, chosen.records).group_by("value")).all()
+        closed = func.count().filter(RefusedRow.is_closed).label("closed")
+        unloaded = select(_find_value(RefusedRow, batch.columns, column), func.count().label("all"), closed)
+        not_loaded = connection.execute(
+            unloaded.where(RefusedRow.batch_id == batch.id, chosen.not_loaded).group_by("value")
+        )
+        refused = {_write_value(row.value): row for row in not_loaded}
+    parts = []
+    for row in rows:
+        counts = {str(status): row._mapping[status] for status in Status}
+        value, share = _write_value(row.value), row.wrong / row.tried if row.tried else None
+        beside = refused.pop(value, None)
+        numbers = (beside.all, beside.closed) if beside else (0, 0)
+        parts.append(PartStatus(value, row.not_before, counts, share, *numbers))
+    nothing = dict.fromkeys(map(str, Status), 0)
+    parts += [PartStatus(value, None, nothing, None, row.all, row.closed) for value, row in refused.items()]
     return sorted(parts, key=lambda part: (part.not_before or _ALWAYS, part.value or ""))
+
+
+def _find_value(table: type[Record | RefusedRow], columns: Sequence[str], name: str) -> ColumnElement[Any]:
+    """Find the column of rows by whose values they are counted. Raises UnknownColumn."""
+    value = find_column(columns, name, table)
+    # A cell that is empty, and one that is not there, are the same.
+    is_text = isinstance(value.type, String)
+    return (func.nullif(value, "") if is_text else value).label("value")
 
 
 def _write_value(value: Any) -> str | None:
@@ -546,7 +591,7 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
         groups[row.batch_id].append(dict(row._mapping))
     refused = _count_refused(connection, [batch.id for batch in batches if batch.rows_refused and batch.id in groups])
     return {
-        batch.id: RecordCounts(groups[batch.id], refused.get(batch.id, {}))
+        batch.id: RecordCounts(groups[batch.id], *refused.get(batch.id, ({}, 0)))
         if batch.id in groups
         else _read_kept(batch.outcome)
         for batch in batches
@@ -585,6 +630,7 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "replayable": (Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable()),
         "seeds": (Record.next_counter.is_not(None),),
         "settled": is_settled,
+        "settled_late": (Record.finalized_at > database.now(-PACE_SECONDS / 2), text(IS_PREPARED)),
         # A device that oathbulk made is as old as its pairing; one that the file named is at least as old as the batch.
         "old_made": (is_made, is_there, *is_old),
         "named": (not_(is_made), is_there),
@@ -604,26 +650,30 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
     }
 
 
-def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, int]]:
-    """Count the refused rows of these batches by reason, the most frequent first."""
-    counts: dict[int, dict[str, int]] = {batch_id: {} for batch_id in ids}
-    if ids:
-        by, rows = (RefusedRow.batch_id, RefusedRow.reason), func.count().label("rows")
-        counted = select(*by, rows).where(RefusedRow.batch_id.in_(ids)).group_by(*by)
-        for row in connection.execute(counted.order_by(rows.desc(), RefusedRow.reason)):
-            counts[row.batch_id][row.reason] = row.rows
-    return counts
+def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[dict[str, int], int]]:
+    """Count the rows of these batches that were not loaded, by reason, the most frequent first; and those of them that
+    a person closed."""
+    by, rows = (RefusedRow.batch_id, RefusedRow.is_closed, RefusedRow.reason), func.count().label("rows")
+    counted = select(*by, rows).where(RefusedRow.batch_id.in_(ids)).group_by(*by)
+    found = connection.execute(counted.order_by(rows.desc(), RefusedRow.reason)).all() if ids else ()
+    return {
+        batch_id: (
+            {row.reason: row.rows for row in found if row.batch_id == batch_id and not row.is_closed},
+            sum(row.rows for row in found if row.batch_id == batch_id and row.is_closed),
+        )
+        for batch_id in ids
+    }
 
 
 def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
     """Read what `RecordCounts.to_json` wrote: of purged records nothing is due, and nothing can be done with them."""
     gone: dict[str, Any] = dict.fromkeys(("settled_since", "lease_until", "next_due_at", "waits_until"))
-    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "old_made", "named"), 0)
+    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "settled_late", "old_made", "named"), 0)
     groups = [
         group | gone | {"finalized_at": group["finalized_at"] and datetime.fromisoformat(group["finalized_at"])}
         for group in kept["groups"]
     ]
-    return RecordCounts(groups, kept["refused"])
+    return RecordCounts(groups, kept["refused"], kept["rows_closed"])
 
 
 def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> BatchStatus:
@@ -645,6 +695,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         total=batch.total,
         rows_refused=batch.rows_refused,
         refused=counted.refused,
+        rows_closed=counted.rows_closed,
         counts=counts,
         dead_letters={group["reason"] or "": group["records"] for group in dead},
         replayable={group["reason"] or "": group["replayable"] for group in helped},
@@ -655,6 +706,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         finished_at=counted.finished_at if is_finished else None,
         read_at=batch.now,
         pace=_measure_pace(batch, counted),
+        is_pace_settled=_is_pace_settled(counted),
         next_due_at=counted.next_due_at,
         waves=counted.waves,
         hours=batch.daily_window,
@@ -687,6 +739,15 @@ def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:
     if settled < FEWEST_SETTLED or since is None:
         return 0.0
     return settled / max(_seconds_since(batch, since), 1.0)
+
+
+def _is_pace_settled(counted: RecordCounts) -> bool:
+    """Whether as many records were settled in the later half of the last PACE_SECONDS as in the earlier one, but for a
+    part, or for what chance makes of a few."""
+    late = counted.add_up("settled_late")
+    early = counted.add_up("settled") - late
+    most = max(early, late)
+    return abs(early - late) <= max(SETTLED_WITHIN * most, math.sqrt(most))
 
 
 def _measure_standstill(batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int]) -> float | None:

@@ -127,6 +127,17 @@ NamedBatch: TypeAlias = "tuple[tuple[str, str], BatchStatus]"
 
 def _make_counts(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     yield _gauge(
+        "rows",
+        "Rows of a batch: active, to_do, failed or closed.",
+        (*_BATCH, "kind"),
+        (
+            ((*name, kind), number)
+            for name, batch in named
+            for kind, number in batch.rows_to_json().items()
+            if kind != "rows"
+        ),
+    )
+    yield _gauge(
         "records",
         "Records by status.",
         (*_BATCH, "status"),
@@ -210,7 +221,7 @@ _PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
     ),
     (
         "ceiling_requests_per_second",
-        "The rate at which PingOne refuses; missing until it refused.",
+        "The rate at which PingOne throttles; missing until it did.",
         lambda pace: pace.ceiling,
     ),
     ("share_ratio", "The part of the ceiling that is ours.", lambda pace: pace.share),

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, tzinfo
 from shlex import quote
 
 from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
-from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
+from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from worker.observability.wording import agree, count_things, format_duration, write_share
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.facts import BatchStatus, Outage
+from worker.reports.facts import BatchStatus, Outage, describe_rows
 from worker.reports.stall import Cause, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
 
+# Seconds. A shorter hold is over before somebody has read of it.
+LONG_HOLD = 10.0
 # Dates that are told one by one.
 MOST_WAVES = 4
 # The outlook of a batch that runs while no record is in work.
@@ -34,7 +36,7 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
             return f"Cancelled.{_describe_still_read(status)}"
         case "paused":
             return _describe_paused(status, has_buttons=has_buttons)
-    if status.hold:
+    if status.hold and status.hold.left >= LONG_HOLD:
         return describe_hold(status.hold, None if has_buttons else quote(status.name))
     if status.outage:
         return describe_outage(status.outage)
@@ -57,13 +59,13 @@ def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
 
 def _describe_running(status: BatchStatus) -> str:
     """Say what a batch that runs waits for, or how long it still takes."""
-    if status.dated and status.dated == status.left:
+    if status.dated and status.dated == status.to_do:
         unattended = "" if status.fleet.alive or not status.coming else f" {explain_stall(status.fleet)}"
         return describe_waves(status) + unattended
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
-        going = status.left - status.dated
+        going = status.to_do - status.dated
         wait = agree(going, "waits for its time", "wait for their time")
         due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
         return due + describe_waves(status, " ")
@@ -71,22 +73,22 @@ def _describe_running(status: BatchStatus) -> str:
         return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
     if status.eta_seconds and status.fleet.alive:
-        left = f"{format_duration(status.eta_seconds)} left at this pace."
-        return left + _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
+        done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
+        return done + _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
     if status.fleet.alive and (status.preparing or not is_waiting):
-        return "The time left is not known yet."
+        return "The pace is still being looked for."
     return WAITING
 
 
 def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
     elsewhere may go on with it."""
-    if not status.left:
+    if not status.to_do:
         return describe_outlook(status)
     if status.waits_for_a_person:
         resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
         return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
-    nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"
+    nothing_runs = f"Nothing works on it here any more; {_count_to_do(status)} to do. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
@@ -100,8 +102,15 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
     batch was finished: a sentence that says how to go on."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     outlook = put_waiting_first(status, future)
-    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
-    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
+    rows = ", ".join(filter(None, (f"{status.active:,} active", describe_rows(status))))
+    return f"{status.name}: {rows}; {status.pace:.1f} records/s; {outlook}"
+
+
+def describe_steps(status: BatchStatus) -> str:
+    """Say where the rows are that are to do: `7 pending, 2 queued, 1 activating`; empty where none is."""
+    return ", ".join(
+        f"{number:,} {name}" for name, number in status.counts.items() if number and Status(name) not in FINAL
+    )
 
 
 def describe_waiting(status: BatchStatus) -> str:
@@ -214,11 +223,11 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
         lines.append("No rate is set: it adapts to what PingOne permits.")
     if known.ceiling and known.found_at:
         found_at = f"{known.found_at:%Y-%m-%d %H:%M} UTC"
-        lines.append(f"PingOne refuses from about {known.ceiling:.1f} requests/s on (found {found_at}).")
+        lines.append(f"PingOne throttles from about {known.ceiling:.1f} requests/s on (found {found_at}).")
     else:
-        lines.append("PingOne has refused none yet, so the limit is not known.")
+        lines.append("The limit of PingOne is not known yet.")
     if known.share < 1:
-        lines.append(f"Ours are {write_share(known.share)} of that; the rest is left to people who sign on.")
+        lines.append(f"oathbulk takes {write_share(known.share)} of that; people who sign on have the rest.")
     if known.set_by and known.set_at:
         why = f" ({known.ticket})" if known.ticket else ""
         lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")
@@ -252,29 +261,25 @@ def _describe_end_of_hours(status: BatchStatus) -> str:
 
 def _describe_purged(status: BatchStatus) -> str:
     """Say when a batch was purged, and how it had ended."""
-    words = {Status.DEAD_LETTER: agree(status.counts[Status.DEAD_LETTER], "dead letter", "dead letters")}
-    ended = [f"{number:,} {words.get(Status(name), name)}" for name, number in status.counts.items() if number]
-    return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
+    ended = ", ".join(filter(None, (f"{status.active:,} active", describe_rows(status))))
+    return f"Purged on {status.purged_at:%Y-%m-%d}; {ended if status.rows else 'it had no rows'}."
 
 
 def _describe_finished(status: BatchStatus) -> str:
-    """Say how long a finished batch took, and how many of its tokens are not active."""
-    took = (
-        format_duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
-    )
-    left = status.tokens_left
-    if not left:
-        return f"Finished after {took}: every token is active."
-    are, them = agree(left, "is", "are"), agree(left, "it", "them")
-    remaining = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
-    return f"Finished after {took}: {remaining}"
+    """Say for how long a finished batch was in work, and how many of its rows are not active."""
+    took = f" after {format_duration(status.worked_for)}" if status.worked_for is not None else ""
+    others = describe_rows(status)
+    if not status.failed:
+        return f"Finished{took}: {others or 'every row is active'}."
+    it = agree(status.failed, "it", "them")
+    return f"Finished{took}: {others}. Nothing happens to {it} until a person acts."
 
 
 def _describe_still_read(status: BatchStatus) -> str:
     """Say how many records of a cancelled batch PingOne is asked about once more; empty if none is left."""
-    if not status.left:
+    if not status.to_do:
         return ""
-    return f" {_count_left(status)} read once more before {agree(status.left, 'it ends', 'they end')}."
+    return f" {_count_to_do(status)} read once more before {agree(status.to_do, 'it ends', 'they end')}."
 
 
 def _describe_in_work(status: BatchStatus) -> str:
@@ -290,6 +295,6 @@ def _describe_in_work(status: BatchStatus) -> str:
     return f"{still}; if {their} worker died, the wait for it ends at {until}."
 
 
-def _count_left(status: BatchStatus) -> str:
-    """Write how many records are left, with the verb of the sentence."""
-    return f"{count_things(status.left, 'record')} {agree(status.left, 'is', 'are')}"
+def _count_to_do(status: BatchStatus) -> str:
+    """Write how many rows are to do, with the verb of the sentence."""
+    return f"{count_things(status.to_do, 'row')} {agree(status.to_do, 'is', 'are')}"

@@ -18,7 +18,7 @@ from models.change import Change
 from models.person import NAMES, PERSON
 from models.record import Record
 from models.record_states import Status
-from models.refused_row import REFUSED, RefusedRow
+from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
 from worker.observability.wording import format_moment
@@ -54,7 +54,7 @@ def refused_to_json(line: Read) -> dict[str, Any]:
         "batch": line.batch,
         "row": line.row_number,
         "file": line.file,
-        "status": REFUSED,
+        "status": Status.CANCELLED if line.is_closed else NOT_LOADED,
         "reason": line.reason,
         "meaning": line.detail,
         "serial_number": line.serial_number,
@@ -64,7 +64,7 @@ def refused_to_json(line: Read) -> dict[str, Any]:
 # Of a row that was refused: where it stands, which token it is if that is known, and why, with the cure.
 _REFUSED = (
     *(Batch.name.label("batch"), Batch.file, RefusedRow.row_number, Batch.environment, RefusedRow.environment_id),
-    *(RefusedRow.serial_number, RefusedRow.reason, RefusedRow.detail),
+    *(RefusedRow.serial_number, RefusedRow.reason, RefusedRow.detail, RefusedRow.is_closed),
 )
 
 
@@ -132,11 +132,10 @@ class SearchResult:
 def search(database: Database, sought: Sought, limit: int) -> SearchResult:
     """Find records and refused rows, `limit` of them at most. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
-        findings = SearchResult([], 0) if sought.status == REFUSED else _search_records(connection, sought, limit)
+        findings = SearchResult([], 0) if sought.status == NOT_LOADED else _search_records(connection, sought, limit)
         if (name := sought.user or sought.text) and not findings.is_by_serial_number:
             findings = replace(findings, former=_read_former(connection, findings.found, name))
-        is_of_records = sought.reason is not None or sought.user is not None or sought.where
-        if is_of_records or sought.status not in (None, REFUSED):
+        if sought.user is not None or sought.where or sought.status not in (None, NOT_LOADED, Status.CANCELLED):
             return findings
         return _add_refused(connection, findings, sought, limit)
 
@@ -202,6 +201,10 @@ def _add_refused(connection: Connection, findings: SearchResult, sought: Sought,
     conditions: list[ColumnElement[bool]] = []
     if sought.batch is not None:
         conditions.append(RefusedRow.batch_id == find_batch(connection, sought.batch, Batch.id).id)
+    if sought.status is not None:
+        conditions.append(RefusedRow.is_closed.is_(sought.status == Status.CANCELLED))
+    if sought.reason is not None:
+        conditions.append(RefusedRow.reason == sought.reason)
     if sought.text is not None:
         conditions.append(RefusedRow.serial_key.startswith(sought.text.lower(), autoescape=True))
     total = connection.scalar(select(func.count()).select_from(RefusedRow).where(*conditions)) or 0
@@ -328,8 +331,9 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
 
 
 def describe_refused(line: Read) -> str:
-    """Say which row was refused, and why, with the cure."""
-    return f"Row {line.row_number} of {line.batch} was refused: {line.detail}"
+    """Say which row was not loaded, and why, with the cure."""
+    closed = " A person closed it." if line.is_closed else ""
+    return f"Row {line.row_number} of {line.batch} was not loaded: {line.detail}{closed}"
 
 
 def describe_former(line: Read) -> str:
@@ -350,8 +354,8 @@ def describe_nothing_found(sought: Sought) -> str:
     match sought.status:
         case None:
             return f"No record{of}{having}." if having else f"There is no record{of}."
-        case _ if sought.status == REFUSED and not having:
-            return f"No row{of} was refused."
+        case _ if sought.status == NOT_LOADED and not having:
+            return f"Every row{of} was loaded."
         case Status.DEAD_LETTER:
             status = "is a dead letter"
         case _:

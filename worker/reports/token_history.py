@@ -20,7 +20,7 @@ from models.person import NAMES, PERSON
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
 from models.record import Record
 from models.record_states import UNTIL_LET_GO, OtpState, Status
-from models.refused_row import REFUSED, RefusedRow
+from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
@@ -30,6 +30,7 @@ from worker.leases.replay import is_replayable
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.reports.cures import write_export, write_mend
+from worker.reports.export import describe_sign_on
 from worker.reports.facts import take_environment_for_license
 from worker.reports.outlook import describe_date
 from worker.reports.search import Read, Token, find_tokens, name_user, read_refused, refused_to_json, row_to_json
@@ -166,7 +167,7 @@ _PLAIN = (
     *("is_in_inventory", "is_token_made", "is_device_made", "status", "reason", "detail"),
     *("not_before", "scheduled_at", "lease_until", "finalized_at", "otp_type", "has_second_otp"),
     *("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "posts_forgiven", "otp_sent_at"),
-    *("requests", "pingone_error_id", "correlation_id"),
+    *("requests", "first_counter", "next_counter", "pingone_error_id", "correlation_id"),
 )
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
 _ATTEMPT = (
@@ -277,6 +278,8 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
     yield from ((label, str(value)) for label, value in kept if value)
     otps = record.describe_otps()
     yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
+    if record.status == Status.ACTIVE:
+        yield "sign-on", describe_sign_on(record)
 
 
 def list_history(record: PastRecord) -> Iterator[tuple[str, str]]:
@@ -392,9 +395,9 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
 def _describe_refused(line: Read) -> NextStep:
     """Say how a row that was refused comes back."""
     return NextStep(
-        f"nothing by itself: its row was refused ({line.reason})",
-        f"Export the refused rows, correct them in the file, then: {write_mend(line.batch, REFUSED)}",
-        write_export(line.batch, f"--status {REFUSED}", REFUSED),
+        f"nothing by itself: its row was not loaded ({line.reason})",
+        f"Export the rows that were not loaded, correct them in the file, then: {write_mend(line.batch, NOT_LOADED)}",
+        write_export(line.batch, f"--status {NOT_LOADED}", NOT_LOADED),
     )
 
 
@@ -407,15 +410,15 @@ def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextSt
         if is_sent_in_vain:
             why, mended = "A replay ends as this did.", "correct the file"
         return NextStep(
-            f"nothing by itself: it is given up ({record.reason})",
-            f"{why} Export what is left, {mended}, then: {write_mend(record.batch.name, 'left')}",
-            write_export(record.batch.name, "--left", "left"),
+            f"nothing by itself: it failed ({record.reason})",
+            f"{why} Export what failed, {mended}, then: {write_mend(record.batch.name, 'failed')}",
+            write_export(record.batch.name, "--failed", "failed"),
         )
-    why = f"A replay makes every dead letter of batch {record.batch.name} with this reason go again, not it alone."
-    command = f"oathbulk replay {batch} --reason {record.reason}"
+    why = f"All of the batch that failed for this reason: oathbulk replay {batch} --reason {record.reason}"
+    command = f"oathbulk replay {batch} --where {quote(f'serial={record.serial_number}')}"
     if replay_cron and record.reason in TRANSIENT:
         return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)
-    return NextStep(f"nothing by itself: it is given up ({record.reason})", why, command)
+    return NextStep(f"nothing by itself: it failed ({record.reason})", why, command)
 
 
 def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:

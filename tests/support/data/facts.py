@@ -59,7 +59,7 @@ PAUSED = replace(
     batch("paused", pending=9, active=1), reason="credentials", detail="PingOne refused the credentials. Check them."
 )
 CANCELLED = batch("cancelled", cancelled=6, active=4)
-FINISHED = replace(batch("finished", active=10), finished_at=LOADED + timedelta(minutes=1, seconds=35))
+FINISHED = replace(batch("finished", active=10), finished_at=LOADED + timedelta(minutes=1, seconds=35), worked_for=95.0)
 SOME_LEFT = replace(
     batch("finished", active=7, dead_letter=3),
     finished_at=LOADED + timedelta(hours=2, minutes=5),
@@ -104,6 +104,7 @@ def past_record(
 def refused_line(**fields: Any) -> Read:
     usual = {"batch": "july", "file": "july.csv", "row_number": 17, "environment": "default", "environment_id": "id"}
     said = {"serial_number": "MADE7", "reason": "otps_unfit", "detail": "otp1 is missing: write it there"}
+    said["is_closed"] = False
     return make_row(usual | said | fields)
 
 

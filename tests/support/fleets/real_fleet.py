@@ -79,7 +79,7 @@ class Worked:
         self.was_out = self.was_out or status.reason == "outage"
         is_stopped = status.state == "paused" and status.reason != "outage"
         assert not is_stopped, f"it paused by itself: {status.reason}\n{self.testimony()}"
-        return not status.left
+        return not status.to_do
 
     def wait_until(self, condition: Callable[[], object], what: str, timeout: float | None = None) -> None:
         """Raises TimeoutError, with the records that are left and what the programs say."""

@@ -30,13 +30,14 @@ from support.data.facts import (
 )
 
 from models.reason import CURES, SEED_CURES, Reason
+from models.row_fault import RowFault
 from worker.batches.removal import DefaultChange, End, Heir
-from worker.batches.undo import DeviceCounts, Kept, TokenCounts, Undone
+from worker.batches.undo import DeviceCounts, Kept, Loss, TokenCounts, Undone
 from worker.cli import progress_line
 from worker.cli.console import PIPE, Room, align, break_lines, console, label_text, name_program
 from worker.cli.progress_line import ProgressLine, describe_step, showing_progress
 from worker.cli.show import draw_findings, draw_history
-from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
+from worker.cli.status import draw_batch, draw_batches, draw_failed
 from worker.cli.undo import describe
 from worker.reports.cures import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 from worker.reports.facts import BatchStatus
@@ -68,18 +69,18 @@ def seen(picture: RenderableType, width: int = 400) -> list[str]:
         # Whatever is given up, in one of three ways.
         (
             replace(batch(active=5, dead_letter=2, cancelled=1, pending=9), rows_refused=3),
-            "━" * 10 + "╍" * 12 + "─" * 18,
+            "━" * 10 + "╍" * 10 + "─" * 20,
         ),
     ],
 )
-def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_ones_at_the_end_only(
+def test_a_few_that_failed_are_seen_in_the_bar_and_it_is_full_of_active_ones_at_the_end_only(
     status: BatchStatus, bar: str
 ) -> None:
     in_ascii = bar.translate(str.maketrans("━╍─", "=x-"))
     for room, drawn in ((NARROW, bar), (replace(NARROW, is_ascii=True), in_ascii)):
         head, *_ = seen(draw_batch(status, room), 80)
         assert drawn in head.split()
-        assert head.endswith(f"{status.tokens_active} of {status.rows} active")
+        assert head.endswith(f"{status.active} of {status.rows} active")
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "pallet [7]", ":smile:"])
@@ -92,8 +93,8 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
     again = "Go on with: oathbulk run pallet-7"
     page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
-    left = f"Nothing works on it here any more; 600 records are left. {again}"
-    assert (left in page, "left at this pace" in page) == (True, False)
+    left = f"Nothing works on it here any more; 600 rows are to do. {again}"
+    assert (left in page, "at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
     both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7"
     assert (f"Check them. {both}" in page, page.count("Go on with")) == (True, 1)
@@ -121,13 +122,13 @@ def test_a_drawing_is_never_higher_or_wider_than_the_terminal_and_keeps_the_coun
     lines = seen(draw_batch(status, room), room.width)
     assert len(lines) <= room.height
     assert max(map(len, [*lines, *seen(draw_batches([status], room), room.width)])) <= room.width
-    assert lines[0].endswith(f"{status.tokens_active} of {status.rows} active")
+    assert lines[0].endswith(f"{status.active} of {status.rows} active")
 
 
 def test_the_outlook_and_the_fleet_stand_above_the_reasons_and_the_last_line_tells_how_many_are_hidden() -> None:
     lines = seen(draw_batch(FULL, NARROW, notes=["No worker runs."]), 80)
-    head = lines.index("count  reason                  what to do (dead letters are given up until then)")
-    assert max(lines.index("1 h 21 min left at this pace."), lines.index("No worker runs.")) < head
+    head = lines.index("failed  reason                  what to do")
+    assert max(lines.index("Done in about 1 h 21 min at this pace."), lines.index("No worker runs.")) < head
     shown = len(lines) - head - 2
     assert lines[-1] == f"and {len(Reason) - shown} more reasons: oathbulk status pallet-7 --cures"
     assert len(lines) == NARROW.height
@@ -141,23 +142,23 @@ MANY = replace(GIVEN_UP, dead_letters=LETTERS)
 
 
 def draw_letters(status: BatchStatus, room: Room = NARROW, left: int = 20, *, with_cures: bool = False) -> list[str]:
-    return [line.plain for line in draw_dead_letters(status, room, left, with_cures=with_cures)]
+    return [line.plain for line in draw_failed(status, room, left, with_cures=with_cures)]
 
 
 def test_each_reason_has_a_line_with_a_short_cure_the_most_frequent_first() -> None:
     assert draw_letters(batch(active=1)) == []
     assert draw_letters(GIVEN_UP) == [
-        "count  reason       what to do (dead letters are given up until then)",
-        f"12345  invalid_otp  {SHORT_CURES[Reason.INVALID_OTP]}",
-        f"    1  locked       {SHORT_CURES[Reason.LOCKED]}",
+        "failed  reason       what to do",
+        f" 12345  invalid_otp  {SHORT_CURES[Reason.INVALID_OTP]}",
+        f"     1  locked       {SHORT_CURES[Reason.LOCKED]}",
         "What to do, in full: oathbulk status 'pallet 7' --cures",
     ]
     lines = draw_letters(GIVEN_UP, Room(40, 23))
-    assert (max(map(len, lines)) <= 40, fnmatch(lines[1], "12345  invalid_otp  check token*…")) == (True, True)
+    assert (max(map(len, lines)) <= 40, fnmatch(lines[1], " 12345  invalid_otp  check token*…")) == (True, True)
 
 
 def test_every_reason_has_a_short_cure_that_80_columns_have_room_for() -> None:
-    assert set(SHORT_CURES) == set(SHORT_SEED_CURES) == set(Reason)
+    assert set(SHORT_CURES) == set(SHORT_SEED_CURES) == {*Reason, *RowFault}
     assert max(map(len, [*SHORT_CURES.values(), *SHORT_SEED_CURES.values()])) <= LONGEST
     assert "…" not in "".join(draw_letters(replace(MANY, dead_letters=LETTERS | {"locked": 99999}), left=1000))
 
@@ -188,7 +189,7 @@ def test_cures_are_written_out(status, room, left, with_cures, cures) -> None:
 
 def test_a_batch_of_seeds_has_the_short_cures_of_seeds_and_a_finished_one_too_where_there_is_no_room() -> None:
     of_seeds = draw_letters(replace(GIVEN_UP, has_seeds=True))
-    assert f"12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}" in of_seeds
+    assert f" 12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}" in of_seeds
     assert CURES[Reason.INVALID_OTP] not in " ".join(" ".join(draw_letters(SOME_LEFT, left=5)).split())
 
 
@@ -202,7 +203,7 @@ FIELDS = {
 }
 GIVEN = {"username": "alice", "status": "dead_letter", "reason": "locked", "finalized_at": NOW}
 WAITING, LETTER = make_row(FIELDS), make_row(FIELDS | GIVEN | {"serial_number": "MADE2", "row": 345})
-SAID = "Row 17 of july was refused: otp1 is missing: write it there"
+SAID = "Row 17 of july was not loaded: otp1 is missing: write it there"
 
 
 def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_of_one() -> None:
@@ -255,6 +256,8 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
 
 # What was undone.
 
+STAY = "{}. Remove in PingOne's console what still signs somebody on and is to go:"
+
 
 @pytest.mark.parametrize(
     ("undone", "is_done", "said"),
@@ -264,14 +267,18 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
                 DeviceCounts(1, 1, 1, Counter({End.THERE: 1, End.GONE: 1})),
                 TokenCounts(own=1, not_ours=1, open_imports=1, earlier=1),
                 {"user": DefaultChange(2, "MADE1", "user", Heir.NEXT)},
+                losses=[Loss(place, f"MADE{place}", "ann@x.test", "device and token") for place in range(12)],
             ),
             False,
             [
+                "1 person would lose 12 tokens:",
+                *(f"  row {place} (MADE{place}), ann@x.test: device and token" for place in range(10)),
+                "  and 2 more: -o FILE lists all",
                 "1 device of box would be removed; 1 is gone already. 1 was removed by an earlier run.",
                 "1 pairing was of unknown fate: with --yes it is looked up first.",
                 "For 1 person the default device changes: 1 is asked for its next one,*",
                 "1 token of box would be revoked. 1 was revoked by an earlier run.",
-                "1 was in the inventory before the batch: it stays.",
+                "1 token was in the inventory before the batch: it stays there.",
                 "1 import has not ended: with --yes it is followed first.",
                 "Nothing was changed. To do it: oathbulk undo box --yes",
             ],
@@ -309,11 +316,11 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
             ),
             True,
             [
+                STAY.format("1 stays as it is"),
+                "  row 2 (MADE1): it is paired",
                 "1 device of box was removed; 0 were gone already.",
                 "0 tokens of box were revoked; 0 were gone already.",
                 "Tokens stay in the inventory. Give it the role.",
-                "1 is left alone:",
-                "  row 2 (MADE1): it is paired",
             ],
         ),
     ],
@@ -327,16 +334,16 @@ def test_what_was_undone_is_told(undone: Undone, is_done: bool, said: list[str])
 def test_serial_numbers_of_the_list_that_are_nothing_to_the_batch_are_named() -> None:
     kept = {f"A{number}": Kept(None, f"A{number}", "no row of this batch has it") for number in range(21)}
     undone = Undone(tokens=TokenCounts(), kept=kept)
-    devices, tokens, *lines = describe("box", undone, "oathbulk undo box", is_done=False, is_partial=True)
+    *lines, devices, tokens = describe("box", undone, "oathbulk undo box", is_done=False, is_partial=True)
     assert devices == "box has made no device of these tokens, so there is none to remove."
     assert tokens == "box has imported none of these tokens, so there is none to revoke."
-    assert lines[:2] == ["21 are left alone:", "  A0: no row of this batch has it"]
+    assert lines[:2] == [STAY.format("21 stay as they are"), "  A0: no row of this batch has it"]
     assert lines[-1] == "  and 1 more: --json names them"
 
 
 # Texts on a terminal and in a pipe.
 
-EXPORT = "oathbulk export july --left -o july-left.csv"
+EXPORT = "oathbulk export july --failed -o july-failed.csv"
 
 
 @pytest.mark.parametrize(
@@ -356,7 +363,7 @@ def test_a_command_is_named_so_that_the_shell_finds_it(monkeypatch, called, is_o
 
 
 def test_a_command_is_printed_in_one_line_that_the_terminal_folds(monkeypatch):
-    command = f"oathbulk export {'very-' * 20}long --left -o left.csv"
+    command = f"oathbulk export {'very-' * 20}long --failed -o left.csv"
     monkeypatch.setattr(console, "_force_terminal", True)
     monkeypatch.setattr(console, "_width", 40)
     with console.capture() as printed:

@@ -142,7 +142,7 @@ def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
     said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2)
     assert said.endswith("then: oathbulk mend 'july 1' left.csv")
-    assert of_refused.startswith("Of 2 rows that were refused only the serial number is kept")
+    assert of_refused.startswith("Of 2 rows that were not loaded only the serial number is kept")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
     assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
         "The PingOne of this rehearsal ended with it. To practise how tokens come back: "

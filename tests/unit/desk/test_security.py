@@ -350,8 +350,8 @@ def test_what_is_no_number_within_bounds_is_refused_with_the_bounds(
         ("pace", {"pace": "adapt", "share": "nan"}, ("adapt", "the-license"), "looks for the limit again"),
         ("pace", {"pace": "lift"}, ("lift", "the-license"), "The hold of license the-license ends within seconds."),
         ("pause", {}, ("pause", "pallet-7"), "pallet-7 is paused. A resume lets it go on."),
-        ("cancel", {"typed_name": " pallet-7 "}, ("cancel", "pallet-7"), "pallet-7 is cancelled: 3 records."),
-        ("cancel", {"name": " x ", "typed_name": "x"}, ("cancel", " x "), "is cancelled: 3 records."),
+        ("cancel", {"typed_name": " pallet-7 "}, ("cancel", "pallet-7"), "pallet-7 is cancelled: 3 rows are closed."),
+        ("cancel", {"name": " x ", "typed_name": "x"}, ("cancel", " x "), "is cancelled: 3 rows are closed."),
     ],
 )
 def test_a_command_that_fits_is_done_in_the_persons_name_and_told(

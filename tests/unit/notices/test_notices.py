@@ -114,7 +114,7 @@ def test_a_pause_with_another_cause_than_usual_is_not_told_the_usual_cure() -> N
 
 
 JULY = replace(batch(active=2959, dead_letter=41), name="july")
-ACTIVE = "2,959 of 3,000 tokens are active."
+ACTIVE = "2,959 of 3,000 rows are active; 41 failed."
 # What a machine answered may name a user.
 CUT_OFF = replace(JULY, still_for=STILL_AFTER, fleet=Fleet(broker="user a@b.example said no"))
 CHECK = "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor"
@@ -125,7 +125,7 @@ CLOSED = replace(JULY, state=BatchState.PAUSED, reason=PauseReason.WINDOW, resum
     ("event", "status", "text"),
     [
         (Event.FINISHED, JULY, f"july is finished: {ACTIVE} Next: oathbulk status july"),
-        (Event.FINISHED, replace(batch(active=2), name="july"), "july is finished: 2 of 2 tokens are active."),
+        (Event.FINISHED, replace(batch(active=2), name="july"), "july is finished: 2 of 2 rows are active."),
         (Event.RESUMED, JULY, f"july goes on: {ACTIVE} Next: oathbulk status july"),
         (Event.STALLED, CUT_OFF, f"july does not move (broker): {ACTIVE} {CHECK} Next: oathbulk status july"),
         (

@@ -14,7 +14,7 @@ from worker.observability.wording import format_duration, format_moment
         (59.6, "1 min 0 s"),
         (95, "1 min 35 s"),
         (3599.7, "1 h 0 min"),
-        (200_000, "55 h 33 min"),
+        (200_000, "2 days 7 h"),
     ],
 )
 def test_a_duration_reads_as_a_person_says_it(seconds: float, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a person can do about tokens that are not active, beyond what the golden files show of it."""
+"""What a person can do about rows that failed, beyond what the golden files show of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from support.data.facts import (
 )
 
 from models.row_fault import FAULT_CURES, RowFault
-from worker.reports.cures import describe_tokens, write_mend
+from worker.reports.cures import SHORT_CURES, describe_failed, write_mend
 from worker.reports.facts import BatchStatus
 from worker.reports.stall import Rehearsal
 
@@ -21,13 +21,13 @@ HELPED = replace(
     dead_letters={"locked": 2, "invalid_otp": 1, "forbidden": 1},
     replayable={"locked": 1, "forbidden": 1, "blocked": 1},
 )
-LEFT = "Those that are left, with their reasons: oathbulk export july --left -o july-left.csv"
-MEND = "Corrected, they go again: oathbulk mend july july-left.csv"
+FAILED = "What failed, with the reasons: oathbulk export july --failed -o july-failed.csv"
+MEND = "Corrected, it goes again: oathbulk mend july july-failed.csv"
 REPLAY = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
 
 
 def test_a_batch_of_a_name_with_a_slash_has_no_file_in_another_folder() -> None:
-    assert write_mend("2026/12", "left") == "oathbulk mend 2026/12 2026-12-left.csv"
+    assert write_mend("2026/12", "failed") == "oathbulk mend 2026/12 2026-12-failed.csv"
 
 
 REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
@@ -37,18 +37,18 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
     ("status", "lines"),
     [
         (FINISHED, []),
-        (replace(HELPED, replayable={}), [LEFT, MEND]),
-        (HELPED, [LEFT, MEND, REPLAY]),
+        (replace(HELPED, replayable={}), [FAILED, MEND]),
+        (HELPED, [FAILED, MEND, REPLAY]),
         # A replay without a reason would take back what was cancelled, too.
         (
             replace(HELPED, total=5, counts=HELPED.counts | {"cancelled": 1}),
-            [LEFT, MEND, f"{REPLAY} --reason forbidden --reason locked"],
+            [FAILED, MEND, f"{REPLAY} --reason forbidden --reason locked"],
         ),
-        (replace(HELPED, total=5, counts=HELPED.counts | {"pending": 1}, state="running"), [LEFT, MEND]),
+        (replace(HELPED, total=5, counts=HELPED.counts | {"pending": 1}, state="running"), [FAILED, MEND]),
         (
             replace(HELPED, rehearsal=REHEARSED),
             [
-                LEFT.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export"),
+                FAILED.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export"),
                 "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
                 "/venv/oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1",
             ],
@@ -56,9 +56,9 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
         (replace(FINISHED, rehearsal=REHEARSED), []),
     ],
 )
-def test_a_batch_names_the_commands_that_help_those_that_are_left(status: BatchStatus, lines: list[str]) -> None:
-    assert describe_tokens(status) == lines
+def test_a_batch_names_the_commands_that_help_what_failed(status: BatchStatus, lines: list[str]) -> None:
+    assert describe_failed(status) == lines
 
 
 def test_every_fault_of_a_row_has_a_cure() -> None:
-    assert FAULT_CURES.keys() == set(RowFault)
+    assert FAULT_CURES.keys() == set(RowFault) == {why for why in SHORT_CURES if isinstance(why, RowFault)}

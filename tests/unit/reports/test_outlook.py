@@ -53,7 +53,7 @@ IN_WORK = replace(batch("paused", activating=2, pending=7), reason="person", det
 BY_PERSON = "Paused by alice; waits for `oathbulk resume pallet-7`."
 INTERRUPTED = replace(batch(pending=3), fleet=Fleet(batch="rehearsal"), rehearsal=Rehearsal(Path("/homes/one")))
 ANEW = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` begins anew."
-MINUTE_LEFT = "1 min 0 s left at this pace."
+MINUTE_LEFT = "Done in about 1 min 0 s at this pace."
 
 
 def limit(**fields: Any) -> BatchStatus:
@@ -69,8 +69,11 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (replace(batch(pace=1.0, pending=99, queued=1), next_due_at=LATER), "1 min 40 s left at this pace."),
-        (replace(batch(pace=1.0, pending=99, activating=1), next_due_at=LATER), "1 min 40 s left at this pace."),
+        (replace(batch(pace=1.0, pending=99, queued=1), next_due_at=LATER), "Done in about 1 min 40 s at this pace."),
+        (
+            replace(batch(pace=1.0, pending=99, activating=1), next_due_at=LATER),
+            "Done in about 1 min 40 s at this pace.",
+        ),
         (batch(pending=3), WAITING),
         (replace(batch(pending=3), next_due_at=LONG_AGO), WAITING),
         # The pace is that of the last half minute: right after Ctrl-C there is one still.
@@ -79,11 +82,11 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         (CANCELLED, "Cancelled."),
         (
             batch("cancelled", pending=2, activating=1, cancelled=7),
-            "Cancelled. 3 records are read once more before they end.",
+            "Cancelled. 3 rows are read once more before they end.",
         ),
         (
             replace(FINISHED, rows_refused=1),
-            "Finished after 1 min 35 s: 1 token is not active; nothing happens to it until a person acts.",
+            "Finished after 1 min 35 s: 1 failed. Nothing happens to it until a person acts.",
         ),
         (
             LIMITED,
@@ -132,13 +135,13 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         (replace(CANCELLED, license_pace=HELD), "Cancelled."),
         # 600 are left, 10 a second; 312 are being prepared: the slower of the two decides.
         (replace(PREPARED, preparation_pace=100.0), MINUTE_LEFT),
-        (replace(PREPARED, preparation_pace=1.0), "5 min 12 s left at this pace."),
-        (PREPARED, "The time left is not known yet."),
-        (replace(PREPARED, preparation_pace=1.0, pace=0.0), "The time left is not known yet."),
+        (replace(PREPARED, preparation_pace=1.0), "Done in about 5 min 12 s at this pace."),
+        (PREPARED, "The pace is still being looked for."),
+        (replace(PREPARED, preparation_pace=1.0, pace=0.0), "The pace is still being looked for."),
         # A record that waits for its time says nothing of a batch that is being prepared.
         (
             replace(batch(pending=3), waiting={"user": 1}, next_due_at=LATER, preparation_pace=1.0),
-            "The time left is not known yet.",
+            "The pace is still being looked for.",
         ),
         (
             replace(PREPARED, unprepared_for=UNPREPARED_AFTER),
@@ -146,7 +149,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
             "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare",
         ),
         (replace(PREPARED, unprepared_for=UNPREPARED_AFTER, waiting={}), MINUTE_LEFT),
-        (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The time left is not known yet."),
+        (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The pace is still being looked for."),
         (
             replace(IN_WORK, in_work_until=LATER),
             f"{BY_PERSON} 2 records are still in work; if their worker died, the wait for it ends at 00:00:00 UTC.",
@@ -166,7 +169,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         # 100 go now at one a second; the wave begins in an hour, and ends two seconds later.
         (
             replace(batch(pace=1.0, pending=102, queued=1), waves=WAVES, read_at=AT - timedelta(hours=1)),
-            f"1 min 40 s left at this pace. Then {TWO_WAIT}; all are done in about 1 h 0 min. {ONE_KEPT_BACK}",
+            f"Done in about 1 min 40 s at this pace. Then {TWO_WAIT}; all are done in about 1 h 0 min. {ONE_KEPT_BACK}",
         ),
         (replace(INTERRUPTED, still_for=90.0), f"Nothing has moved for 1 min 30 s. No worker runs. {ANEW}"),
     ],
@@ -184,15 +187,13 @@ def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(
 def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on() -> None:
     again = describe_going_on("pallet-7")
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
-    left = f"Nothing works on it here any more; 3 records are left. {again}"
+    left = f"Nothing works on it here any more; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)
-    assert format_log_line(RUNNING) == (
-        f"pallet-7: 500 pending, 60 queued, 40 activating, 400 active; 10.0 records/s; {MINUTE_LEFT}"
-    )
+    assert format_log_line(RUNNING) == (f"pallet-7: 400 active, 600 to do; 10.0 records/s; {MINUTE_LEFT}")
     stopped = format_log_line(replace(batch(pending=3), waiting={"user": 3}), stopped=again)
-    assert stopped == f"pallet-7: 3 pending; 0.0 records/s; 3 wait until their person is found. {left}"
+    assert stopped == f"pallet-7: 0 active, 3 to do; 0.0 records/s; 3 wait until their person is found. {left}"
 
 
 def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_it_is_begun_anew() -> None:

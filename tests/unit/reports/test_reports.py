@@ -270,10 +270,10 @@ def test_the_last_answer_of_an_attempt_is_that_which_decided(calls: list[PastCal
 
 OF_PAUSED = {"state": "paused", "reason": "permissions", "detail": "Give it the role, then resume."}
 OPENS = datetime(2026, 11, 28, 21, 0, tzinfo=UTC)
-EXPORT = "oathbulk export july --left -o july-left.csv"
-NOT_ALONE = "A replay makes every dead letter of batch july with this reason go again, not it alone."
-IN_VAIN = "A replay ends as this did. Export what is left, correct the file, then: oathbulk mend july july-left.csv"
-TO_REPLAY = "oathbulk replay july --reason attempts_spent"
+EXPORT = "oathbulk export july --failed -o july-failed.csv"
+ALL = "All of the batch that failed for this reason: oathbulk replay july --reason "
+ONE = "oathbulk replay july --where serial=MADE7"
+IN_VAIN = "A replay ends as this did. Export what failed, correct the file, then: oathbulk mend july july-failed.csv"
 
 
 def later(seconds: float) -> datetime:
@@ -286,18 +286,18 @@ def later(seconds: float) -> datetime:
         (
             "dead_letter",
             {"reason": "locked", "is_replayable": True},
-            ("nothing by itself: it is given up (locked)", NOT_ALONE, "oathbulk replay july --reason locked"),
+            ("nothing by itself: it failed (locked)", ALL + "locked", ONE),
         ),
         # Only another row or file mends it.
         (
             "dead_letter",
             {"reason": "token_refused", "is_replayable": True},
-            ("nothing by itself: it is given up (token_refused)", IN_VAIN, EXPORT),
+            ("nothing by itself: it failed (token_refused)", IN_VAIN, EXPORT),
         ),
         (
             "dead_letter",
             {"reason": "attempts_spent", "is_replayable": True},
-            ("it is due again at the next time of the replay schedule (15 * * * *)", NOT_ALONE, TO_REPLAY),
+            ("it is due again at the next time of the replay schedule (15 * * * *)", ALL + "attempts_spent", ONE),
         ),
         (
             "cancelled",
@@ -354,7 +354,7 @@ def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
     assert step.sentence == "waits for a worker: no worker runs"
     assert "celery -A worker worker" in str(step.why)
     spent = history_of(past_record(Status.DEAD_LETTER, reason="attempts_spent", is_replayable=True))
-    assert describe_next(spent, lease=60.0).sentence == "nothing by itself: it is given up (attempts_spent)"
+    assert describe_next(spent, lease=60.0).sentence == "nothing by itself: it failed (attempts_spent)"
 
 
 @pytest.mark.parametrize(
@@ -404,16 +404,14 @@ def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> Non
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"active": 3000}, "All 3,000 tokens are active."),
-        ({"active": 1}, "The only token is active."),
-        ({}, "The batch has no tokens."),
-        ({"active": 1, "dead_letter": 1}, "1 of 2 tokens is active; the other one was given up."),
-        ({"dead_letter": 1}, "0 of 1 token is active; it was given up."),
-        ({"active": 5, "pending": 2}, "5 of 7 tokens are active; the other 2 are still to do."),
+        ({"active": 3000}, "All 3,000 rows are active."),
+        ({"active": 1}, "The only row is active."),
+        ({}, "The batch has no rows."),
+        ({"active": 1, "dead_letter": 1}, "1 of 2 rows is active; 1 failed."),
+        ({"active": 5, "pending": 2}, "5 of 7 rows are active; 2 to do."),
         (
-            {"active": 2959, "dead_letter": 33, "refused": 5, "cancelled": 3},
-            "2,959 of 3,000 tokens are active; 41 are not: 33 were given up, 5 were refused at loading "
-            "and 3 were cancelled.",
+            {"active": 2958, "queued": 1, "dead_letter": 33, "refused": 5, "cancelled": 3},
+            "2,958 of 3,000 rows are active; 1 to do, 38 failed, 3 closed.",
         ),
     ],
 )
@@ -464,8 +462,8 @@ BEGINNING = "No record is like that. What is searched for has to be the beginnin
         (Sought(status="activating"), "No record is activating."),
         (Sought(status="dead_letter", batch="july"), "No record of july is a dead letter."),
         (Sought(status="cancelled", reason="locked"), "No record is cancelled and has the reason locked."),
-        (Sought(status="refused", batch="july"), "No row of july was refused."),
-        (Sought(status="refused", reason="locked"), "No record is refused and has the reason locked."),
+        (Sought(status="not_loaded", batch="july"), "Every row of july was loaded."),
+        (Sought(status="not_loaded", reason="locked"), "No record is not_loaded and has the reason locked."),
         (Sought(reason="locked"), "No record has the reason locked."),
         (Sought(batch="july"), "There is no record of july."),
         (Sought(), "There is no record."),
