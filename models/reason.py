@@ -62,8 +62,8 @@ NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
 
 # What a person can do about a dead letter, as its record's `detail` says it; SEED_CURES has what differs for a seed.
 CURES = {
-    Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs belong together, and mend"
-    " the row with two fresh, consecutive OTPs.",
+    Reason.INVALID_OTP: "The OTP is wrong, says PingOne. Check that serial number, device and OTPs belong together, and"
+    " mend the row with two fresh, consecutive OTPs.",
     Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice and mend the row with"
     " these two consecutive OTPs.",
     Reason.SECOND_OTP_MISSING: "The token is out of step and the row brought one OTP only. Mend the row with two"
@@ -81,8 +81,8 @@ CURES = {
     Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. It deletes a device that waits for activation longer than"
     " 24 hours: pair the token again and mend the row with the new device_id. Or user_id or device_id is wrong: mend"
     " the row. If the device is there, replay.",
-    Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Mend the row"
-    " with fresh OTPs once the service is well.",
+    Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and of those that were posted an answer got lost."
+    " Mend the row with fresh OTPs once the service is well.",
     Reason.ATTEMPTS_SPENT: "The service kept failing although the device waits. Replay once the service is well.",
     Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and mend the row; or see whether"
     " the worker application's role covers the person's population, then replay.",
@@ -109,16 +109,16 @@ CURES = {
 # The cures that differ where a record has a seed: a replay makes the next OTPs from it, and its export has no column
 # for them.
 SEED_CURES = {
-    Reason.INVALID_OTP: "PingOne refused an OTP of the seed. Check that serial number, device and seed belong together,"
-    " then replay; or mend with the vendor's file that has the right seed.",
+    Reason.INVALID_OTP: "An OTP of the seed is wrong, says PingOne. Check that serial number, device and seed belong"
+    " together, then replay; or mend with the vendor's file that has the right seed.",
     Reason.RESYNC_FAILED: "PingOne did not accept two consecutive OTPs of the seed. Check that serial number, device"
     " and seed belong together, then replay; or mend with the vendor's file that has the right seed.",
     Reason.LOCKED: "The device is locked. Unlock it in PingOne, then replay.",
     Reason.BLOCKED: "The device is blocked. Unblock it in PingOne, then replay.",
-    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Mend it in PingOne, then replay.",
-    Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, then replay.",
-    Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Replay once"
-    " the service is well.",
+    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay.",
+    Reason.REJECTED: "PingOne refused the request. Look its codes up, put the cause right, then replay.",
+    Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and of those that were posted an answer got lost."
+    " Replay once the service is well.",
 }
 
 
@@ -184,13 +184,13 @@ PAUSE_CURES = {
     " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
     " elsewhere. Check the URL with `oathbulk doctor`, then resume.",
-    PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: mend it, then resume.",
+    PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: fix it, then resume.",
     PauseReason.ENVIRONMENT: "The configuration's environment is not the one that the batch was loaded for. Restore"
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
     PauseReason.REFUSED: "One record after the other comes to nothing, and each may cost an OTP. Look PingOne's codes"
-    " up, mend the cause, then resume, or cancel.",
+    " up, put the cause right, then resume, or cancel.",
     PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how"
-    " they ended, mend the cause, then resume, or cancel.",
+    " they ended, put the cause right, then resume, or cancel.",
     PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so that OTPs go out twice. Find the other"
     " installation or run that has this shipment, stop one of them, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",

@@ -94,14 +94,14 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
 def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--box", "--tokens", "44")
     assert result.code == 0, result.stdout + result.stderr
-    home = rehearsals(empty_desk) / "rehearsal-box"
+    home = rehearsals(empty_desk) / "rehearsal"
     said = (
         f"A box of 44 tokens was made up, 8 of them hopeless on purpose, in {home / 'box'}:",
         "The rehearsal went as it should: 36 tokens are active, and 8 were made hopeless",
         "step by step: oathbulk simulator --tokens 44 --box box --troubles 1",
     )
     assert [words for words in said if words not in result.stdout] == []
-    status = empty_desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(home)).json
+    status = empty_desk.oathbulk("status", "rehearsal-box", "--json", OATHBULK_HOME=str(home)).json
     # Six were in the inventory before, and the persons of four were not found or may not.
     assert [status["total"], status["counts"]["active"], status["imported"], status["paired"]] == [44, 36, 34, 35]
     reasons = {"user_not_found", "user_ambiguous", "too_many_devices", "token_differs", "token_taken", "invalid_otp"}

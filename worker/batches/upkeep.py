@@ -283,4 +283,4 @@ class Consequences:
 
 def explain_decryption_failure(failure: DecryptionError) -> str:
     """Say what keeps OTPs from being decrypted, in a sentence for a person."""
-    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: mend it, then resume."
+    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: fix it, then resume."

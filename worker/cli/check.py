@@ -465,7 +465,7 @@ def _print_findings(shipment: Shipment, asked: LoadOptions, report: Report) -> N
         names = [finding.name for finding in blocking]
         console.print(f"Correct these, or accept them: {write_accepting_command(names)}", soft_wrap=True)
     if not report.is_complete:
-        error_console.print("PingOne could not be asked: mend that, or leave it out by --offline.")
+        error_console.print("PingOne could not be asked: fix that, or leave it out by --offline.")
 
 
 def formats(as_json: AsJson = False) -> None:

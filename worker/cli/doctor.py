@@ -65,7 +65,7 @@ LARGEST_DRIFT = 5.0
 # A certificate that ends sooner should have been replaced by now.
 SHORTEST_CERTIFICATE = timedelta(days=7)
 # The cure where what is wrong says it all.
-ASK_AGAIN = "mend that, and ask again"
+ASK_AGAIN = "fix that, and ask again"
 # Failures of a check that a person can mend; any other is a fault of our own.
 _EXPECTED_FAILURES = (
     ConfigError,
@@ -294,7 +294,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
             return fault(f"line {broken.line}: {broken.why}", "see `oathbulk audit`")
     path = audit.find_heads_file(installation.settings)
     if path and not _can_append(path):
-        return fault(f"heads cannot be noted in {path}", "mend that, or set OATHBULK_AUDIT_HEAD to another file")
+        return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
     with installation.database.reading() as connection:
         missing = audit.find_missing(connection, audit.read_noted_heads(path))
     if missing:
@@ -329,7 +329,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     """Say how many workers are at work, and when the last tick came, without which no record is sent to them; name
     those that ended since they fail alone, and those of another version than this command."""
     if fleet.sick:
-        cure = "mend that; their supervisor starts them again"
+        cure = "fix that; their supervisor starts them again"
         return fault(f"these ended, since they fail where others do not: {describe_sick(fleet)}", cure)
     if not fleet.alive:
         return CheckOutcome("none runs now")

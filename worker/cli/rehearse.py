@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import select
 
+from models.batch import Batch
 from models.record import Record
 from worker.cli.check import examine
 from worker.cli.console import console, name_program
@@ -31,6 +32,7 @@ from worker.intake.lists import open_assignment
 from worker.intake.shipment import Shipment, Switches, open_shipment
 from worker.observability.wording import agree, count_things
 from worker.preflight.findings import Question
+from worker.reports.facts import has_batch
 from worker.reports.stall import Rehearsal
 from worker.simulator.shipment import (
     A_FEW_HOPELESS,
@@ -45,10 +47,8 @@ from worker.simulator.shipment import (
     make_shipment,
 )
 
-# The name of the batch, and of a rehearsal's home.
-BATCH = "rehearsal"
-# The name of the home of a rehearsal with a box, which so does not remove that of one with OTP pairs.
-BOX_HOME = "rehearsal-box"
+# The names of the batch with OTP pairs, and of that with a box. Both are in one home, of the first one's name.
+BATCH, BOX_BATCH = "rehearsal", "rehearsal-box"
 # The box's folder in the rehearsal's home.
 BOX = "box"
 # Of a box, tokens of each kind of trouble, at most; and the part of the box that all troubles together are, at most.
@@ -81,7 +81,8 @@ def rehearse(
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
     with lock_home(homes):
-        home = _make_home(homes / (BOX_HOME if box else BATCH))
+        batch = BOX_BATCH if box else BATCH
+        home = _make_home(here, homes / BATCH, batch)
         # Of each kind; none if the box is too small.
         troubles = min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
         made = make_box(tokens, special=dict.fromkeys(SPECIAL, troubles)) if box else _make_pairs(tokens)
@@ -94,19 +95,21 @@ def rehearse(
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables, makes_home=True)
-            asked = LoadOptions(batch=BATCH, accept=ACCEPTED)
+            asked = LoadOptions(batch=batch, accept=ACCEPTED)
             found = examine(installation, shipment, asked, needs_pingone=True)
             code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` begins anew.")
-        raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, made.expected))
+        raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, batch, made.expected))
 
 
-def _make_home(home: Path) -> Path:
-    """Make the home of a rehearsal, in place of that of the rehearsal before."""
+def _make_home(here: Installation, home: Path, batch: str) -> Path:
+    """Make the home of rehearsals, in place of the one before if that has this batch."""
     # A rehearsal that was killed may have left its Valkey running. Without the files of its home nobody would find that
     # server again.
     EmbeddedValkey(home).stop()
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(mode=0o700)
+    before = Installation(lead_into_rehearsal(here.variables, home))
+    if not before.has_home or has_batch(before.database, batch):
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(mode=0o700)
     return home
 
 
@@ -114,6 +117,7 @@ def _make_home(home: Path) -> Path:
 def running_simulator(home: Path) -> Iterator[int]:
     """Start a simulator, and stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
+    ready.unlink(missing_ok=True)
     argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
     argv += ["--world", str(home / "world.json")]
     try:
@@ -177,10 +181,10 @@ def _print_box(expected: Mapping[str, Expected], troubles: int, folder: Path) ->
     console.print(f"To do it step by step: {by_hand}", soft_wrap=True)
 
 
-def _judge_endings(installation: Installation, expected: Mapping[str, Expected]) -> int:
-    """Compare how every token of the home's one batch ended with how it was made to end, print the outcome, and choose
-    the exit code."""
-    if wrong := _find_wrong(installation, expected):
+def _judge_endings(installation: Installation, batch: str, expected: Mapping[str, Expected]) -> int:
+    """Compare how every token of the batch ended with how it was made to end, print the outcome, and choose the exit
+    code."""
+    if wrong := _find_wrong(installation, batch, expected):
         for serial, end in list(wrong.items())[:SHOWN]:
             console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
         console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
@@ -194,15 +198,16 @@ def _judge_endings(installation: Installation, expected: Mapping[str, Expected])
         f"purpose. All of it is kept in {home}."
     )
     rehearsal = Rehearsal(home, name_program())
-    console.print(f"To look at it: {rehearsal.write(f'oathbulk status {BATCH}')}", soft_wrap=True)
+    console.print(f"To look at it: {rehearsal.write(f'oathbulk status {batch}')}", soft_wrap=True)
     return ALL_ACTIVE
 
 
-def _find_wrong(installation: Installation, expected: Mapping[str, Expected]) -> dict[str, object]:
+def _find_wrong(installation: Installation, batch: str, expected: Mapping[str, Expected]) -> dict[str, object]:
     """Find the tokens that did not end as made, with how they ended; None where there is no record."""
     columns = select(Record.serial_number, Record.status, Record.reason, Record.resynced)
     with installation.database.reading() as connection:
-        ended = {serial: tuple(end) for serial, *end in connection.execute(columns)}
+        of_batch = columns.join(Batch).where(Batch.name == batch)
+        ended = {serial: tuple(end) for serial, *end in connection.execute(of_batch)}
     return {
         serial: ended.get(serial)
         for serial, end in expected.items()

@@ -165,7 +165,7 @@ def home_key(home: Path) -> str:
             _create(path)
         return read_key_file(home)
     except OSError as error:
-        cure = "mend that, or set OATHBULK_ENCRYPTION_KEYS"
+        cure = "fix that, or set OATHBULK_ENCRYPTION_KEYS"
         raise EmbeddedError(f"{path} cannot be made ({error.strerror}): {cure}") from error
 
 

@@ -86,7 +86,7 @@ class EmbeddedValkey:
             return self._adopt_or_launch()
         except OSError as error:
             raise EmbeddedError(
-                f"{self._directory} cannot be used ({error.strerror}): mend that, or change OATHBULK_HOME"
+                f"{self._directory} cannot be used ({error.strerror}): fix that, or change OATHBULK_HOME"
             ) from error
 
     def find_url(self) -> str | None:
@@ -139,7 +139,7 @@ class EmbeddedValkey:
             config = None
         raise EmbeddedError(
             f"the embedded Valkey does not start; the end of {self._log} says why: "
-            "mend that, or set OATHBULK_REDIS_URL to a server of yours"
+            "fix that, or set OATHBULK_REDIS_URL to a server of yours"
         )
 
     def _run(self, binary: Path, config: ValkeyConfig, lock: int) -> bool:

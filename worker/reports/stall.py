@@ -128,7 +128,7 @@ def explain_stall(fleet: Fleet) -> Stall:
         detail = f"The broker cannot be used ({fleet.broker})."
         return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
     if not fleet.alive and fleet.sick:
-        return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and start them again.")
+        return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Fix that, and start them again.")
     if not fleet.alive:
         nobody = "No worker runs." if fleet.only_batch in (None, fleet.batch) else "No worker works on it."
         return Stall(Cause.WORKER, nobody, _name_worker(fleet))

@@ -35,7 +35,7 @@ def read_key_file(home: Path) -> str:
         raise ConfigError(f"the encryption key {path} is missing: put it back from a backup") from error
     except OSError as error:
         raise ConfigError(
-            f"the encryption key {path} cannot be read ({error.strerror}): mend that, or set OATHBULK_ENCRYPTION_KEYS"
+            f"the encryption key {path} cannot be read ({error.strerror}): fix that, or set OATHBULK_ENCRYPTION_KEYS"
         ) from error
     except ValueError:
         raise ConfigError(
