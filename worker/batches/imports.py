@@ -97,8 +97,8 @@ MOST_REFUSED = 5
 ASK_AGAIN = 1.0
 
 _REFUSED = (
-    "PingOne refuses to import one token after the other. Look its codes up, put the cause right, then resume and replay"
-    " the reason `token_refused`; or cancel."
+    "PingOne refuses to import one token after the other. Look its codes up, and put the cause right. Then resume, and"
+    " replay the reason `token_refused`; or cancel."
 )
 _FULL = (
     "PingOne's inventory takes no more tokens: the environment has as many as it may have. Remove tokens that nobody"
