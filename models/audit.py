@@ -23,6 +23,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     REPLAY = "replay"
     MEND = "mend"
+    GIVE = "give"
     EXPORT_WITH_OTPS = "export --with-otps"
     UNDO = "undo"
     PURGE = "purge"

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from models.base import LONGEST_DETAIL, LONGEST_ID, Base, BigKey, UtcDateTime, lower_case_of, one_of
 from models.encrypted import Encrypted
+from models.person import NAMES
 from models.record_indexes import INDEXES
 from models.record_states import OtpState, OtpType, PairingState, Status
 
@@ -153,7 +154,8 @@ def is_among_first(batch_id: Any, count: Any) -> ColumnElement[bool]:
     other = aliased(Record)
     is_begun = case((and_(other.not_before.is_not(None), has_begun(other)), 1), else_=0)
     mine = select(other.id, is_begun.label("is_begun"), other.not_before, other.row_number)
-    mine = mine.where(other.batch_id == batch_id)
+    # What waits to be given out begins when somebody gets it.
+    mine = mine.where(other.batch_id == batch_id, ~is_on_the_table(other))
     # Two parts, since each has an index.
     undated = mine.where(other.not_before.is_(None)).order_by(other.row_number).limit(count)
     dated = mine.where(other.not_before.is_not(None))
@@ -161,6 +163,12 @@ def is_among_first(batch_id: Any, count: Any) -> ColumnElement[bool]:
     both = union_all(select(undated.subquery()), select(dated.subquery())).subquery()
     by = (both.c.is_begun.desc(), both.c.not_before.nulls_first(), both.c.row_number)
     return Record.id.in_(select(both.c.id).order_by(*by).limit(count))
+
+
+def is_on_the_table(record: type[Record] = Record) -> ColumnElement[bool]:
+    """Whether a record waits to be given out: nobody is to get its token yet."""
+    nameless = (getattr(record, name).is_(None) for name in NAMES)
+    return and_(record.status == Status.PENDING, record.user_id == "", *nameless)
 
 
 def has_begun(record: type[Record] = Record) -> ColumnElement[bool]:

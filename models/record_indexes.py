@@ -13,10 +13,14 @@ IN_WINDOW = "status IN ('queued', 'activating')"
 IN_UNDO = "undone_until IS NOT NULL"
 # Nothing has to be found out before its first call: its user is known, and that PingOne's inventory has its token.
 IS_PREPARED = "user_id <> '' AND is_in_inventory"
+# A name says whose it is.
+_IS_NAMED = "(username IS NOT NULL OR email IS NOT NULL OR external_id IS NOT NULL)"
+# It waits to be given out: nobody is to get its token yet.
+ON_THE_TABLE = f"status = 'pending' AND user_id = '' AND NOT {_IS_NAMED}"
 # Its user has to be looked up by name.
-LACKS_USER = "status = 'pending' AND user_id = ''"
-# Its user is known, and its token has to be found in PingOne's inventory, or imported.
-LACKS_TOKEN = "status = 'pending' AND user_id <> '' AND NOT is_in_inventory"  # noqa: S105
+LACKS_USER = f"status = 'pending' AND user_id = '' AND {_IS_NAMED}"
+# Its user is known, or nobody gets it yet; and its token has to be found in PingOne's inventory, or imported.
+LACKS_TOKEN = f"status = 'pending' AND NOT is_in_inventory AND (user_id <> '' OR NOT {_IS_NAMED})"
 # PingOne asked for OTP 2, which has not gone out.
 HALF_DONE = "status = 'pending' AND otp1_state = 'answered'"
 # OTP 1 comes next, and is too old after a while.
@@ -46,6 +50,8 @@ INDEXES = (
     # What is to be prepared, in the order of the file.
     _partial("ix_record_lacks_user", "batch_id", "row_number", where=LACKS_USER),
     _partial("ix_record_lacks_token", "batch_id", "row_number", where=LACKS_TOKEN),
+    # What waits to be given out.
+    _partial("ix_record_on_the_table", "batch_id", where=ON_THE_TABLE),
     # What an undo has in hand.
     _partial("ix_record_undone", "undone_until", where=IN_UNDO),
     # The tokens that a job imports.

@@ -16,6 +16,8 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = UtcDateTime(timezone=True)
 SERIAL_KEY = sa.String(50).with_variant(sa.String(50, collation="C"), "postgresql")
 
+_IS_NAMED = "(username IS NOT NULL OR email IS NOT NULL OR external_id IS NOT NULL)"
+
 
 def upgrade() -> None:
     _create_batch()
@@ -185,9 +187,18 @@ def _create_record() -> None:
         "ix_record_lacks_token",
         "batch_id",
         "row_number",
-        where="status = 'pending' AND user_id <> '' AND NOT is_in_inventory",
+        where=f"status = 'pending' AND NOT is_in_inventory AND (user_id <> '' OR NOT {_IS_NAMED})",
     )
-    _index("record", "ix_record_lacks_user", "batch_id", "row_number", where="status = 'pending' AND user_id = ''")
+    _index(
+        "record",
+        "ix_record_lacks_user",
+        "batch_id",
+        "row_number",
+        where=f"status = 'pending' AND user_id = '' AND {_IS_NAMED}",
+    )
+    _index(
+        "record", "ix_record_on_the_table", "batch_id", where=f"status = 'pending' AND user_id = '' AND NOT {_IS_NAMED}"
+    )
     _index(
         "record",
         "ix_record_lasting",

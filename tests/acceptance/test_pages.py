@@ -252,6 +252,7 @@ THOROUGH = {
         },
     ),
     "docs/situations.md#i-loaded-the-wrong-file": Situation(box(), {f"{RUN} --canary 4": 4}),
+    "docs/situations.md#tokens-given-out-at-a-table": Situation(box()),
     "docs/situations.md#monday-morning": Situation(box(), {RUN: 0}),
 }
 

@@ -155,7 +155,7 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
         assert (result.json["counts"]["active"], result.json["resynced"], len(pingone.active)) == (10, 2, 10)
         # The templates of its pages are in the wheel.
         reported = desk.oathbulk("report", "shipment", "-o", "-")
-        assert (reported.code, "All 10 tokens are active." in reported.stdout) == (0, True), reported.stderr
+        assert (reported.code, "All 10 rows are active." in reported.stdout) == (0, True), reported.stderr
 
 
 def make_wheel(clone: Path, umask: int) -> str:

@@ -1,16 +1,17 @@
 """What a person's commands changed in records, and what these were before: told with the attempts, found by the names
 of those who had a token, and gone with an erasure and a purge."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support.data.batches import TESTER, Made, count, look, make_batch
 from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
-from models.batch import BatchState
+from models.batch import Batch, BatchState
 from models.change import Change
 from models.reason import Reason
 from models.record import Record
@@ -18,9 +19,12 @@ from models.record_states import CLOSED, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import Batches
+from worker.batches.long_list import may_go
+from worker.batches.mending import NotGiven, give
 from worker.leases import replay
 from worker.leases.moves import note_device_gone, note_tokens_gone, take_back
 from worker.purging import Erasure, Purging
+from worker.reports.facts import read_statuses
 from worker.reports.search import Sought, describe_former, search
 from worker.reports.token_history import describe_change, read_histories, sort_history
 
@@ -128,3 +132,70 @@ def test_an_erasure_goes_through_the_changes_and_a_purge_takes_them_along(databa
     purging = Purging(database, TESTER, timedelta(days=30))
     purging.purge(purging.examine())
     assert count(database, Change) == count(database, Record) == 0
+
+
+# Tokens that are given out at a table.
+
+ON_TABLE = {"user_id": "", "device_id": "", "pairing": "unsent", "is_in_inventory": True}
+ANN = {"email": "ann@x.test", "user_id": "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"}
+
+
+@pytest.fixture
+def table(database: MovingDatabase) -> Made:
+    """Two tokens wait to be given out; others are somebody's, failed, or paired by somebody else."""
+    differing: list[dict[str, Any]] = [
+        *(ON_TABLE | {"serial_number": serial} for serial in ("0012", "0013")),
+        ANN | {"serial_number": "0020", "status": Status.ACTIVE},
+        {"email": "bob@x.test", "user_id": "", "serial_number": "0021"},
+        ON_TABLE | FAILED | {"serial_number": "0022"},
+        ON_TABLE | {"serial_number": "0023", "owner_id": "somebody"},
+    ]
+    return make_batch(database, differing)
+
+
+def test_a_token_is_given_out_before_all_others_and_its_history_says_by_whom(
+    database: MovingDatabase, table: Made
+) -> None:
+    (status,) = read_statuses(database, "shipment")
+    assert (status.on_the_table, status.to_do) == (3, 4)
+    assert give(database, ADA, "shipment", "0012", "cleo@x.test") == table.ids[0]
+    record = look(database, table.ids[0])
+    assert (record.email, record.user_id, record.username) == ("cleo@x.test", "", None)
+    assert record.scheduled_at < look(database, table.ids[1]).scheduled_at
+    (line,) = (change for history in read_histories(database, "0012") for change in history.latest.changes)
+    assert (line.action, line.actor, line.ticket, line.email) == (Action.GIVE, "ada", "INC-7", None)
+    (status,) = read_statuses(database, "shipment")
+    assert (status.on_the_table, status.waiting) == (2, {"user": 2, "token": 0})
+
+
+@pytest.mark.parametrize(
+    ("serial", "person", "why"),
+    [
+        ("12", "cleo@x.test", "has the token as 0012: write it so"),
+        ("0099", "cleo@x.test", "has no token 0099"),
+        ("0020", "cleo@x.test", "the token is ann@x.test's, and active: take it back first"),
+        ("0021", "cleo@x.test", "the token is bob@x.test's already"),
+        ("0022", "cleo@x.test", "failed, or is closed"),
+        ("0023", "cleo@x.test", "PingOne has the token as a device already"),
+        ("0013", "Ann@X.test", "Ann@X.test has a token of batch 'shipment' already"),
+    ],
+)
+def test_a_wrong_scan_is_told_before_anything_is_done(
+    database: MovingDatabase, table: Made, serial: str, person: str, why: str
+) -> None:
+    with pytest.raises(NotGiven, match=re.escape(why)):
+        give(database, TESTER, "shipment", serial, person)
+    assert (changes(database), count(database, Record)) == ([], len(table.ids))
+
+
+def test_whoever_has_a_token_gets_a_second_one_only_if_that_is_meant(database: MovingDatabase, table: Made) -> None:
+    assert give(database, TESTER, "shipment", "0013", "ann@x.test", may_have_two=True) == table.ids[1]
+    with pytest.raises(NotGiven, match="already, and on its way"):
+        give(database, TESTER, "shipment", "0013", "cleo@x.test")
+
+
+def test_first_records_are_those_that_are_given_out(database: MovingDatabase, table: Made) -> None:
+    database.change(update(Batch).values(trial=3))
+    with database.reading() as connection:
+        first = select(Record.serial_number).where(*may_go(table.batch_id, 3)).order_by(Record.id)
+        assert list(connection.scalars(first)) == ["0020", "0021", "0022"]

@@ -391,7 +391,7 @@ def test_a_person_who_has_a_token_of_the_batch_is_asked_about(mends: Mends) -> N
         batch, now = read_mended_batch(connection, "box", shipment), mends.database.read_clock()
         corrections = Corrections(connection, mends.keyring, batch, now)
         corrected = corrections.judge([row for row in shipment.tokens() if isinstance(row, Row)])
-        second = corrections.find_second_tokens(corrected.corrections)
+        second = corrections.find_second_tokens(corrected)
     # Whose token failed may get another, and so may whoever has none.
     assert [row.serial_number for row in second] == [again[0]["serial"], again[2]["serial"]]
 

@@ -27,7 +27,7 @@ from models.base import UtcDateTime
 from models.batch import Batch, BatchState
 from models.person import PERSON
 from models.record import Record
-from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
+from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER, ON_THE_TABLE
 from models.record_states import KEPT_BACK, UNTIL_LET_GO
 from models.refused_row import RefusedRow
 from worker.config.environment import Environment
@@ -230,9 +230,10 @@ _IN_WINDOW = select(Record.batch_id).where(text(f"record.{IN_WINDOW}"))
 
 
 def is_unfinished() -> ColumnElement[bool]:
-    """Whether some record of a batch is not final: pending, still to be prepared, queued or in work. Each has an index
-    of its own, so that a large batch is not read through."""
-    return or_(has_pending(), _has_record(LACKS_USER), _has_record(LACKS_TOKEN), Batch.id.in_(_IN_WINDOW))
+    """Whether some record of a batch is not final: pending, to be prepared or given out, queued or in work. Each has an
+    index of its own, so that a large batch is not read through."""
+    to_prepare = (_has_record(condition) for condition in (LACKS_USER, LACKS_TOKEN, ON_THE_TABLE))
+    return or_(has_pending(), *to_prepare, Batch.id.in_(_IN_WINDOW))
 
 
 def _has_record(condition: str) -> ColumnElement[bool]:

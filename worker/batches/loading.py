@@ -379,7 +379,7 @@ class AllActive(Exception):
     """All rows of a file were left out, since their tokens are active: nothing is left to do, and no batch was made."""
 
     def __init__(self, rows: int) -> None:
-        super().__init__("every token is active already")
+        super().__init__("every row is active already")
         self.rows = rows
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, null, or_, select, update
@@ -16,9 +17,9 @@ from sqlalchemy import Row as ResultRow
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
-from models.person import PERSON
-from models.record import Record, has_begun
-from models.record_states import ENDED_BY_PERSON, FINAL, OtpState, OtpType, Status
+from models.person import NAMES, PERSON
+from models.record import Record, has_begun, is_on_the_table
+from models.record_states import ENDED_BY_PERSON, FINAL, NOBODY, OtpState, OtpType, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
@@ -43,14 +44,16 @@ from worker.batches.loading import (
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake.rows import (
     FILE_ROW,
+    UUID,
     Row,
     RowError,
     UnusableFile,
     explain_missing_ids,
+    refuse_unfit,
     spell_columns,
 )
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.moves import put_off, set_date
+from worker.leases.moves import give_out, put_off, set_date
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
@@ -106,6 +109,7 @@ DEVICE_OF_ANOTHER = (
     "the batch made a device of this token for another person, or for one who is named otherwise there: name the "
     "person as the batch does, or take the device away first, by `oathbulk undo BATCH --only FILE`"
 )
+HAS_OWNER = "PingOne has the token as a device already: see whose it is, and unpair it there; or name another token"
 OTHER_SEED = "the batch imported this token with another seed: take it away first, by `oathbulk undo BATCH --only FILE`"
 
 
@@ -124,24 +128,27 @@ class Correction:
 @dataclass(slots=True)
 class Corrected:
     """What becomes of some rows: `corrections` are taken, `errors` are refused. `closed`: numbers of rows that had been
-    refused and now are good. `dates`: new dates of records that only wait, by record id."""
+    refused and now are good. `dates`: new dates of records that only wait, and `given`: rows that say who gets what
+    waits to be given out, each by record id."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
     closed: set[int] = field(default_factory=set)
     dates: dict[int, datetime] = field(default_factory=dict)
+    given: dict[int, Row] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: new records, of rows
-    that are new or had been refused; `dated`: records that only begin at another date. Left as they are: `active`,
-    `in_work`, `taken_back` by an undo or closed by a person, and `left_out`, since another batch made the token active.
-    `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so nothing goes
-    yet."""
+    that are new or were not loaded; `given` out; `dated`: records that only begin at another date. Left as they are:
+    `active`, `in_work`, `taken_back` by an undo or closed by a person, and `left_out`, since another batch made the
+    token active. `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so
+    nothing goes yet."""
 
     again: int = 0
     added: int = 0
+    given: int = 0
     dated: int = 0
     active: int = 0
     in_work: int = 0
@@ -188,7 +195,7 @@ class Corrections:
             extra = {self._batch.spelled.get(name, name): value for name, value in written.extra.items()}
             row = replace(written, extra=extra)
             place = places.find(row)
-            outcome = self._judge(row, place, done.dates) if isinstance(place, _Place) else place
+            outcome = self._judge(row, place, done) if isinstance(place, _Place) else place
             if isinstance(outcome, RowError):
                 done.errors.append(outcome)
                 continue
@@ -211,27 +218,17 @@ class Corrections:
             done.closed -= places.refused_with(row)
         return done
 
-    def find_second_tokens(self, corrections: Sequence[Correction]) -> list[Row]:
+    def find_second_tokens(self, corrected: Corrected) -> list[Row]:
         """Find the rows whose person has another token of the batch already, active or on its way."""
-        owned: dict[tuple[str, str], set[str]] = {}
-        may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
-        columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
-        for owner in self._connection.execute(columns.where(Record.batch_id == self._batch.id, may_have_two)):
-            for name in _list_names(owner):
-                owned.setdefault(name, set()).add(owner.serial_key)
-        rows = [correction.new.row for correction in corrections]
-        return [
-            row
-            for row in rows
-            if any(owned.get(name, set()) - {row.serial_number.lower()} for name in _list_names(row))
-        ]
+        rows = [*(correction.new.row for correction in corrected.corrections), *corrected.given.values()]
+        return _find_second_tokens(self._connection, self._batch.id, rows)
 
     def _find_last_row(self, table: type[Record | RefusedRow]) -> int:
         last = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
         return self._connection.scalar(last) or 0
 
-    def _judge(self, row: Row, place: _Place, dates: dict[int, datetime]) -> Correction | RowError | None:
-        """Decide what becomes of a row; None if its record stays as it is, or only gets another date."""
+    def _judge(self, row: Row, place: _Place, done: Corrected) -> Correction | RowError | None:
+        """Decide what becomes of a row; None if its record stays as it is, or gets a date or its person alone."""
         number = place.row_number
         if number is not None and (first := self._seen.setdefault(number, row.row_number)) != row.row_number:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
@@ -241,6 +238,13 @@ class Corrections:
         if record.status == Status.ACTIVE:
             self.counts.active += 1
             return None
+        if record.is_on_the_table and row.names_somebody:
+            if record.owner_id not in (None, NOBODY):
+                return RowError(row.row_number, HAS_OWNER, row.serial_number, RowFault.PERSON_UNFIT)
+            self.counts.given += 1
+            extra = (record.extra or {}) | {name: value for name, value in row.extra.items() if value}
+            done.given[record.id] = replace(row, extra=extra, not_before=row.not_before or record.not_before)
+            return None
         if record.status not in FINAL:
             if row.not_before in (None, record.not_before) or record.has_begun:
                 self.counts.in_work += 1
@@ -248,7 +252,7 @@ class Corrections:
                 return RowError(row.row_number, FOR_ANOTHER, row.serial_number, RowFault.PERSON_UNFIT)
             else:
                 self.counts.dated += 1
-                dates[record.id] = row.not_before
+                done.dates[record.id] = row.not_before
             return None
         return self._correct(row, record)
 
@@ -336,7 +340,8 @@ class _Places:
     def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
         serials = {row.serial_number.lower() for row in rows}
         numbers = {row.file_row for row in rows if row.file_row}
-        states = is_replayable().label("is_replayable"), has_begun().label("has_begun")
+        states = [is_replayable().label("is_replayable"), has_begun().label("has_begun")]
+        states.append(is_on_the_table().label("is_on_the_table"))
         records = _read(connection, Record, batch, serials, numbers, *states)
         self._records = {record.row_number: record for record in records}
         self._by_serial = {record.serial_number.lower(): record for record in records}
@@ -466,6 +471,7 @@ def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
     return max(seed.counter, count_used(record))
 
 
+_CHANGED = "another command changed the same records at this moment: nothing was done, try again"
 _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns)
 
 
@@ -496,7 +502,7 @@ class Mender:
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
             mended = self._mend_rows(connection, shipment, batch)
-            if mended.again or mended.added:
+            if mended.again or mended.added or mended.given:
                 self._let_go(connection, shipment, batch)
             facts = describe_files(shipment) | asdict(mended) | {"accepted": list(accepted)}
             del facts["is_paused"]
@@ -524,13 +530,14 @@ class Mender:
             mended.refused += len(errors)
             done += len(chunk)
             self._on_progress("Mending rows", done)
-        if mended.added and not (mended.again or mended.dated or mended.active or mended.in_work or closed):
+        is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or closed
+        if mended.added and not is_of_batch:
             problem = f"none of its tokens is one of batch {batch.name!r}"
             raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
         if mended.again or mended.added:
             put_off(connection, batch.id)
         values: dict[str, Any] = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - closed}
-        if mended.again or mended.added or mended.dated:
+        if mended.again or mended.added or mended.given or mended.dated:
             values["columns"] = list(dict.fromkeys([*batch.columns, *mended_batch.spelled.values()]))
         connection.execute(update(Batch).where(Batch.id == batch.id).values(values))
         return mended
@@ -549,6 +556,99 @@ class Mender:
         connection.execute(update(Batch).where(Batch.id == batch.id).values(values))
         if batch.state == BatchState.CANCELLED:
             hours.let_run(self._database, connection, batch.id)
+
+
+def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Row]) -> list[Row]:
+    """Find the rows whose person has another token of a batch already, active or on its way."""
+    owned: dict[tuple[str, str], set[str]] = {}
+    may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
+    columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
+    for owner in connection.execute(columns.where(Record.batch_id == batch_id, may_have_two)):
+        for name in _list_names(owner):
+            owned.setdefault(name, set()).add(owner.serial_key)
+    return [
+        row for row in rows if any(owned.get(name, set()) - {row.serial_number.lower()} for name in _list_names(row))
+    ]
+
+
+class NotGiven(NotPossible):
+    """A token cannot be given to this person; the message says why, and what to do."""
+
+
+class HasToken(NotGiven):
+    """The person has a token of the batch already, or one is on its way: ask whether they are to have two."""
+
+
+def give(
+    database: Database, actor: Actor, name: str, serial_number: str, person: str, *, may_have_two: bool = False
+) -> int:
+    """Say who gets a token of a batch that waits to be given out. `person` is written as the batch names people, such
+    as by e-mail address. Returns the number of the token's record. Raises UnknownBatch; NotGiven, and nothing was
+    done."""
+    with database.changing_many(LOAD_LOCK) as connection:
+        batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
+        if batch.state == BatchState.CANCELLED:
+            raise NotGiven(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
+        record = _find_on_the_table(connection, batch.id, name, serial_number)
+        named: dict[str, Any] = {_choose_kind(connection, batch.id, person): person}
+        row = Row(row_number=1, serial_number=record.serial_number, otps=None, **named)
+        unfit = refuse_unfit(row)
+        if isinstance(unfit, RowError):
+            raise NotGiven(unfit.reason)
+        if not may_have_two and _find_second_tokens(connection, batch.id, [row]):
+            raise HasToken(f"{person} has a token of batch {name!r} already, or one is on its way")
+        if not give_out(connection, batch.id, {record.id: named}):
+            raise NotGiven(_CHANGED)
+        # A worker looks the person up at once.
+        connection.execute(update(Batch).where(Batch.id == batch.id).values(prepared_until=null()))
+        audit.append(database, connection, actor, Action.GIVE, name, {"serial": record.serial_number})
+        return int(record.id)
+
+
+def _find_on_the_table(
+    connection: Connection, batch_id: int, name: str, serial_number: str
+) -> ResultRow[*tuple[Any, ...]]:
+    """Find the record of a token that waits to be given out. Raises NotGiven, which says what became of another."""
+    columns = (Record.id, Record.serial_number, Record.serial_key, Record.status, Record.owner_id)
+    of_batch = select(*columns, is_on_the_table().label("is_on_the_table"), *(getattr(Record, kind) for kind in PERSON))
+    bare = serial_number.lower().lstrip("0")
+    found = connection.execute(of_batch.where(Record.batch_id == batch_id, func.ltrim(Record.serial_key, "0") == bare))
+    alike = {record.serial_key: record for record in found}
+    record = alike.get(serial_number.lower())
+    if record is None:
+        if alike:
+            spellings = " or ".join(each.serial_number for each in alike.values())
+            raise NotGiven(
+                f"batch {name!r} has the token as {spellings}: write it so, with its zeros, if it is that one"
+            )
+        raise NotGiven(f"batch {name!r} has no token {serial_number}: see what is printed on it")
+    if record.is_on_the_table and record.owner_id in (None, NOBODY):
+        return record
+    whose = next((value for kind in (*NAMES, "user_id") if (value := getattr(record, kind))), "somebody")
+    if record.is_on_the_table:
+        raise NotGiven(HAS_OWNER)
+    if record.status == Status.ACTIVE:
+        command = f"oathbulk undo {quote(name)} --where {quote(f'serial={record.serial_number}')}"
+        raise NotGiven(f"the token is {whose}'s, and active: take it back first, by `{command} --yes`, then mend it")
+    if record.status not in FINAL:
+        raise NotGiven(f"the token is {whose}'s already, and on its way")
+    raise NotGiven("the token failed, or is closed: mend it with a list of serial and person, by `oathbulk mend`")
+
+
+def _choose_kind(connection: Connection, batch_id: int, person: str) -> str:
+    """Choose by what a person is named: as the batch names others, or else by how it is written."""
+    kinds = [name for name in (*NAMES, "user_id") if _is_used(connection, batch_id, name)]
+    if UUID.fullmatch(person):
+        return "user_id"
+    if kinds:
+        return kinds[0]
+    return "email" if "@" in person else "username"
+
+
+def _is_used(connection: Connection, batch_id: int, name: str) -> bool:
+    """Whether rows of the batch name people by this."""
+    named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, name), "") != "")
+    return connection.scalar(named.limit(1)) is not None
 
 
 def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> MendedBatch:
@@ -595,13 +695,18 @@ class _Writer:
             chosen = [correction for correction in again if correction.record and correction.record.status == status]
             changes = [self._change(correction) for correction in chosen]
             if mend(self._database, self._connection, status, changes) != len(changes):
-                raise NotPossible(
-                    "another command changed the same records at this moment: nothing was done, try again"
-                )
+                raise NotPossible(_CHANGED)
         new = [correction for correction in corrected.corrections if correction.record is None]
         with self._new.writing() as write:
             for correction in new:
                 write(self._record_rows.values(correction.new))
+        given = {
+            record_id: {name: getattr(row, name) for name in (*NAMES, "not_before")}
+            | {"user_id": row.user_id or "", "extra": row.extra or None}
+            for record_id, row in corrected.given.items()
+        }
+        if given and give_out(self._connection, self._batch_id, given) != len(given):
+            raise NotPossible(_CHANGED)
         for date in set(corrected.dates.values()):
             ids = [record_id for record_id, other in corrected.dates.items() if other == date]
             set_date(self._database, self._connection, self._batch_id, Record.id.in_(ids), date)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
 
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import Record
-from models.record_indexes import NOT_FINAL
+from models.record_indexes import NOT_FINAL, ON_THE_TABLE
 from models.record_states import Status
 from worker.batches import hours, state
 from worker.batches.evidence import (
@@ -204,9 +204,13 @@ class Upkeep:
             connection.execute(stopped.where(Batch.id == batch_id))
 
     def _are_first_done(self, connection: Connection, batch_id: int, first: int) -> bool:
-        """Whether the `first` so many records are all final."""
-        left = select(Record.id).where(*may_go(batch_id, first), text(f"record.{NOT_FINAL}")).limit(1)
-        return connection.scalar(left) is None
+        """Whether the `first` so many records are all final; not before so many were given out."""
+        unfinished = select(Record.id).where(*may_go(batch_id, first), text(f"record.{NOT_FINAL}")).limit(1)
+        if connection.scalar(unfinished) is not None:
+            return False
+        on_the_table = select(Record.id).where(Record.batch_id == batch_id, text(ON_THE_TABLE)).limit(1)
+        given_out = select(func.count()).where(*may_go(batch_id, first))
+        return connection.scalar(on_the_table) is None or connection.scalar(given_out) == first
 
     def _pause(
         self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None, **times: Any

@@ -60,6 +60,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
             " once more.",
         ),
+        "give": Place("loading", "give", "Say who gets a token that waits to be given out, and wait for its end."),
         "status": Place(
             "status",
             "status",

@@ -286,25 +286,23 @@ def _check_database(installation: Installation) -> CheckOutcome:
 
 
 def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
-    """Say where the audit's heads are noted; `reads`: check its chain of hashes, too."""
-    if reads:
-        with installation.database.reading() as connection:
-            broken = audit.check(connection).broken
-        if broken:
-            return fault(f"line {broken.line}: {broken.why}", "see `oathbulk audit`")
+    """Say where the audit's heads are noted; `reads`: check its chain of hashes, and that it has these heads."""
     path = audit.find_heads_file(installation.settings)
     if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
-    with installation.database.reading() as connection:
-        missing = audit.find_missing(connection, audit.read_noted_heads(path))
-    if missing:
-        lost = (
-            f"{count_things(len(missing), 'head')} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit"
-        )
-        return fault(
-            f"{lost}: the database is older than they are, or was made anew ({missing[0].why})",
-            "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
-        )
+    if reads:
+        with installation.database.reading() as connection:
+            broken = audit.check(connection).broken
+            missing = audit.find_missing(connection, audit.read_noted_heads(path) if path and path.exists() else [])
+        if broken:
+            return fault(f"line {broken.line}: {broken.why}", "see `oathbulk audit`")
+        if missing:
+            number = count_things(len(missing), "head")
+            return fault(
+                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is older"
+                f" than they are, or was made anew ({missing[0].why})",
+                "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
+            )
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}")
 
@@ -497,10 +495,11 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
         except Forbidden as error:
             found = reads.find_roles(kind.permission) if kind.permission else []
             role = " or ".join(found) or kind.role
-            detail = f"{kind.calls} forbidden ({error})"
+            detail = f"{kind.calls} forbidden, the role {role} is missing ({error})"
             cure = f"give the worker application the role {role} in this environment"
             if kind.permission and not found:
                 # Which role it is, is not published.
+                detail = f"{kind.calls} forbidden ({error})"
                 cure = f"PingOne does not tell which role permits it. Try {kind.role}, in this environment"
             if not kind.lacking:
                 return fault(detail, cure)

@@ -2,6 +2,7 @@
 file as `load` does."""
 
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import tzinfo
@@ -11,11 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
+from models.record_states import FINAL, Status
 from models.refused_row import NOT_LOADED
 from worker.audit import this_person
 from worker.batches.finding import find_environment
 from worker.batches.loading import AllActive, Loaded, Loader, NameTaken, describe_known
 from worker.batches.mending import Mended, Mender, allow_as_before
+from worker.batches.mending import give as give_token
 from worker.cli.batches import print_waves
 from worker.cli.check import (
     describe_all_active,
@@ -26,7 +29,7 @@ from worker.cli.check import (
     refused_to_json,
 )
 from worker.cli.console import console, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.progress_line import showing_progress
@@ -39,15 +42,19 @@ from worker.cli.shipment_options import (
     write_listing_command,
     write_words,
 )
-from worker.installation.installation import Installation, read_fleet
+from worker.installation.installation import Installation, read_fleet, read_histories, read_statuses
 from worker.intake.rows import RowError, UnusableFile
 from worker.intake.shipment import Shipment
 from worker.observability.wording import agree, count_things
 from worker.preflight.findings import Report
 from worker.reports.command_results import describe_unattended
 from worker.reports.cures import write_export
+from worker.reports.export import describe_sign_on
 from worker.reports.outlook import describe_dates
 from worker.reports.stall import Fleet
+
+# Seconds between two looks at a token that was given out.
+LOOK_EVERY = 0.5
 
 
 @takes_option_sets
@@ -117,6 +124,41 @@ def mend(
     raise typer.Exit(SOME_FAILED if mended.refused else ALL_ACTIVE)
 
 
+def give(
+    batch: BatchName,
+    serial: Annotated[
+        str, typer.Argument(metavar="SERIAL", help="The serial number of the token.", show_default=False)
+    ],
+    person: Annotated[
+        str,
+        typer.Argument(metavar="PERSON", help="Who gets it, named as the batch names people.", show_default=False),
+    ],
+    second: Annotated[bool, typer.Option("--second", help="The person may have a second token.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the token is active.")] = False,
+    ticket: Ticket = None,
+) -> None:
+    """Say who gets a token that waits to be given out, and wait for its end."""
+    installation = Installation()
+    actor = this_person(installation.settings, ticket)
+    record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"
+    console.print(f"Token {serial} is {person}'s. Nothing of {batch} goes before it.")
+    fleet = read_fleet(installation, batch)
+    if no_wait or not fleet.alive:
+        if not fleet.alive:
+            console.print(describe_unattended(batch, fleet), soft_wrap=True)
+        raise typer.Exit(ALL_ACTIVE)
+    while True:
+        ((history, step),) = read_histories(installation, record)
+        if history.latest.status in FINAL or read_statuses(installation, batch)[0].waits_for_a_person:
+            break
+        time.sleep(LOOK_EVERY)
+    if history.latest.status == Status.ACTIVE:
+        console.print(f"It is active. {describe_sign_on(history.latest)}", soft_wrap=True)
+        raise typer.Exit(ALL_ACTIVE)
+    console.print(" ".join(filter(None, (history.latest.meaning, step.sentence, step.why))), soft_wrap=True)
+    raise typer.Exit(SOME_FAILED if history.latest.status in FINAL else WAITING_FOR_A_PERSON)
+
+
 def open_examined(
     installation: Installation, file: Path, asked: LoadOptions, *, as_json: bool, needs_pingone: bool = False
 ) -> tuple[Shipment, Report | None]:
@@ -142,7 +184,7 @@ def load_shipment(
     command: str = "load",
 ) -> tuple[Loaded, list[RowError]] | None:
     """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
-    saying so, where every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
+    saying so, where every row is active already. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
     refused = list[RowError]()
@@ -228,6 +270,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     going = [
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
+        (mended.given, f"{agree(mended.given, 'is', 'are')} given out"),
         (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} at another date"),
         (mended.refused, "failed"),
     ]
@@ -241,7 +284,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     lines = [f"{batch}, rows of the file: {changed or 'none goes again'}."]
     if left:
         lines.append(f"Left as they are: {left}.")
-    if not (mended.again or mended.added or mended.dated):
+    if not (mended.again or mended.added or mended.given or mended.dated):
         lines.append("Nothing was changed.")
     elif mended.is_paused:
         lines.append(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")

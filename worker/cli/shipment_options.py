@@ -108,6 +108,9 @@ class SourceOptions:
     only_new: Annotated[
         bool, typer.Option("--only-new", help="Leave out tokens that another batch made active, instead of refusing.")
     ] = False
+    gives_out: Annotated[
+        bool, typer.Option("--give-out", help="Load tokens without a person too: `oathbulk give` says who gets them.")
+    ] = False
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
     ] = None
@@ -151,6 +154,7 @@ class SourceOptions:
             "assignment": open_assignment(self.assign, zone) if self.assign else None,
             "only_assigned": self.only_assigned or mends,
             "only_new": self.only_new,
+            "gives_out": self.gives_out and not mends,
             "switches": Switches(self.may_import, self.may_pair),
         }
         hints = Hints(
@@ -179,9 +183,13 @@ class SourceOptions:
         """Refuse options that can lead to nothing. Raises typer.BadParameter."""
         lacks_pair = self.may_import and not self.may_pair
         lacks_list = self.only_assigned and not self.assign
+        is_kept = self.gives_out and self.only_assigned
+        gives_unpaired = self.gives_out and not self.may_pair
         for option, is_unfit, problem in (
             ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
             ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
+            ("--give-out", is_kept, "it loads the tokens that --only-assigned leaves out: leave out one of them"),
+            ("--give-out", gives_unpaired, "a token that is given out has no device yet: give --pair too"),
             ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
             ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
         ):

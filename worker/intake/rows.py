@@ -78,6 +78,11 @@ class Row:
     lacks_type: bool = False
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def names_somebody(self) -> bool:
+        """Whether it says who gets the token."""
+        return any(getattr(self, name) for name in PERSON)
+
 
 # The columns of a row except its OTPs, which each format brings in its own way.
 COLUMNS = tuple(
@@ -305,7 +310,7 @@ def read_not_before(text: str, zone: tzinfo | None) -> datetime | None:
 def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
     """Explain what a row lacks, so that it cannot be loaded; None if it lacks nothing. `may_pair`: a device may be
     made."""
-    if not any(getattr(row, name) for name in PERSON):
+    if not row.names_somebody:
         # A vendor's file of seeds has no column for a person.
         if isinstance(row.otps, Seed):
             return "nobody is named who gets it: give --assign who.csv, a list of who gets what"

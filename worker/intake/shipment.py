@@ -70,6 +70,8 @@ class Shipment:
     # Whether tokens without a person, and those that are active in another batch, are left out instead of refused.
     only_assigned: bool = False
     only_new: bool = False
+    # Whether tokens without a person are loaded, to be given out later.
+    gives_out: bool = False
     switches: Switches = NO_SWITCHES
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
     # Identities that several rows of the file have.
@@ -84,6 +86,7 @@ class Shipment:
             parts.append(self.assignment.digest)
         # With another switch, rows that were refused for lack of it make another batch.
         parts += ["pair"] * self.switches.may_pair + ["import"] * self.switches.may_import
+        parts += ["give-out"] * self.gives_out
         return hashlib.sha256(" ".join(parts).encode()).hexdigest() if len(parts) > 1 else self.digest
 
     def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
@@ -95,7 +98,8 @@ class Shipment:
         """Return the row, or an error if it lacks its person or device. A row that mends a batch may lack them: its
         record may have them."""
         missing = None
-        if isinstance(row, Row) and not self.hints.mends:
+        is_for_the_table = self.gives_out and isinstance(row, Row) and not row.names_somebody
+        if isinstance(row, Row) and not self.hints.mends and not is_for_the_table:
             missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
         return RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT) if missing else row
 
@@ -117,6 +121,8 @@ class Shipment:
                     in_box.add(row.serial_number.lower())
                 joined = self._join(row)
                 is_unassigned = isinstance(joined, RowError) and joined.reason == NO_PERSON
+                if is_unassigned and self.gives_out:
+                    joined, is_unassigned = row, False
                 leftovers.unassigned += is_unassigned
                 if not (is_unassigned and self.only_assigned):
                     known = _find_known(row, joined)
@@ -164,6 +170,7 @@ def open_shipment(
     assignment: Assignment | None = None,
     only_assigned: bool = False,
     only_new: bool = False,
+    gives_out: bool = False,
     switches: Switches = NO_SWITCHES,
     clock: Callable[[], datetime] = read_clock,
     must_read: bool = True,
@@ -181,7 +188,7 @@ def open_shipment(
         digest = "" if must_read else OpenFile(path, stream).digest()
     chosen = find_format(path, format_name) if format_name else choose_format(path, head)
     shipment = Shipment(
-        path, chosen, hints, [], digest, assignment, only_assigned, only_new, switches, clock, repeats={}
+        path, chosen, hints, [], digest, assignment, only_assigned, only_new, gives_out, switches, clock, repeats={}
     )
     return shipment.read_through() if must_read else shipment
 

@@ -2,9 +2,9 @@
 that it starts from. Here are also the conditions under which a record may go, and what a person's pause, cancel, undo
 and dates do to the records of a batch. Every function works in the caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -30,7 +30,7 @@ from models.batch import Batch, BatchState
 from models.change import Change
 from models.person import NAMES
 from models.reason import Reason, find_cure
-from models.record import Record, has_begun, needs_read
+from models.record import Record, has_begun, is_on_the_table, needs_read
 from models.record_states import (
     CLOSED,
     ENDED_BY_PERSON,
@@ -158,6 +158,20 @@ def give_up(
 def write_detail(reason: Reason, evidence: str, *, has_seed: bool) -> str:
     """Write the `detail` of a dead letter: its cure, and what PingOne showed or said."""
     return f"{find_cure(reason, has_seed=has_seed)} {evidence}".rstrip()[:LONGEST_DETAIL]
+
+
+def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[str, Any]]) -> int:
+    """Say who gets the tokens of records that wait to be given out, as columns by record id. They go before everything
+    else of their batch that waits for no date. Returns how many."""
+    keep_former(connection, Record.id.in_(list(given)), is_on_the_table())
+    loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
+    first = loaded_at - timedelta(seconds=1)
+    count = 0
+    for record_id, columns in given.items():
+        waiting = update(Record).where(Record.id == record_id, is_on_the_table())
+        count += connection.execute(waiting.values({**columns, "scheduled_at": first})).rowcount
+    put_off(connection, batch_id)
+    return count
 
 
 # An undo

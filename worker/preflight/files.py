@@ -195,7 +195,7 @@ class RowReader:
         if self._corrections:
             corrected = self._corrections.judge(rows)
             records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
-            for row in self._corrections.find_second_tokens(corrected.corrections):
+            for row in self._corrections.find_second_tokens(corrected):
                 verdicts.doubt(row, "person_twice", "its person has a token of this batch already")
         else:
             records, conflicting = self._conflicts.split(rows)

@@ -19,7 +19,7 @@ from models.inventory_job import InventoryJob, JobKind, JobState
 from models.person import NAMES
 from models.reason import NEEDS_MENDING, PASSING, PauseReason, Reason
 from models.record import Record, all_posts
-from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
+from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER, ON_THE_TABLE
 from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
@@ -239,6 +239,8 @@ class BatchStatus(RowCounts):
     fleet: Fleet = field(default_factory=Fleet)
     # How many of its pending records wait until their user is found, and until their token is found or imported.
     waiting: dict[str, int] = field(default_factory=dict)
+    # How many wait to be given out.
+    on_the_table: int = 0
     # Whether tokens may be imported.
     may_import: bool = False
     # Records prepared a second since the batch runs; 0 while that is not known.
@@ -342,7 +344,7 @@ class BatchStatus(RowCounts):
             return 0.0
         if not self.pace or not self.is_pace_settled or self.state == BatchState.PAUSED:
             return None
-        going = (self.to_do - self.dated) / self.pace
+        going = (self.to_do - self.dated - self.on_the_table) / self.pace
         if not self.preparing:
             return going
         return max(going, self.preparing / self.preparation_pace) if self.preparation_pace else None
@@ -385,6 +387,7 @@ class BatchStatus(RowCounts):
             "eta_seconds": _round_or_none(self.eta_seconds),
             "eta_all_seconds": _round_or_none(self.eta_all_seconds),
             "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
+            "on_the_table": self.on_the_table,
             "dated": self.dated,
             "kept_back": self.kept_back,
             "next_wave_at": _iso_or_none(self.coming[0].at if self.coming else None),
@@ -626,6 +629,7 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "paired": (is_made, is_there),
         "lack_user": (text(LACKS_USER),),
         "lack_token": (text(LACKS_TOKEN),),
+        "on_the_table": (text(ON_THE_TABLE),),
         "looked_up": (text(IS_PREPARED), is_named),
         "replayable": (Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable()),
         "seeds": (Record.next_counter.is_not(None),),
@@ -668,7 +672,8 @@ def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, tupl
 def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
     """Read what `RecordCounts.to_json` wrote: of purged records nothing is due, and nothing can be done with them."""
     gone: dict[str, Any] = dict.fromkeys(("settled_since", "lease_until", "next_due_at", "waits_until"))
-    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "settled_late", "old_made", "named"), 0)
+    counted = ("looked_up", "on_the_table", "replayable", "seeds", "settled", "settled_late", "old_made", "named")
+    gone |= dict.fromkeys(counted, 0)
     groups = [
         group | gone | {"finalized_at": group["finalized_at"] and datetime.fromisoformat(group["finalized_at"])}
         for group in kept["groups"]
@@ -716,6 +721,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         in_work_until=max(filter(None, in_work), default=None) if is_in_work else None,
         still_for=_measure_standstill(batch, counted, counts),
         waiting=waiting,
+        on_the_table=counted.add_up("on_the_table"),
         may_import=batch.may_import,
         preparation_pace=_measure_preparation(connection, batch, counted) if is_prepared else 0.0,
         unprepared_for=_measure_waiting(connection, batch) if is_prepared else None,

@@ -59,13 +59,15 @@ def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
 
 def _describe_running(status: BatchStatus) -> str:
     """Say what a batch that runs waits for, or how long it still takes."""
-    if status.dated and status.dated == status.to_do:
-        unattended = "" if status.fleet.alive or not status.coming else f" {explain_stall(status.fleet)}"
-        return describe_waves(status) + unattended
+    waiting = status.dated + status.on_the_table
+    if waiting and waiting == status.to_do and not status.preparing:
+        comes = status.coming or status.on_the_table
+        unattended = "" if status.fleet.alive or not comes else f" {explain_stall(status.fleet)}"
+        return " ".join(filter(None, (describe_on_the_table(status), describe_waves(status)))) + unattended
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
-        going = status.to_do - status.dated
+        going = status.to_do - waiting
         wait = agree(going, "waits for its time", "wait for their time")
         due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
         return due + describe_waves(status, " ")
@@ -74,7 +76,8 @@ def _describe_running(status: BatchStatus) -> str:
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
-        return done + _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
+        done += _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
+        return f"{done} {describe_on_the_table(status)}".rstrip()
     if status.fleet.alive and (status.preparing or not is_waiting):
         return "The pace is still being looked for."
     return WAITING
@@ -103,7 +106,8 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     outlook = put_waiting_first(status, future)
     rows = ", ".join(filter(None, (f"{status.active:,} active", describe_rows(status))))
-    return f"{status.name}: {rows}; {status.pace:.1f} records/s; {outlook}"
+    parts = (rows, describe_steps(status), f"{status.pace:.1f} records/s", outlook)
+    return f"{status.name}: {'; '.join(filter(None, parts))}"
 
 
 def describe_steps(status: BatchStatus) -> str:
@@ -140,6 +144,12 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
     if statuses and statuses[0].fleet.sick:
         notes.append(f"These ended, since they fail where others do not: {describe_sick(statuses[0].fleet)}")
     return notes
+
+
+def describe_on_the_table(status: BatchStatus) -> str:
+    """Say how many rows wait to be given out; empty if none does."""
+    number = status.on_the_table
+    return f"{number:,} {agree(number, 'waits', 'wait')} to be given out." if number else ""
 
 
 def describe_waves(status: BatchStatus, begin: str = "") -> str:

@@ -38,6 +38,7 @@ VALUES: dict[str, Any] = {
     "assign": Path("who.csv"),
     "only_assigned": True,
     "only_new": True,
+    "gives_out": True,
     "format_name": "pskc",
     "key_file": Path("box.key"),
     "password_file": Path("box.password"),

@@ -191,9 +191,11 @@ def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on(
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)
-    assert format_log_line(RUNNING) == (f"pallet-7: 400 active, 600 to do; 10.0 records/s; {MINUTE_LEFT}")
+    steps = "500 pending, 60 queued, 40 activating"
+    assert format_log_line(RUNNING) == f"pallet-7: 400 active, 600 to do; {steps}; 10.0 records/s; {MINUTE_LEFT}"
     stopped = format_log_line(replace(batch(pending=3), waiting={"user": 3}), stopped=again)
-    assert stopped == f"pallet-7: 0 active, 3 to do; 0.0 records/s; 3 wait until their person is found. {left}"
+    waiting = "3 wait until their person is found."
+    assert stopped == f"pallet-7: 0 active, 3 to do; 3 pending; 0.0 records/s; {waiting} {left}"
 
 
 def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_it_is_begun_anew() -> None:
