@@ -119,14 +119,20 @@ SECRET_PART = re.compile(
 )
 # A word of a name: `serialKey_PIN` has serial, Key and PIN.
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-# What a serial number, an OTP, a seed or an id looks like, and a column's name does not.
+# What a serial number, an OTP, a seed, an address or an id looks like, and a column's name does not.
 DATA = re.compile(
     r"[A-Za-z]{0,8}\d{4,}"
     r"|[0-9A-Fa-f]{16,}"
     r"|[A-Z2-7]{16,}=*"
+    r"|(?=.*\d)[a-z2-7]{24,}=*"
+    r"|\S+@\S+\.\S+"
     r"|\d[.,]?\d*E\+\d+"
     r"|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 )
+
+
+# What looks like data, and may be the name of a column all the same, such as Year2026.
+MAY_BE_NAME = re.compile(r"[A-Za-z]{0,8}\d{4,5}")
 
 
 def canonical_column(name: str) -> str | None:
@@ -240,7 +246,7 @@ TOO_SOON = (
 WRITE_DATE = "write it as 2026-12-01, or 2026-12-01T08:00, in a column formatted as Text"
 # Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
 # name is copied from a page or a window.
-INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
@@ -278,12 +284,12 @@ def explain_id(column: str) -> str:
     return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 
 
-def read_not_before(text: str, zone: tzinfo | None) -> datetime | None:
+def read_not_before(text: str, zone: tzinfo | None, kept_back: datetime | None = None) -> datetime | None:
     """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
-    the clocks of `zone`, None for those of this machine. None if it is empty, or if an export wrote that a person keeps
-    the record back, which a file does not change. Raises RowRefused."""
+    the clocks of `zone`, None for those of this machine. None if it is empty. `kept_back`: what it means that an export
+    wrote that a person keeps the record back; None where the file does not change that. Raises RowRefused."""
     if text in ("", KEPT_BACK):
-        return None
+        return kept_back if text else None
     if not MOMENT.fullmatch(text):
         raise RowRefused(f"not_before is not a date: {WRITE_DATE}", fault=RowFault.DATE_UNFIT)
     try:

@@ -2,6 +2,7 @@
 samples that are cut off at each byte, of which only rows of the whole file load; and damaged samples and random bytes,
 which give rows, row errors or an UnusableFile, and never anything else."""
 
+import base64
 import contextlib
 import io
 import random
@@ -799,7 +800,7 @@ SEED1, SEED2, SEED3 = (SECRETS[f"MADE000000{number}"] for number in (1, 2, 3))
 USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
 OATH = f"MADE1,{SEED1},hotp,6,0\n"
 PAIRS = "serial,otp1,otp2"
-ENTRA = f"serial,secret key,time interval,model\nMADE1,{'A' * 32},30,T100\n"
+ENTRA = f"serial,secret key,time interval,model\nMADE1,{'C' * 32},30,T100\n"
 # The text of a file that is whole, but for the line break at its end; its last row is like the others, or has an end
 # that can be seen.
 WHOLE = [
@@ -835,7 +836,6 @@ DOUBTFUL = [
     f"MADE1,{SEED1},hotp,6,8\nMADE2,{SEED2},hotp,6,8",
     f"{OATH}MADE2,{SEED2},totp,8,60",
     f"MADE1,{SEED1}\nMADE2,{SEED2},hotp,8",
-    f"{OATH}MADE2,{SEED2[:20]}",
     f"{PAIRS}\nMADE1,308714,",
     "serial,otp1\nMADE1,308714",
     "serial,otp1\nMADE1,30871488\nMADE2,308714",
@@ -886,6 +886,152 @@ def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: P
     assert {fault.serial_number: fault.reason for fault in assignment.faults.values()} == (
         {} if loads else {"MADE2": LIST_CUT_OFF}
     )
+
+
+# Files in which a line break was put anywhere, or lost, or a whole line was lost.
+
+# Broken files of each kind.
+BROKEN_LINES = 20
+# What stands above all lines of a file, what one line is, and what stands below them. `write_values` has the values.
+KINDS = {
+    "oath-csv": ("", "%(serial)s,%(hex)s%(parameters)s", ""),
+    "oath-csv 2": ("# version: 2\n", "%(person)s, r1, r2, %(serial)s, %(hex)s, totp, 8, 60, sha256", ""),
+    "serial-secret": ("", "%(serial)s,%(hex)s,%(counter)s", ""),
+    "entra": (
+        "upn,serial number,secret key,time interval,manufacturer,model\n",
+        "%(person)s,%(serial)s,%(base32)s,60,MadeUp,%(model)s",
+        "",
+    ),
+    "entra with hash": (
+        "serialNumber;secretKey;timeInterval;model;upn;hashFunction\n",
+        "%(serial)s;%(base32)s;30;;%(person)s;%(hash)s",
+        "",
+    ),
+    "yubico": (
+        "LOGGING START,12/11/2019 11:10\n",
+        "OATH-HOTP,12/11/2019 11:10,1,%(serial)s,,%(hex)s,,,0,0,0,%(digits)s,%(counter)s,0,0,0,0,0",
+        "",
+    ),
+    "yubico format": ("", "%(serial)s,,%(counter)s,%(hex)s,,2019-12-12T08:41:07,", ""),
+    "phenixid": ("", "HOTP;%(serial)s;%(hex)s;%(counter)s", ""),
+    "phenixid of TOTP": ("", "TOTP;%(serial)s;SHA256;%(hex)s;0;60;%(digits)s", ""),
+    "nexus": ("", "%(serial)s:%(base64)s:Aho=", ""),
+    "rcdevs": (
+        "Type, Reference, Description, Data\n",
+        '"OTP Token","%(serial)s","Made Up","TokenKey=%(base64)s,TokenType=VE9UUA==,OTPLength=OA==,TOTPTimeStep=NjA="',
+        "",
+    ),
+    "etoken-dat": (
+        "",
+        "dn: sccAuthenticatorId=%(serial)s\nsccAuthenticatorId: %(serial)s\n"
+        "sccTokenData: sccKey=%(hex)s;sccMode=E;sccPwLen=%(digits)s;sccVer=6.20;\n",
+        "",
+    ),
+    "graph-json": (
+        '{"value": [\n',
+        '{"serialNumber": "%(serial)s",\n"secretKey": "%(base32)s", "timeIntervalInSeconds": 60},',
+        '{"serialNumber": "", "secretKey": ""}]}\n',
+    ),
+    "safenet-xml": (
+        "<Tokens>\n",
+        '<Token serial="%(serial)s"><Application><Seed>%(hex)s</Seed>\n'
+        "<MovingFactor>%(counter)s</MovingFactor></Application></Token>",
+        "</Tokens>\n",
+    ),
+    "deepnet-xml": (
+        "<data><header><manufacturerCode>DN</manufacturerCode><encode>HEX</encode><productCode>ST</productCode>\n"
+        "<digits>8</digits><timeWindow>60</timeWindow><crypto>SHA256</crypto></header><tokens>\n",
+        "<token><serial>%(serial)s</serial>\n<seed>%(hex)s</seed></token>",
+        "</tokens></data>\n",
+    ),
+    "pskc": (
+        "<KeyContainer>\n",
+        '<KeyPackage><DeviceInfo><SerialNo>%(serial)s</SerialNo></DeviceInfo>\n<Key Algorithm="urn:pskc:hotp">'
+        '<AlgorithmParameters><ResponseFormat Length="%(digits)s"/></AlgorithmParameters>\n'
+        "<Data><Secret><PlainValue>%(base64)s</PlainValue></Secret>"
+        "<Counter><PlainValue>%(counter)s</PlainValue></Counter></Data></Key></KeyPackage>",
+        "</KeyContainer>\n",
+    ),
+    "pairs": (
+        "serial,otp1,otp2,otp_type,generated_at,username\n",
+        "%(serial)s,308714,%(otp2)s,%(type)s,2026-03-01T09:30:00Z,%(person)s",
+        "",
+    ),
+    "pairs by mail": ("email;serial;otp1;note;not_before\n", "%(person)s;%(serial)s;308714;;%(date)s", ""),
+}
+FACTS = ("serial_number", "otps", "otp_type", "user_id", "device_id", "username", "email", "external_id", "not_before")
+Facts = list[tuple[object, ...]]
+
+
+def write_values(chance: random.Random, serial: str, secret: bytes) -> dict[str, object]:
+    """Write what a line may say of a token."""
+    name = "".join(chance.choices("abcdefghij", k=chance.randint(3, 12)))
+    parameters = ("", ",hotp", ",hotp,6,17", ",hotp,8,1234,sha1", ",totp,8,60", ",totp,6,30,sha256")
+    return {
+        "serial": serial,
+        "hex": secret.hex(),
+        "base32": base64.b32encode(secret).decode().rstrip("="),
+        "base64": base64.b64encode(secret).decode(),
+        "parameters": chance.choice(parameters),
+        "person": chance.choice((name, f"{name}@example.test", f"{name}.{name[::-1]}@x.test")),
+        "counter": chance.choice(("0", "1", "17", "1234")),
+        "digits": chance.choice((6, 8)),
+        "model": chance.choice(("T1", "T20")),
+        "hash": chance.choice(("", "hmacsha256")),
+        "otp2": chance.choice(("", "367299")),
+        "type": chance.choice(("hotp", "totp")),
+        "date": chance.choice(("", "2026-12-01")),
+    }
+
+
+def write_file(chance: random.Random, kind: str) -> str:
+    """Write a file of this kind, of several tokens."""
+    above, line, below = KINDS[kind]
+    prefix, zeros = chance.choice(("", "MADE", "X")), chance.choice((1, 7, 10))
+    sizes = chance.choice(((20,), (32,), (10, 20, 32)))
+    first = chance.randrange(1, 2000)
+    tokens = ((f"{prefix}{number:0{zeros}}", chance.choice(sizes)) for number in range(first, first + 5))
+    lines = [line % write_values(chance, serial, chance.randbytes(size)) for serial, size in tokens]
+    return "".join(f"{each}\n" for each in (above[:-1], *lines[: chance.randint(1, 5)], below[:-1]) if each)
+
+
+def break_lines(chance: random.Random, text: str, *, is_tree: bool) -> str:
+    """Put a line break anywhere, or take one or a whole line away; a line that is an element may be missing from a tree
+    without a trace."""
+    lines = text.splitlines(keepends=True)
+    place = chance.randrange(len(lines))
+    how = chance.choice(("cut", "cut", "join", "join" if is_tree else "lose"))
+    if how == "lose":
+        return "".join(lines[:place] + lines[place + 1 :])
+    if how == "join":
+        return "".join([*lines[:place], lines[place].rstrip("\n"), *lines[place + 1 :]])
+    cut = chance.randrange(len(text) + 1)
+    return text[:cut] + chance.choice(("\n", "\r\n")) + text[cut:]
+
+
+def list_facts(text: str) -> Facts:
+    return [tuple(getattr(row, name) for name in FACTS) for row in read_loaded(text.encode(), NOTHING_SAID)]
+
+
+def find_wrong_facts(chance: random.Random, kind: str) -> tuple[Facts, str]:
+    """Break the lines of a file, and find tokens that load and are none of the whole file; with the broken file."""
+    text, right = "", Facts()
+    while not right:
+        # Some files need a hint.
+        right = list_facts(text := write_file(chance, kind))
+    above, _, below = KINDS[kind]
+    # A row may be refused for what the others are.
+    right += [facts for line in text.splitlines() for facts in list_facts(f"{above}{line}\n{below}")]
+    broken = break_lines(chance, text, is_tree=kind.endswith(("xml", "json", "pskc")))
+    return [facts for facts in list_facts(broken) if facts not in right], broken
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_line_break_makes_another_token(kind: str) -> None:
+    chance = random.Random(kind)
+    for _ in range(BROKEN_LINES):
+        wrong, broken = find_wrong_facts(chance, kind)
+        assert not wrong, broken
 
 
 # Damaged samples and random bytes.

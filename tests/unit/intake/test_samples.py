@@ -502,7 +502,7 @@ OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "0vekr/sW!OtlfNZP0xvmwW4moEFs=", "not Base64"),
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "0vekr/sWOtlfNZP0xvmwW4moEF==", "not Base64 of whole bytes"),
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "not Base64"),
-        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "QUFB" * 34, "more than 100 bytes"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "QuFB" * 34, "more than 100 bytes"),
         ("<SerialNo>MADE0000001<", "<SerialNo>" + "M" * 51 + "<", "more than 50 characters"),
     ],
 )

@@ -279,7 +279,8 @@ def test_every_sample_has_its_words(directory: str) -> None:
             ["serial_number;manufacturer;algorithm;seed;digits;interval_or_event\n"],
             r"column 4 \('seed'\) says.*none of the vendors' files of seeds",
         ),
-        (["serial,otp1,308714,308714\n"], "column 4 means the same as column 3"),
+        (["serial,otp1,308714\n"], "column 3 has a value for a name"),
+        (["serial,otp1,shelf,Shelf\n"], "column 4 \\('Shelf'\\) means the same as column 3"),
         # A page may show a shipment, further below.
         (
             ["# oathbulk\n", "\n", 'It activates "whole shipments.\n', *["More.\n"] * 20, "serial,otp1\n"],
@@ -656,7 +657,7 @@ CALLED_HOTP = ["is called HOTP"]
         ((ENTRA_HEADER, ENTRA_ROW, "# the last"), ["MADE0000003"]),
         ((NUMBERED, f"#1,{SECOND_ROW}", "# The last one", "#2,MADE0000004"), ["MADE0000003", "secret"]),
         # A column of the file's own may be called what another means, and one that is not kept may stand twice.
-        ((f"{STEPS},step,hash,,", f"{SECOND_ROW},first,browns"), ["MADE0000003"]),
+        ((f"{STEPS},step,data,,", f"{SECOND_ROW},first,browns"), ["MADE0000003"]),
         ((f"{STEPS},,,pin,pin,note", f"{SECOND_ROW},,,1,2,x"), ["MADE0000003"]),
         # A token that is called HOTP is not read as TOTP.
         (("serial,secret key,type", f"MADE0000003,{SECRET},hotp"), CALLED_HOTP),
@@ -726,7 +727,7 @@ CONTRADICTS = "the serial number stands on row {} of this file too, and the rows
 )
 def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_path: Path, other: str) -> None:
     """An OTP that we made ourselves would prove the wrong seed as well as the right one."""
-    rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE2,{SEED},hotp,6,0", other)
+    rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE2,{SEED[::-1]},hotp,6,0", other)
     reasons = refused(rows)
     assert reasons.keys() == {1, 3}
     assert [reasons[1].startswith(CONTRADICTS.format(3)), reasons[3].startswith(CONTRADICTS.format(1))] == [True, True]
@@ -794,7 +795,7 @@ def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) 
 
 def test_a_person_whom_the_list_fills_in_is_the_person_of_both_rows(tmp_path: Path) -> None:
     """And a list that gives two tokens one device contradicts itself, as a file does."""
-    seeds = [f"{serial},{SEED},hotp,6,0" for serial in ("MADE1", "MADE1", "MADE2")]
+    seeds = [f"MADE1,{SEED},hotp,6,0", f"MADE1,{SEED},hotp,6,0", f"MADE2,{OTHER_SEED},hotp,6,0"]
     who = f"serial,username,device_id\nMADE1,ada,{NEW_DEVICE}1\nMADE2,ben,"
     assert refused(read_seeds(tmp_path, *seeds, who=f"{who}{NEW_DEVICE}2\n")).keys() == {2}
     assert refused(read_seeds(tmp_path, *seeds, who=f"{who}{NEW_DEVICE}1\n")).keys() == {1, 2, 3}
@@ -809,6 +810,8 @@ def test_two_keys_of_one_package_are_no_one_token(tmp_path: Path) -> None:
     path.write_text(package)
     assert [row.row_number for row in open_shipment(path).tokens() if isinstance(row, Row)] == [1, 4]
 
+    # The secret of the third key, which is that of the fourth.
+    package = package.replace("oIfa62//wIEczMiN+vnLUJ4zYc8=", "oIfa62//wIEczMiN+vnLUJ4zYc9AAAAA", 1)
     path.write_text(package.replace(f"{ocra}:HOTP-SHA1-6:QA08", first.split('"')[1]))
     rows = list(open_shipment(path).tokens())
     assert [row.row_number for row in rows if isinstance(row, Row)] == [4]
