@@ -63,6 +63,7 @@ from worker.intake.tokens import (
     TIME_STEPS,
     Token,
     find_said,
+    guess_hash,
     looks_like_secret,
     make_rows,
     read_number,
@@ -179,8 +180,9 @@ class CsvFormat:
 # The first line of version 2, which has three columns before the serial. Excel adds commas to it.
 VERSION = re.compile(r"#\s*version\s*:\s*([^\s,;]+)", re.IGNORECASE)
 OATH_ROW = re.compile(rf"[^,]*,{SECRET},(?:-*[^\W\d_])+-*(?:,.*)?")
-# A row that names its type; its secret may be shorter than any that is read, or lack a digit.
-OATH_ROW_OF_TYPE = re.compile(r"[^,]*,[0-9A-Fa-f]*,(?i:oath-)?(?i:hotp|totp)(?:,.*)?")
+# A row that names its type, or the number of its digits; its secret may be shorter than any that is read, or lack a
+# digit.
+OATH_ROW_OF_TYPE = re.compile(r"[^,]*,[0-9A-Fa-f]*,(?i:oath-)?(?i:hotp|totp)(?:,.*)?|[^,]*,[0-9A-Fa-f]+,,[68](?:,.*)?")
 
 
 def is_oath_csv(head: bytes) -> bool:
@@ -206,8 +208,8 @@ def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...
 
 def complete_oath(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Read the fifth cell as counter or time step, and infer the hash as privacyIDEA does."""
-    usual_hash = {64: "sha256", 128: "sha512"}.get(len(said["secret"]), "sha1")
-    return {"counter": said["counter_or_step"], "time_step": said["counter_or_step"], "usual_hash": usual_hash}
+    either = said["counter_or_step"]
+    return {"counter": either, "time_step": either, "usual_hash": guess_hash(said["secret"])}
 
 
 # Serial and secret

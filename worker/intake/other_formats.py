@@ -26,7 +26,7 @@ from worker.intake.files import (
     read_lines,
 )
 from worker.intake.rows import Row, RowError, RowRefused, UnusableFile, find_reason
-from worker.intake.tokens import Token, find_said, make_rows, refuse_hotp, split_algorithm
+from worker.intake.tokens import Token, find_said, guess_hash, make_rows, refuse_hotp, split_algorithm
 from worker.vault.otps import OtpType
 
 # XML: a document is read element by element, and nothing is kept of those before. One with a DTD or an entity is
@@ -169,8 +169,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
         encoding=hints.encoding or "hex",
         otp_type="hotp",
         counter=read_text(application, "MovingFactor", serial) if applications else "",
-        # As LinOTP concludes of so many hexadecimal digits.
-        usual_hash="sha256" if len(secret) == 64 else "sha1",
+        usual_hash=guess_hash(secret),
         extra={"model": model} if model else {},
     )
 

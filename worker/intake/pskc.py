@@ -475,7 +475,9 @@ def _find_fault_of_encrypted(container: Container, value: Element) -> str:
 def _find_fault_of_plain(name: str, value: Element) -> str:
     """Find what is wrong with a plain value; empty if nothing is."""
     plain = [each for each in value if each.tag in PLAIN]
-    text = "".join(next((each.text or "" for each in plain), "").split())
+    text = next((each.text or "" for each in plain), "").strip()
+    # A secret may be written in lines. A number may not: python-pskc would take one in pieces for Base64.
+    text = "".join(text.split()) if name == "secret" else text
     decoded = _decode(text)
     if name == "secret":
         # python-pskc would skip whatever is no character of Base64, and the bits behind its last byte.

@@ -43,6 +43,7 @@ OTP_TYPES: dict[str, OtpType] = {"hotp": "hotp", "totp": "totp"}
 HASHES: dict[str, HashAlgorithm] = {
     f"{prefix}{name}": name for name in ("sha1", "sha256", "sha512") for prefix in ("", "hmac")
 }
+_HASHES_OF_LENGTHS: dict[int, HashAlgorithm] = {64: "sha256", 128: "sha512"}
 # Bytes of a secret at least: what people have is 10 bytes or more, and a serial number in its place has fewer.
 MIN_BYTES = 10
 # Bytes of a secret at most: PingOne takes 200 hexadecimal digits.
@@ -283,6 +284,11 @@ def read_number(value: str | int | None, what: str) -> int | None:
 
 
 # Secrets
+
+
+def guess_hash(secret: str) -> HashAlgorithm:
+    """Guess the hash by the number of a secret's hexadecimal digits, as privacyIDEA and LinOTP do."""
+    return _HASHES_OF_LENGTHS.get(len(re.sub(r"[\s-]", "", secret)), "sha1")
 
 
 def looks_like_secret(cell: str) -> bool:

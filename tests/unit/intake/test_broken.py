@@ -689,6 +689,101 @@ EXPECTED = {
     "yubico_seven_digits.csv": ("row", 1, "the OTPs have neither 6 nor 8 digits, and", "leave the token out"),
     "yubico_static_alone.csv": ("row", 1, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "yubico_static.csv": ("row", 2, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
+    "serial_secret_steps.csv": (
+        "file",
+        None,
+        "has 30 in every row",
+        "--otp-type totp --time-step 30, or by --otp-type hotp",
+    ),
+    "oath_csv_secret_shorter.csv": (
+        "row",
+        2,
+        "fewer values and a shorter secret than every other",
+        "get the file again",
+    ),
+    "oath_csv_secret_of_two_bytes.csv": ("row", 1, "the secret has fewer than 10 bytes", "see whether it was cut off"),
+    "oath_csv_zeros.csv": ("row", 2, "the secret is zeros alone", "ask the vendor for the file again"),
+    "entra_header_joined.csv": ("file", 1, "column 5 has a value for a name", "put a line break between them"),
+    "entra_header_cut_in_two.csv": (
+        "file",
+        1,
+        "the header goes on in the next line",
+        "Take the line break out between them",
+    ),
+    "entra_counter.csv": ("row", 2, "is called HOTP, or has a counter", "ask the vendor for PSKC"),
+    "entra_two_persons.csv": ("row", 2, "username is said twice", "correct the wrong one, or remove it"),
+    "entra_secret_in_note.csv": ("row", 2, "another value of the token holds its secret too", "remove it"),
+    "nexus_base32.txt": ("row", 2, "the secret is not Base64", "--encoding base32"),
+    "nexus_padding.txt": ("row", 2, "the secret is not Base64", "see whether it was cut off"),
+    "graph_json_next_page.json": (
+        "file",
+        None,
+        "is one page of several, by its @odata.nextLink",
+        "Fetch the next pages too",
+    ),
+    "graph_json_name_twice.json": ("file", None, "has an object with two values of the same name", "Export it again"),
+    "graph_json_two_lists.json": ("file", None, "holds more than one list of tokens", "Make a file of each"),
+    "graph_json_digits_twice.json": (
+        "row",
+        1,
+        "digits is said twice, and not the same",
+        "ask the vendor for the file again",
+    ),
+    "yubico_joined.csv": ("row", 2, "the row has too many fields for this format", "see whether two lines were joined"),
+    "yubico_format_joined.csv": (
+        "row",
+        2,
+        "the row has too many fields for this format",
+        "see whether two lines were joined",
+    ),
+    "phenixid_joined.csv": (
+        "row",
+        2,
+        "the row has too many fields for this format",
+        "see whether two lines were joined",
+    ),
+    "rcdevs_key_twice.csv": ("row", 2, "a name stands twice in the column Data", "ask for the file again"),
+    "etoken_dat_key_twice.dat": (
+        "row",
+        1,
+        "a parameter stands twice in sccTokenData",
+        "ask the vendor for the file again",
+    ),
+    "pskc_two_serials.xml": ("row", 1, "more than one serial number", "ask the vendor for the file again"),
+    "pskc_two_devices.xml": ("row", 1, "more than one serial number", "ask the vendor for the file again"),
+    "pskc_serial_in_pieces.xml": (
+        "row",
+        1,
+        "more than one serial number, or one in pieces",
+        "ask the vendor for the file again",
+    ),
+    "pskc_two_formats.xml": ("row", 1, "more than one ResponseFormat", "ask the vendor for the file again"),
+    "pskc_two_suites.xml": ("row", 1, "more than one Suite", "ask the vendor for the file again"),
+    "pskc_package_inside.xml": (
+        "row",
+        1,
+        "a package or a key stands inside of another",
+        "ask the vendor for the file again",
+    ),
+    "pskc_key_alone.xml": ("file", None, "has a key outside of a package", "Ask the vendor for the file again"),
+    "pskc_full_width_digits.xml": (
+        "row",
+        1,
+        "the key is not written as RFC 6030 says",
+        "ask the vendor for the file again",
+    ),
+    "pskc_counter_in_pieces.xml": (
+        "row",
+        1,
+        "the counter or a time is not a whole number",
+        "ask the vendor for the file again",
+    ),
+    "pskc_head_unknown.xml": (
+        "file",
+        None,
+        "elements beside them that RFC 6030 does not know",
+        "Ask the vendor for the file again",
+    ),
 }
 
 
@@ -736,6 +831,8 @@ FAULT_AT_END = {
     "oath_csv_too_many_fields.csv",
     "serial_secret_fields.csv",
     "too_many_fields.csv",
+    "yubico_format_joined.csv",
+    "yubico_joined.csv",
 }
 
 
@@ -888,6 +985,49 @@ def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: P
     )
 
 
+TOTP_ROW, SHORT = f"MADE1, {SEED1}, totp, 8, 60", f"MADE2, {SEED2[:24]}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "loaded", "named"),
+    [
+        # A line that was wrapped inside of its secret, once or twice: what follows may be the rest of the secret.
+        ((TOTP_ROW, SHORT, f"{SEED2[24:]}, totp, 8, 60"), ["MADE1"], ["MADE2", None]),
+        ((SHORT, f"{SEED2[24:]}, totp, 8, 60", TOTP_ROW), ["MADE1"], ["MADE2", None]),
+        ((TOTP_ROW, SHORT, SEED2[24:30], f"{SEED2[30:]}, totp, 8, 60"), ["MADE1"], ["MADE2", None, None]),
+        # The rest of it was lost.
+        ((SHORT, TOTP_ROW), ["MADE1"], ["MADE2"]),
+        # A line that was wrapped inside of its serial number or its person.
+        (("MA", f"DE2, {SEED2}, hotp, 6, 0", TOTP_ROW), ["MADE1"], [None, None]),
+        (("# version: 2", "ali", f"ce, r1, r2, {TOTP_ROW}"), [], [None, None]),
+        (("serial,otp1,username", "MADE1,308714,ali", "ce"), [], ["MADE1", None]),
+        # A counter goes on; a heading that is no beginning of a row does no harm, nor does a row of its own.
+        ((f"MADE1, {SEED1}, hotp, 6, 1", "7"), [], ["MADE1", None]),
+        (("Tokens of the spring", TOTP_ROW), ["MADE1"], [None]),
+        ((TOTP_ROW, "MADE2", f"MADE3, {SEED3}, totp, 8, 60"), ["MADE1", "MADE3"], [None]),
+        ((f"MADE1, {SEED1}, hotp, 6, 1", "MADE2", f"MADE3, {SEED3}, hotp, 6, 0"), ["MADE1", "MADE3"], [None]),
+        # Two short rows that are alike may be of another type.
+        ((TOTP_ROW, SHORT, f"MADE3, {SEED3[:24]}"), ["MADE1", "MADE2", "MADE3"], []),
+    ],
+)
+def test_a_piece_of_a_line_makes_no_token_and_the_rest_of_it_is_not_named(
+    lines: tuple[str, ...], loaded: list[str], named: list[str | None]
+) -> None:
+    rows = read_bytes("".join(f"{line}\n" for line in lines).encode(), NOTHING_SAID)
+    assert [row.serial_number for row in rows if isinstance(row, Row)] == loaded
+    assert [row.serial_number for row in rows if isinstance(row, RowError)] == named
+
+
+@pytest.mark.parametrize(
+    ("hints", "step", "counter"), [(Hints(otp_type="hotp"), None, 30), (Hints(otp_type="totp", time_step=30), 30, 0)]
+)
+def test_a_number_that_may_be_a_step_or_a_counter_is_what_a_person_says(
+    hints: Hints, step: int | None, counter: int
+) -> None:
+    rows = read(BROKEN / "serial_secret_steps.csv", hints)
+    assert [(row.otps.time_step, row.otps.counter) for row in rows] == [(step, counter)] * 2
+
+
 # Files in which a line break was put anywhere, or lost, or a whole line was lost.
 
 # Broken files of each kind.
@@ -952,12 +1092,12 @@ KINDS = {
         "<Counter><PlainValue>%(counter)s</PlainValue></Counter></Data></Key></KeyPackage>",
         "</KeyContainer>\n",
     ),
-    "pairs": (
+    "otp-pairs": (
         "serial,otp1,otp2,otp_type,generated_at,username\n",
         "%(serial)s,308714,%(otp2)s,%(type)s,2026-03-01T09:30:00Z,%(person)s",
         "",
     ),
-    "pairs by mail": ("email;serial;otp1;note;not_before\n", "%(person)s;%(serial)s;308714;;%(date)s", ""),
+    "otp-pairs by mail": ("email;serial;otp1;note;not_before\n", "%(person)s;%(serial)s;308714;;%(date)s", ""),
 }
 FACTS = ("serial_number", "otps", "otp_type", "user_id", "device_id", "username", "email", "external_id", "not_before")
 Facts = list[tuple[object, ...]]
@@ -1009,8 +1149,9 @@ def break_lines(chance: random.Random, text: str, *, is_tree: bool) -> str:
     return text[:cut] + chance.choice(("\n", "\r\n")) + text[cut:]
 
 
-def list_facts(text: str) -> Facts:
-    return [tuple(getattr(row, name) for name in FACTS) for row in read_loaded(text.encode(), NOTHING_SAID)]
+def list_facts(text: str, format_name: str | None = None) -> Facts:
+    rows = read_loaded(text.encode(), NOTHING_SAID, format_name)
+    return [tuple(getattr(row, name) for name in FACTS) for row in rows]
 
 
 def find_wrong_facts(chance: random.Random, kind: str) -> tuple[Facts, str]:
@@ -1021,7 +1162,8 @@ def find_wrong_facts(chance: random.Random, kind: str) -> tuple[Facts, str]:
         right = list_facts(text := write_file(chance, kind))
     above, _, below = KINDS[kind]
     # A row may be refused for what the others are.
-    right += [facts for line in text.splitlines() for facts in list_facts(f"{above}{line}\n{below}")]
+    for line in text.splitlines():
+        right += list_facts(f"{above}{line}\n{below}", kind.partition(" ")[0])
     broken = break_lines(chance, text, is_tree=kind.endswith(("xml", "json", "pskc")))
     return [facts for facts in list_facts(broken) if facts not in right], broken
 
