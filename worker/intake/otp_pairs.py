@@ -11,7 +11,6 @@ from operator import itemgetter
 from pathlib import Path
 
 from models.person import PERSON
-from models.record_states import UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.intake.files import (
     COMMENT,
@@ -292,7 +291,7 @@ class PairReader:
         """Read the date before which a row may not go; `is_soon`: its OTPs expire before another day. Raises
         RowRefused."""
         # What mends a batch does not change whom a person keeps back.
-        date = read_not_before(text, self._zone, kept_back=None if self._may_lack_otps else UNTIL_LET_GO)
+        date = read_not_before(text, self._zone, keeps_back=not self._may_lack_otps)
         if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
         return date

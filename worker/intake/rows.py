@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 from models.person import PERSON
-from models.record_states import KEPT_BACK
+from models.record_states import KEPT_BACK, UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.vault.otps import OtpSource, OtpType, Seed
 
@@ -284,12 +284,13 @@ def explain_id(column: str) -> str:
     return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 
 
-def read_not_before(text: str, zone: tzinfo | None, kept_back: datetime | None = None) -> datetime | None:
+def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False) -> datetime | None:
     """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
-    the clocks of `zone`, None for those of this machine. None if it is empty. `kept_back`: what it means that an export
-    wrote that a person keeps the record back; None where the file does not change that. Raises RowRefused."""
+    the clocks of `zone`, None for those of this machine. None if it is empty. An export writes that a person keeps
+    the record back: then it is UNTIL_LET_GO, or None without `keeps_back`, where the file does not change that. Raises
+    RowRefused."""
     if text in ("", KEPT_BACK):
-        return kept_back if text else None
+        return UNTIL_LET_GO if text and keeps_back else None
     if not MOMENT.fullmatch(text):
         raise RowRefused(f"not_before is not a date: {WRITE_DATE}", fault=RowFault.DATE_UNFIT)
     try:

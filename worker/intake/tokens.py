@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
-from models.record_states import UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.intake.files import Encoding, Hints, read_whole_rows
 from worker.intake.rows import (
@@ -142,9 +141,7 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
         serial_number=token.serial,
         otp_type=otp_type,
         otps=seed,
-        not_before=read_not_before(
-            named.get("not_before", ""), hints.zone, kept_back=None if hints.mends else UNTIL_LET_GO
-        ),
+        not_before=read_not_before(named.get("not_before", ""), hints.zone, keeps_back=not hints.mends),
         extra={name: value for name, value in token.extra.items() if canonical_column(name) not in _OURS},
         **plain,
     )
