@@ -17,6 +17,7 @@ from datetime import tzinfo
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, BinaryIO, Literal
 
 from models.row_fault import RowFault
@@ -414,7 +415,7 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
 @dataclass(frozen=True)
 class Header:
     """The header of a vendor's file or of a list: its line, its delimiter, the names of its columns as written, and
-    what each means to the format (empty for the file's own columns)."""
+    what each means to the format (empty for the file's own columns). `line`: it as written."""
 
     row_number: int
     delimiter: str
@@ -555,8 +556,7 @@ def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> b
     def is_known(name: str) -> bool:
         return bool(meanings.get(normalise(name)) or canonical_column(name))
 
-    names = split_header(line, is_known)[1]
-    joined = split_header(line.rstrip("\r\n") + below, is_known)[1]
+    names, joined = (split_header(each, is_known, is_strict=True)[1] for each in (line, line.rstrip("\r\n") + below))
     return sum(map(is_known, joined)) > sum(map(is_known, names)) and not any(map(looks_like_data, joined))
 
 
@@ -594,6 +594,8 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 AHEAD = 20
 # Characters of a first cell that tell by their form that a row is one of its own.
 FEWEST_ALIKE = 4
+# Letters and digits, each as one that stands for all.
+FORM = dict.fromkeys(map(ord, ascii_letters), "A") | dict.fromkeys(map(ord, "0123456789"), "0")
 # What the rest of a secret is made of, in any encoding.
 SECRET_CHARACTERS = re.compile(r"[0-9A-Za-z+/=-]+")
 
@@ -728,12 +730,12 @@ class _RowJudge:
 
     def _is_too_short(self, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
         """Whether a row ends with its secret, and has fewer cells and a shorter secret than every other."""
+        if not (self._is_short(each) and each.secret_length):
+            return False
         others = [(len(other.cells), other.secret_length) for other in ahead if other.secret_length]
         narrowest = min([self._narrowest, *(cells for cells, _ in others)])
         shortest = min([self._shortest, *(length for _, length in others)])
-        if not (self._is_short(each) and len(each.cells) < narrowest and 0 < each.secret_length < shortest):
-            return False
-        return self._ends_with_secret(each)
+        return len(each.cells) < narrowest and each.secret_length < shortest and self._ends_with_secret(each)
 
     def _ends_with_secret(self, each: ReadRow) -> bool:
         """Whether the last cell of a good row is its secret: with more characters it would be another one."""
@@ -744,7 +746,7 @@ class _RowJudge:
 
 def _find_form(cell: str) -> str:
     """Find the form of a cell: each letter and each digit stand for all others."""
-    return re.sub(r"[0-9]", "0", re.sub(r"[^\W\d_]", "A", cell))
+    return cell.translate(FORM)
 
 
 def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:
