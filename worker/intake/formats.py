@@ -267,7 +267,7 @@ def complete_entra(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     Raises RowRefused."""
     types = [value for name, value in said["extra"].items() if normalise(name) in ("type", "otptype", "tokentype")]
     named_type, named_hash = split_algorithm(said["algorithm"])
-    refuse_hotp([*types, named_type], said["counter"], hints)
+    refuse_hotp([*types, named_type, hints.otp_type or ""], said["counter"])
     return {"hash_algorithm": find_said("the hash", [said["hash_algorithm"], named_hash])}
 
 

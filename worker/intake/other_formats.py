@@ -315,19 +315,19 @@ def _read_entry(hints: Hints, entry: Any) -> Token:
     if said not in ("", "text", *GRAPH_ENCODINGS):
         raise RowRefused("secretFormat is none of hex, base32, base64 and text: write one of them", serial)
 
-    def find(names: tuple[str, ...]) -> str:
-        return find_said(names[0], [_read_value(entry, name, serial) for name in names], serial)
+    def read(*names: str) -> list[str]:
+        return [_read_value(entry, name, serial) for name in names]
 
     named_type, named_hash = split_algorithm(_read_value(entry, "algorithm", serial))
-    refuse_hotp([named_type, find(GRAPH_TYPES)], _read_value(entry, "counter", serial), hints, serial)
+    refuse_hotp([named_type, *read(*GRAPH_TYPES)], _read_value(entry, "counter", serial), serial)
     return Token(
         serial=serial,
         secret=secret.encode() if said == "text" else secret,
         encoding=GRAPH_ENCODINGS.get(said) or hints.encoding or "base32",
         otp_type="totp",
-        digits=find(GRAPH_DIGITS),
+        digits=find_said("the number of digits", read(*GRAPH_DIGITS), serial),
         time_step=_read_value(entry, "timeIntervalInSeconds", serial),
-        hash_algorithm=find_said("hashFunction", [find(GRAPH_HASHES), named_hash], serial),
+        hash_algorithm=find_said("the hash", [*read(*GRAPH_HASHES), named_hash], serial),
         # An id of Entra's: PingOne may know the person by it, but not as its own id.
         external_id=_read_value(user, "id", serial) if isinstance(user, dict) else None,
         extra={name: value for name in GRAPH_KEPT if (value := _read_value(entry, name, serial))},

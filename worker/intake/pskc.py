@@ -138,9 +138,10 @@ def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | 
 class Container:
     """The head of a document. It is locked until `unlock` finds that a value is encrypted, and has the key."""
 
-    def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], unknown: Set[str]) -> None:
+    def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], others: Set[bool]) -> None:
         self.pskc = PSKC()
-        self._unknown = unknown
+        # Whether each other child of the root is known, as far as it was read.
+        self._others = others
         self._path = path
         self._hints = hints
         self._head = Element(root.tag, root.attrib)
@@ -174,7 +175,7 @@ class Container:
             return
         algorithms = [*find_algorithms(self._head), *find_algorithms(package)]
         self._refuse_unread(algorithms)
-        if self._unknown - {EXTENSIONS}:
+        if False in self._others:
             raise UnusableFile(
                 self._path, "has encrypted values, and elements beside them that RFC 6030 does not know", ASK_AGAIN
             )
@@ -266,9 +267,14 @@ class Container:
 
 def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
     """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
-    unknown = set[str]()
-    names = {*HEAD, *PACKAGES, *KEYS, SIGNATURE}
-    elements = map(_restore_attributes, read_parts(file, names, _restore_name, left_out=unknown.add))
+    others: set[bool] = set()
+    parts = read_parts(
+        file,
+        {*HEAD, *PACKAGES, *KEYS, SIGNATURE},
+        _restore_name,
+        left_out=lambda name: others.add(name == EXTENSIONS),
+    )
+    elements = map(_restore_attributes, parts)
     root = next(elements)
     parts = (_refuse_lone_key(file.path, part) for part in elements if part.tag != SIGNATURE)
     head: list[Element] = []
@@ -287,7 +293,7 @@ def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
                 raise UnusableFile(file.path, "says how it is encrypted behind the first of its keys", ASK_AGAIN)
             yield part
 
-    return Container(file.path, file.hints, root, head, unknown), packages()
+    return Container(file.path, file.hints, root, head, others), packages()
 
 
 def _refuse_lone_key(path: Path, part: Element) -> Element:
@@ -397,7 +403,7 @@ def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
         "the package has more than one serial number, or one in pieces: ask the vendor for the file again": (
             len(infos) > 1 or len(serials) > 1 or any(map(len, serials))
         ),
-        "a package or a key stands inside of another: ask the vendor for the file again": (
+        "a package or a key stands inside another: ask the vendor for the file again": (
             any(name in inside for name in PACKAGES) or inside.count("Key") > len(package.findall("Key"))
         ),
     }

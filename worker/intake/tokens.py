@@ -258,9 +258,9 @@ def split_algorithm(text: str) -> tuple[str, str]:
     return (text, "") if is_type else ("", text)
 
 
-def refuse_hotp(types: Iterable[str], counter: str, hints: Hints, serial: str = "") -> None:
-    """Refuse a token that the file, its counter or a hint calls HOTP, in a file of TOTP tokens. Raises RowRefused."""
-    if hints.otp_type == "hotp" or any("hotp" in each.lower() for each in types) or counter.strip() not in ("", "0"):
+def refuse_hotp(types: Iterable[str], counter: str, serial: str = "") -> None:
+    """Refuse a token that is called HOTP, or has a counter, in a file of TOTP tokens. Raises RowRefused."""
+    if any("hotp" in each.lower() for each in types) or counter.strip() not in ("", "0"):
         raise RowRefused(
             "is called HOTP, or has a counter, and this kind of file has TOTP tokens alone: write it as "
             "serial,seed,hotp,digits,counter without a header, or ask the vendor for PSKC",

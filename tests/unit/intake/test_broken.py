@@ -726,7 +726,7 @@ EXPECTED = {
     "graph_json_digits_twice.json": (
         "row",
         1,
-        "digits is said twice, and not the same",
+        "the number of digits is said twice, and not the same",
         "ask the vendor for the file again",
     ),
     "yubico_joined.csv": ("row", 2, "the row has too many fields for this format", "see whether two lines were joined"),
@@ -762,7 +762,7 @@ EXPECTED = {
     "pskc_package_inside.xml": (
         "row",
         1,
-        "a package or a key stands inside of another",
+        "a package or a key stands inside another",
         "ask the vendor for the file again",
     ),
     "pskc_key_alone.xml": ("file", None, "has a key outside of a package", "Ask the vendor for the file again"),
