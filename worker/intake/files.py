@@ -590,6 +590,13 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 #   same, an e-mail address has the same domain. A counter, a name or a serial number is never told whole by this.
 
 
+# Pieces of lines
+#
+# Of a line that was cut in two, at least one piece cannot be read, since a row has one secret or one first OTP. So a
+# good row is refused if it makes another good row with the refused row above or below it. It loads all the same if that
+# row begins like all others, and so is one of its own; or if the row itself is whole by the rule for last rows, and its
+# secret or OTPs stay the same.
+
 # Rows behind a row that are read before it is judged.
 AHEAD = 20
 # Characters of a first cell that tell by their form that a row is one of its own.
