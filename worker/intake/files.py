@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Literal
 from models.row_fault import RowFault
 from worker.intake.rows import (
     CANONICAL,
+    LENGTH_OF_SEED,
     MAY_BE_NAME,
     SERIAL,
     Row,
@@ -700,8 +701,10 @@ class _RowJudge:
         row, rest = each.row, ahead[0].cells
         if not rest or self._is_like_others(rest, each, ahead):
             return False
-        # The rest of a secret makes another secret, which may be unfit for its token.
-        if SECRET_CHARACTERS.fullmatch(rest[0]) and self._ends_with_secret(each):
+        # The rest of a secret makes another secret, which may be unfit for its token. A row with a secret is one of its
+        # own.
+        has_secret = any(SECRET_CHARACTERS.fullmatch(cell) and len(cell) >= LENGTH_OF_SEED for cell in rest[1:])
+        if not has_secret and SECRET_CHARACTERS.fullmatch(rest[0]) and self._ends_with_secret(each):
             return True
         cells = OpenRow(each.cells, each.cells.columns)
         return any(

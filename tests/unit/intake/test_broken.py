@@ -1006,6 +1006,7 @@ TOTP_ROW, SHORT = f"MADE1, {SEED1}, totp, 8, 60", f"MADE2, {SEED2[:24]}"
         (("Tokens of the spring", TOTP_ROW), ["MADE1"], [None]),
         ((TOTP_ROW, "MADE2", f"MADE3, {SEED3}, totp, 8, 60"), ["MADE1", "MADE3"], [None]),
         ((f"MADE1, {SEED1}, hotp, 6, 1", "MADE2", f"MADE3, {SEED3}, hotp, 6, 0"), ["MADE1", "MADE3"], [None]),
+        ((f"MADE1, {SEED1}", f"MA-2, {SEED2}, hotp, 6, 0"), ["MADE1"], [None]),
         # Two short rows that are alike may be of another type.
         ((TOTP_ROW, SHORT, f"MADE3, {SEED3[:24]}"), ["MADE1", "MADE2", "MADE3"], []),
     ],
