@@ -61,7 +61,11 @@ from worker.rules.steps import DeadLetter, Decision, OtpProgress
 from worker.vault.otps import Otp, OtpPair, OtpSource, Secret, Seed, write_spent
 
 FRESH = {"otp1": "111111", "otp2": "222222"}
-SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
+SECRETS = (
+    "3132333435363738393031323334353637383930",
+    "6b1f85dfcd2763697c6e3d6af46643520fda2d9b",
+    *(f"6b1f85dfcd2763697c6e3d6af46643520fda2d9{last}" for last in "cdef"),
+)
 RESULTS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
 # The statements differ in nothing between the databases; two mends at once are in test_loading.py.
 pytestmark = ON_SQLITE
@@ -77,7 +81,7 @@ class Mends(LoadingDesk):
         """Load seeds of a vendor's file, with the ids of users and devices in a list beside it, and end the first."""
         tokens = [token(number) for number in range(count)]
         who = self.directory / "who.csv"
-        self.vendor.write_text("".join(f"{row['serial']},{SECRETS[n % 2]}\n" for n, row in enumerate(tokens)))
+        self.vendor.write_text("".join(f"{row['serial']},{SECRETS[n]}\n" for n, row in enumerate(tokens)))
         lines = [f"{row['serial']},{row['user_id']},{row['device_id']},Hall {n}\n" for n, row in enumerate(tokens)]
         who.write_text("serial,user_id,device_id,site\n" + "".join(lines))
         hints = Hints(otp_type=otp_type, time_step=30 if otp_type == "totp" else None)  # type: ignore[arg-type]

@@ -10,17 +10,22 @@ import hashlib
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, BinaryIO, Literal
 
 from models.row_fault import RowFault
 from worker.intake.rows import (
+    CANONICAL,
+    LENGTH_OF_SEED,
+    MAY_BE_NAME,
+    SERIAL,
     Row,
     RowError,
     RowRefused,
@@ -49,17 +54,20 @@ CHUNK = 64 * 1024
 
 # Cures for files that no format reads.
 SAVE_AS = "Save it as UTF-8; in Excel: File > Save As > 'CSV UTF-8 (Comma delimited)'"
+XML_AS_UTF_8 = 'Save it as UTF-8, and write encoding="UTF-8" into its first line'
 UNPACK = "Unpack or decrypt it and give the file inside"
 EXPORT_CSV = "Export a CSV with a header line such as: serial,otp1,otp2,user_id,device_id"
 GIVE_ANOTHER = f"Give the vendor's seed file as it was sent, or write OTP pairs: {EXPORT_CSV}"
 # Problem and cure of each kind of file that is refused.
 WORKBOOK = ("is a spreadsheet, not a CSV", SAVE_AS)
 UTF_16 = ("is UTF-16, which Excel calls 'Unicode Text'", SAVE_AS)
+UTF_16_XML = ("is XML in UTF-16", XML_AS_UTF_8)
+NULS = ("has nothing but NUL bytes at its beginning: a copy of it was not finished", "Get the file again")
 XML = ("is XML or HTML", GIVE_ANOTHER)
 JSON = ("is JSON", GIVE_ANOTHER)
 ZIP = ("is a zip archive", UNPACK)
-# The first bytes of each kind of file. Zip archives are checked more closely; XML and JSON are refused only if no
-# format reads them.
+# The first bytes of each kind of file, RTF before JSON. Zip archives are checked more closely; XML and JSON are refused
+# only if no format reads them.
 SIGNATURES = {
     b"\xff\xfe": UTF_16,
     b"\xfe\xff": UTF_16,
@@ -67,8 +75,10 @@ SIGNATURES = {
     b"PK\x03\x04": ZIP,
     b"PK\x05\x06": ZIP,
     b"\x1f\x8b": ("is a gzip archive", UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", UNPACK),
     b"-----BEGIN PGP": ("is encrypted or signed with PGP", UNPACK),
     b"%PDF": ("is a PDF", GIVE_ANOTHER),
+    b"{\\rtf": ("is RTF, which word processors write", GIVE_ANOTHER),
     b"{": JSON,
     b"[": JSON,
     b"<": XML,
@@ -195,7 +205,11 @@ def find_foreign(head: bytes) -> tuple[str, str] | None:
         return WORKBOOK
     # UTF-16 without a byte order mark: in Western text, every first or every second byte is NUL.
     is_half_nul = any(half.count(0) * 2 > len(half) for half in (head[::2], head[1::2]))
-    return UTF_16 if is_half_nul and found in (None, XML, JSON) else found
+    if not head.strip(b"\0") and head:
+        return NULS
+    if found is UTF_16 or (is_half_nul and found in (None, XML, JSON)):
+        return UTF_16_XML if start.lstrip(b"\xff\xfe\0").startswith(b"<") else UTF_16
+    return found
 
 
 def make_refusal(path: Path, head: bytes, what: str, cure: str = GIVE_ANOTHER) -> UnusableFile | None:
@@ -219,10 +233,11 @@ def read_first_lines(head: bytes) -> list[str]:
     if the file is not text."""
     if find_foreign(head):
         return []
-    lines = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", errors="replace").splitlines()
+    lines = head.removeprefix(BYTE_ORDER_MARK).splitlines()
     if len(head) >= HEAD and len(lines) > 1:
         lines.pop()
-    return [line.strip() for line in lines if not is_blank(line)]
+    decoded = (line.decode("utf-8", errors="replace").strip() for line in lines)
+    return [line for line in decoded if not is_blank(line)]
 
 
 def split_first_lines(head: bytes, delimiter: str) -> list[list[str]]:
@@ -255,9 +270,26 @@ SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
 HAS_SEPARATOR_LINE = ("begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header")
 # The problem of a file whose first line looks like a row.
 HEADER_MISSING = "the first line is a row of data, the header is missing"
+# The problem and the cure of a header that goes on in the next line.
+HEADER_CUT_IN_TWO = (
+    "the header goes on in the next line",
+    "Take the line break out between them, or get the file again",
+)
 CUT_OFF = (
     "the row is the last one, has no line break at its end, and may be cut off: if it is whole, put a line break "
     "behind it; otherwise get the file again"
+)
+CUT_IN_TWO = (
+    "the row may go on in the next line, with which it would be another one: take the line break out between them, or "
+    "get the file again"
+)
+CUT_IN_TWO_ABOVE = (
+    "the row may begin in the line above, with which it would be another one: take the line break out between them, or "
+    "get the file again"
+)
+TOO_SHORT = (
+    "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it is "
+    "whole, load it from a file of its own"
 )
 # What may have followed in a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
 # of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64; the pair in which RCDevs
@@ -272,13 +304,22 @@ Cells = list[str] | None
 OtherRows = dict[tuple[int, OtpType], tuple[int | None, str | None]]
 
 
-class OpenRow(list[str]):
-    """The cells of a last row without a line break at its end. `columns`: how many the header has, 0 without one;
-    `is_quoted`: the last cell ends with a quotation mark."""
+class SplitRow(list[str]):
+    """The cells of a row. `columns`: how many the header has, 0 without one; `width`: how many the row has as written,
+    with empty ones at its end."""
 
-    def __init__(self, cells: Iterable[str], columns: int = 0, *, is_quoted: bool = False) -> None:
+    def __init__(self, cells: Iterable[str], columns: int = 0) -> None:
         super().__init__(cells)
         self.columns = columns
+        self.width = len(self)
+
+
+class OpenRow(SplitRow):
+    """The cells of a last row without a line break at its end. `is_quoted`: the last cell ends with a quotation
+    mark."""
+
+    def __init__(self, cells: Iterable[str], columns: int = 0, *, is_quoted: bool = False) -> None:
+        super().__init__(cells, columns)
         self.is_quoted = is_quoted
 
 
@@ -321,8 +362,10 @@ def split_rows(
             given_back.extendleft(reversed(row[1:]))
             del row[1:]
             fields = None
-        if fields and not row[-1].endswith(("\n", "\r")):
-            fields = OpenRow(fields, columns, is_quoted=row[-1].endswith('"'))
+        if fields:
+            is_open = not row[-1].endswith(("\n", "\r"))
+            is_quoted = row[-1].endswith('"')
+            fields = OpenRow(fields, columns, is_quoted=is_quoted) if is_open else SplitRow(fields, columns)
         yield row_number + 1, fields
         row_number += len(row)
 
@@ -354,7 +397,8 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
             "no value may hold a line break",
             fault=RowFault.ROW_UNREADABLE,
         )
-    serial = "".join(cells[serial_at : serial_at + 1])
+    # One field alone may be the rest of a secret.
+    serial = "".join(cells[serial_at : serial_at + 1]) if len(cells) > 1 else ""
     unfit = {
         "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
         "has another separator between its values than this format": len(cells) == 1 < fewest,
@@ -372,12 +416,13 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
 @dataclass(frozen=True)
 class Header:
     """The header of a vendor's file or of a list: its line, its delimiter, the names of its columns as written, and
-    what each means to the format (empty for the file's own columns)."""
+    what each means to the format (empty for the file's own columns). `line`: it as written."""
 
     row_number: int
     delimiter: str
     names: list[str]
     meanings: list[str]
+    line: str = ""
 
     def pick(self, row: Cells) -> tuple[dict[str, str], dict[str, str]]:
         """Split a row into the values that the format knows, by their meaning, and the file's own values, by column
@@ -390,8 +435,8 @@ class Header:
     def name_column(self, reason: str) -> str:
         """Replace our name of a column at the beginning of a reason by the file's name for it."""
         ours, _, rest = reason.partition(" ")
-        written = self.names[self.meanings.index(ours)].strip() if ours in self.meanings else ""
-        return f"{written} {rest}" if written.isprintable() and 0 < len(written) <= 40 else reason
+        written = self.names[self.meanings.index(ours)] if ours in self.meanings else ""
+        return f"{show_name(written)} {rest}" if 0 < len(written) <= 40 else reason
 
     @cached_property
     def own_names(self) -> dict[str, int]:
@@ -440,7 +485,10 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
     row_number, line = _find_header(above, meanings)
     delimiter, names = _split(line, meanings)
     header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
-    if fault := _find_fault(line, header, meanings, cure):
+    fault = _find_fault(line, header, meanings, cure)
+    if not fault and goes_on(line, "".join(above[row_number : row_number + 1]), meanings):
+        fault = HEADER_CUT_IN_TWO
+    if fault:
         raise UnusableFile(file.path, *fault, row_number=row_number or None)
     # A header in a comment was found only at the first row. If the header begins with `#`, rows may too: then every
     # line with a delimiter is a row.
@@ -475,6 +523,8 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
         if not any(header.meanings) and any(map(looks_like_data, header.names)):
             return HEADER_MISSING, cure
         return f"the header has no column for the {' and the '.join(missing)}", cure
+    if fault := find_data(header.names):
+        return fault
     if twice := find_twice(
         # Checked apart from the meanings, since a file's own column may have the name of another column's meaning.
         (meaning, "" if meaning or not is_own(name) else normalise(name))
@@ -482,6 +532,33 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
     ):
         return f"columns {twice[0]} and {twice[1]} mean the same", "Remove or rename one of the two"
     return None
+
+
+def show_name(name: str) -> str:
+    """Show the name of a column without blanks around it; what a terminal would not print is shown as an escape."""
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in name.strip(" \t\r\n"))
+
+
+def find_data(names: list[str]) -> tuple[str, str] | None:
+    """Find a column whose name looks like a value: the first row stands on the line of the header, and would be lost.
+    The name may be a secret, and is not said."""
+    found = (looks_like_data(name) and not MAY_BE_NAME.fullmatch(name.strip()) for name in names)
+    for place, is_data in enumerate(found, 1):
+        if is_data:
+            cure = "See whether the first row stands on the line of the header, and put a line break between them"
+            return f"column {place} has a value for a name", f"{cure}; or rename the column"
+    return None
+
+
+def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> bool:
+    """Whether a header goes on in the line below, which names nothing but columns: together they name more columns that
+    are known."""
+
+    def is_known(name: str) -> bool:
+        return bool(meanings.get(normalise(name)) or canonical_column(name))
+
+    names, joined = (split_header(each, is_known, is_strict=True)[1] for each in (line, line.rstrip("\r\n") + below))
+    return sum(map(is_known, joined)) > sum(map(is_known, names)) and not any(map(looks_like_data, joined))
 
 
 def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
@@ -514,23 +591,172 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 #   same, an e-mail address has the same domain. A counter, a name or a serial number is never told whole by this.
 
 
+# Pieces of lines
+#
+# Of a line that was cut in two, at least one piece cannot be read, since a row has one secret or one first OTP. So a
+# good row is refused if it makes another good row with the refused row above or below it. It loads all the same if that
+# row begins like all others, and so is one of its own; or if the row itself is whole by the rule for last rows, and its
+# secret or OTPs stay the same.
+
+# Rows behind a row that are read before it is judged.
+AHEAD = 20
+# Characters of a first cell that tell by their form that a row is one of its own.
+FEWEST_ALIKE = 4
+# Letters and digits, each as one that stands for all.
+FORM = dict.fromkeys(map(ord, ascii_letters), "A") | dict.fromkeys(map(ord, "0123456789"), "0")
+# What the rest of a secret is made of, in any encoding.
+SECRET_CHARACTERS = re.compile(r"[0-9A-Za-z+/=-]+")
+
+
+@dataclass(slots=True)
+class ReadRow:
+    """A row that was read: its number, its cells, and what became of them. It has no cells in a tree, and where its
+    quotation marks make no sense."""
+
+    number: int
+    cells: SplitRow
+    row: Row | RowError
+
+    @property
+    def secret_length(self) -> int:
+        """The bytes of its secret; 0 if it has none."""
+        otps = self.row.otps if isinstance(self.row, Row) else None
+        return len(otps.secret.reveal()) if isinstance(otps, Seed) else 0
+
+
 def read_whole_rows(
     numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
 ) -> Iterator[Row | RowError]:
-    """Read every row with `read`, from its number and its cells, and refuse an OpenRow that may be cut off: it would
-    load with a shorter secret, or without its last cells. Rows that are no lists of cells, as in a tree, are only
-    read."""
-    others: OtherRows = {}
-    for number, raw in numbered:
-        row = read(number, raw)
-        if isinstance(row, Row) and isinstance(raw, list):
-            if isinstance(raw, OpenRow) and not _is_whole(row, raw, others, read):
-                serial = row.serial_number
-                nameable = find_nameable_serial(serial) if isinstance(row.otps, Seed) else serial
-                row = RowError(number, CUT_OFF, nameable, RowFault.ROW_UNREADABLE)
-            else:
-                _note_last_cell(others, row, raw)
-        yield row
+    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. Rows
+    that are no lists of cells, as in a tree, are only read."""
+    judge = _RowJudge(read)
+    rows = (judge.note(number, raw, read(number, raw)) for number, raw in numbered)
+    ahead = deque(islice(rows, AHEAD))
+    before = None
+    while ahead:
+        each = ahead.popleft()
+        ahead.extend(islice(rows, 1))
+        if each.cells:
+            each.row = judge.judge(before, each, ahead)
+        yield each.row
+        before = each
+
+
+class _RowJudge:
+    """Judges rows by those around them. `read` reads a row again, from its number and other cells."""
+
+    def __init__(self, read: Callable[[int, Any], Row | RowError]) -> None:
+        self._read = read
+        # Of good rows that were judged, length and ending of the last cells, and the forms of the first cells.
+        self._others: OtherRows = {}
+        self._forms = set[str]()
+        # The most cells of a good row, read or judged; the fewest, and the shortest secret, of one that was judged.
+        self._widest = 0
+        self._narrowest, self._shortest = MAX_COLUMNS, MAX_LINE
+
+    def note(self, number: int, raw: Any, row: Row | RowError) -> ReadRow:
+        """Note a row that was read."""
+        cells = raw if isinstance(raw, SplitRow) else SplitRow([])
+        if isinstance(row, Row):
+            self._widest = max(self._widest, len(cells))
+            # The lines of a block are no cells of a line, but the last of them may be cut off too.
+            if isinstance(raw, list) and not cells:
+                _note_last_cell(self._others, row, raw)
+        return ReadRow(number, cells, row)
+
+    def judge(self, before: ReadRow | None, each: ReadRow, ahead: Sequence[ReadRow]) -> Row | RowError:
+        """Return what was read of a row, or its error if it may be a piece of a line: the rest, whose first cell may be
+        one of a secret, is not named."""
+        row, cells = each.row, each.cells
+        if isinstance(row, RowError):
+            follows_piece = before and (
+                self._is_short(before) or (isinstance(before.row, RowError) and self._is_short(each))
+            )
+            return replace(row, serial_number=None) if follows_piece else row
+        reason = (
+            (isinstance(cells, OpenRow) and not _is_whole(row, cells, self._others, self._read) and CUT_OFF)
+            or (self._goes_on(each, ahead) and CUT_IN_TWO)
+            or (self._is_rest(before, each, ahead) and CUT_IN_TWO_ABOVE)
+            or (self._is_too_short(each, ahead) and TOO_SHORT)
+        )
+        if not reason:
+            _note_last_cell(self._others, row, cells)
+            self._forms.add(_find_form(cells[0]))
+            self._narrowest = min(self._narrowest, len(cells))
+            self._shortest = min(self._shortest, each.secret_length or self._shortest)
+            return row
+        serial = row.serial_number
+        nameable = find_nameable_serial(serial) if isinstance(row.otps, Seed) else serial
+        return RowError(each.number, reason, None if reason == CUT_IN_TWO_ABOVE else nameable, RowFault.ROW_UNREADABLE)
+
+    def _is_short(self, each: ReadRow) -> bool:
+        """Whether a row has fewer cells than another."""
+        return 0 < len(each.cells) < self._widest
+
+    def _goes_on(self, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
+        """Whether a good row goes on in the next one, which is refused: together they would be another row, and the
+        good one is not certain to be whole."""
+        if not ahead or isinstance(ahead[0].row, Row) or not isinstance(each.row, Row):
+            return False
+        row, rest = each.row, ahead[0].cells
+        if not rest or self._is_like_others(rest, each, ahead):
+            return False
+        # The rest of a secret makes another secret, which may be unfit for its token. A row with a secret is one of its
+        # own.
+        has_secret = any(SECRET_CHARACTERS.fullmatch(cell) and len(cell) >= LENGTH_OF_SEED for cell in rest[1:])
+        if not has_secret and SECRET_CHARACTERS.fullmatch(rest[0]) and self._ends_with_secret(each):
+            return True
+        cells = OpenRow(each.cells, each.cells.columns)
+        return any(
+            joined.otps != row.otps or not _is_whole(row, cells, self._others, self._read)
+            for joined in self._join(each, each.cells, rest)
+        )
+
+    def _is_rest(self, before: ReadRow | None, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
+        """Whether a good row begins in the refused one before it: together they would be another row."""
+        if before is None or isinstance(before.row, Row):
+            return False
+        is_of_two = all(self._is_like_others(cells, each, ahead) for cells in (before.cells, each.cells) if cells)
+        if len(before.cells) == 1 and is_of_two:
+            return False
+        return bool(self._join(each, before.cells, each.cells))
+
+    def _join(self, each: ReadRow, first: SplitRow, second: SplitRow) -> list[Row]:
+        """List the good rows, other than the given one, that two rows would be if they were one line: cut within a
+        cell, or at a separator, behind which empty cells may have been dropped."""
+        columns = each.cells.columns
+        if not first or not second or (columns and first.width + second.width > columns + 1):
+            return []
+        gaps = range(max(1, max(columns, self._widest) - len(first) - len(second) + 1))
+        lines = [[*first[:-1], first[-1] + second[0], *second[1:]], *([*first, *[""] * gap, *second] for gap in gaps)]
+        found = _find_others(each.row, lines, self._read) if isinstance(each.row, Row) else []
+        return [row for row in found if SERIAL.fullmatch(row.serial_number)]
+
+    def _is_like_others(self, cells: list[str], each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
+        """Whether a row begins like every good row but the given one, so that it is one of its own. A few characters
+        tell nothing."""
+        forms = self._forms | {_find_form(other.cells[0]) for other in ahead if isinstance(other.row, Row)}
+        return len(cells[0]) >= FEWEST_ALIKE and forms == {_find_form(cells[0])}
+
+    def _is_too_short(self, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
+        """Whether a row ends with its secret, and has fewer cells and a shorter secret than every other."""
+        if not (self._is_short(each) and each.secret_length):
+            return False
+        others = [(len(other.cells), other.secret_length) for other in ahead if other.secret_length]
+        narrowest = min([self._narrowest, *(cells for cells, _ in others)])
+        shortest = min([self._shortest, *(length for _, length in others)])
+        return len(each.cells) < narrowest and each.secret_length < shortest and self._ends_with_secret(each)
+
+    def _ends_with_secret(self, each: ReadRow) -> bool:
+        """Whether the last cell of a good row is its secret: with more characters it would be another one."""
+        longer = ([*each.cells[:-1], each.cells[-1] + more] for more in CONTINUATIONS)
+        found = _find_others(each.row, longer, self._read) if isinstance(each.row, Row) else []
+        return any(ReadRow(each.number, each.cells, row).secret_length != each.secret_length for row in found)
+
+
+def _find_form(cell: str) -> str:
+    """Find the form of a cell: each letter and each digit stand for all others."""
+    return cell.translate(FORM)
 
 
 def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:

@@ -57,15 +57,20 @@ from worker.intake.rows import (
     normalise,
 )
 from worker.intake.tokens import (
-    HEX,
     LIKELY_SECRET,
     NOT_HOTP_OR_TOTP,
     OTP_TYPES,
+    TIME_STEPS,
     Token,
+    find_said,
+    guess_hash,
     looks_like_secret,
     make_rows,
     read_number,
+    refuse_hotp,
+    split_algorithm,
 )
+from worker.vault.otps import Seed
 
 # A table: the columns that an export repeats, and the rows, good or refused, in the file's order.
 Table = tuple[list[str], Iterator[Row | RowError]]
@@ -117,8 +122,10 @@ class CsvFormat:
     # Finds the columns before those of the layout, by a file's path and its first line that is not blank. Raises
     # UnusableFile.
     before: Callable[[Path, int, str], tuple[str, ...]] = lambda path, number, line: ()
-    # Refuses a file whose rows and hints together leave something open. Raises UnusableFile.
+    # Refuses a file whose rows and hints together leave something open: by a row, and by all of them, which it yields
+    # again. Raises UnusableFile.
     check: Callable[[Path, Cells, Hints], None] = lambda path, row, hints: None
+    check_all: Callable[[OpenFile, Iterator[Row | RowError]], Iterator[Row | RowError]] = lambda file, rows: rows
     empty: tuple[str, str] = HOLDS_NONE
     # Completes a row: takes its cells by their meaning ("" if the header lacks the column), and returns fields of its
     # Token, which replace those of the row. Raises RowRefused.
@@ -165,7 +172,7 @@ class CsvFormat:
                 raise
             return Token(**{name: value for name, value in said.items() if name in _FIELDS})
 
-        return columns, make_rows(rows, read_token, file.hints)
+        return columns, self.check_all(file, make_rows(rows, read_token, file.hints))
 
 
 # OATH CSV
@@ -173,8 +180,9 @@ class CsvFormat:
 # The first line of version 2, which has three columns before the serial. Excel adds commas to it.
 VERSION = re.compile(r"#\s*version\s*:\s*([^\s,;]+)", re.IGNORECASE)
 OATH_ROW = re.compile(rf"[^,]*,{SECRET},(?:-*[^\W\d_])+-*(?:,.*)?")
-# A row that names its type; its secret may be shorter than any that is read.
-OATH_ROW_OF_TYPE = re.compile(rf"[^,]*,{HEX.pattern},(?i:hotp|totp)(?:,.*)?")
+# A row that names its type, or the number of its digits; its secret may be shorter than any that is read, or lack a
+# digit.
+OATH_ROW_OF_TYPE = re.compile(r"[^,]*,[0-9A-Fa-f]*,(?i:oath-)?(?i:hotp|totp)(?:,.*)?|[^,]*,[0-9A-Fa-f]+,,[68](?:,.*)?")
 
 
 def is_oath_csv(head: bytes) -> bool:
@@ -200,8 +208,8 @@ def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...
 
 def complete_oath(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Read the fifth cell as counter or time step, and infer the hash as privacyIDEA does."""
-    usual_hash = {64: "sha256", 128: "sha512"}.get(len(said["secret"]), "sha1")
-    return {"counter": said["counter_or_step"], "time_step": said["counter_or_step"], "usual_hash": usual_hash}
+    either = said["counter_or_step"]
+    return {"counter": either, "time_step": either, "usual_hash": guess_hash(said["secret"])}
 
 
 # Serial and secret
@@ -230,6 +238,22 @@ def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
         )
 
 
+def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row | RowError]:
+    """Refuse a file in which each row has the same counter, if that may be a time step and no hint says the type.
+    Raises UnusableFile."""
+    counters = set()
+    for row in rows:
+        counters.update([row.otps.counter] if isinstance(row, Row) and isinstance(row.otps, Seed) else [])
+        yield row
+    if file.hints.otp_type is None and counters in ({step} for step in TIME_STEPS):
+        (step,) = counters
+        raise UnusableFile(
+            file.path,
+            f"has {step} in every row, and does not say whether that is a time step or a counter",
+            f"Say it by --otp-type totp --time-step {step}, or by --otp-type hotp",
+        )
+
+
 def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Read a token with a counter as HOTP. With --otp-type totp, a third column is no counter."""
     return {"usual_type": "hotp" if said["counter"] else None}
@@ -238,15 +262,13 @@ def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]
 # Entra
 
 
-def refuse_hotp(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Refuse a token that a column of some vendors, or a hint, calls HOTP. Raises RowRefused."""
+def complete_entra(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
+    """Refuse a token that a column of some vendors, or a hint, calls HOTP, and read what others call its algorithm.
+    Raises RowRefused."""
     types = [value for name, value in said["extra"].items() if normalise(name) in ("type", "otptype", "tokentype")]
-    if hints.otp_type == "hotp" or any("hotp" in value.lower() for value in types):
-        raise RowRefused(
-            "is called HOTP, and this kind of file has TOTP tokens alone: write it as serial,seed,hotp,digits,counter "
-            "without a header, or ask the vendor for PSKC"
-        )
-    return {}
+    named_type, named_hash = split_algorithm(said["algorithm"])
+    refuse_hotp([*types, named_type, hints.otp_type or ""], said["counter"])
+    return {"hash_algorithm": find_said("the hash", [said["hash_algorithm"], named_hash])}
 
 
 # Yubico
@@ -265,11 +287,11 @@ YUBICO_ROW = (
 )
 # The public id serves as the serial number. At least one cell follows the counter, and shows that it is complete.
 TRADITIONAL = Layout(
-    ("kind", "", "", "serial", "", "secret", *[""] * 5, "digits", "counter", *[""] * 27),
+    ("kind", "", "", "serial", "", "secret", *[""] * 5, "digits", "counter", *[""] * 5),
     fewest=14,
 )
 # A moving factor in the third cell is OATH-HOTP.
-YUBICO_FORMAT = Layout(("serial", "", "counter", "secret", *[""] * 36), fewest=6)
+YUBICO_FORMAT = Layout(("serial", "", "counter", "secret", "", ""), fewest=6)
 
 
 def choose_yubico(cells: list[str]) -> Layout:
@@ -300,8 +322,8 @@ def complete_yubico(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 PHENIXID_ROW = rf"(?i:hotp|totp);[^;]*;.*[^;].*|[^;]*;{SECRET};\d+"
 PHENIXID_TOTP = Layout(("otp_type", "serial", "hash_algorithm", "secret", "epoch", "time_step", "digits"), fewest=7)
-PHENIXID_HOTP = Layout(("otp_type", "serial", "secret", "counter", "", "", ""), fewest=3)
-PHENIXID_TYPELESS = Layout(("serial", "secret", "counter", "", "", "", ""), fewest=3)
+PHENIXID_HOTP = Layout(("otp_type", "serial", "secret", "counter"), fewest=3)
+PHENIXID_TYPELESS = Layout(("serial", "secret", "counter"), fewest=3)
 
 
 def choose_phenixid(cells: list[str]) -> Layout:
@@ -350,6 +372,8 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     Raises RowRefused."""
     pairs = [pair.partition("=") for pair in said["data"].split(",") if pair.strip()]
     data = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    if len(data) < len(pairs):
+        raise RowRefused("a name stands twice in the column Data: ask for the file again")
     names = {"otp_type": "tokentype", "digits": "otplength", "time_step": "totptimestep", "counter": "tokenstate"}
     try:
         if not pairs or not all(sign for _, sign, _ in pairs):
@@ -430,6 +454,7 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
         layout=Layout(("serial", "secret", "counter")),
         told=is_serial_secret,
         check=refuse_untold,
+        check_all=refuse_steps,
         complete=complete_serial_secret,
     ),
     # https://learn.microsoft.com/en-us/entra/identity/authentication/concept-authentication-oath-tokens
@@ -446,10 +471,16 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
             "timeinterval": "time_step",
             "timeintervalinseconds": "time_step",
             "hashfunction": "hash_algorithm",
+            "hashalgorithm": "hash_algorithm",
+            "hash": "hash_algorithm",
+            "algorithm": "algorithm",
+            "digits": "digits",
+            "otplength": "digits",
+            "counter": "counter",
         },
         told_by=frozenset({"secretkey"}),
         is_repeated=True,
-        complete=refuse_hotp,
+        complete=complete_entra,
     ),
     OtherFormat(
         "graph-json",

@@ -197,7 +197,7 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
         fault = header.name_column(explain_id(odd_ids[0])) if odd_ids else nobody
         return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
     try:
-        not_before = read_not_before(values.pop("not_before", ""), zone)
+        not_before = read_not_before(values.pop("not_before", ""), zone, keeps_back=True)
     except RowRefused as refused:
         return RowError(row_number, header.name_column(str(refused)), serial, refused.fault)
     # The names of ASSIGNED are those of the fields.

@@ -15,9 +15,18 @@ from xml.parsers.expat import errors
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, OpenRow, read_first_lines, read_lines
+from worker.intake.files import (
+    BYTE_ORDER_MARK,
+    XML_AS_UTF_8,
+    Encoding,
+    Hints,
+    OpenFile,
+    OpenRow,
+    read_first_lines,
+    read_lines,
+)
 from worker.intake.rows import Row, RowError, RowRefused, UnusableFile, find_reason
-from worker.intake.tokens import Token, make_rows
+from worker.intake.tokens import Token, find_said, guess_hash, make_rows, refuse_hotp, split_algorithm
 from worker.vault.otps import OtpType
 
 # XML: a document is read element by element, and nothing is kept of those before. One with a DTD or an entity is
@@ -36,7 +45,7 @@ SAVED_WRONG = {
     ),
     errors.codes[errors.XML_ERROR_INCORRECT_ENCODING]: (
         "names an encoding in its first line that it does not have",
-        'Save it as UTF-8, and write encoding="UTF-8" into its first line',
+        XML_AS_UTF_8,
     ),
 }
 
@@ -67,14 +76,17 @@ def is_xml(head: bytes) -> bool:
 
 
 def read_parts(
-    file: OpenFile, names: Collection[str], rename: Callable[[str], str] = cut_namespace
+    file: OpenFile,
+    names: Collection[str],
+    rename: Callable[[str], str] = cut_namespace,
+    left_out: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Element]:
     """Yield the root, as soon as it begins and so without its content, and then every outermost element that has one of
-    these names. `rename` makes the name of an element of `{namespace}name`. Raises UnusableFile if the document is not
-    well-formed XML, which may be known at its end only."""
+    these names. `rename` makes the name of an element of `{namespace}name`. `left_out` is told the names of the root's
+    other children. Raises UnusableFile if the document is not well-formed XML, which may be known at its end only."""
     source = PartSource(file)
     try:
-        yield from _read_parts(source, file, names, rename)
+        yield from _read_parts(source, file, names, rename, left_out)
     except ParseError as error:
         line, _ = error.position
         problem = SAVED_WRONG.get(error.code, ("is no well-formed XML, or was cut off", CURE))
@@ -86,7 +98,11 @@ def read_parts(
 
 
 def _read_parts(
-    source: PartSource, file: OpenFile, names: Collection[str], rename: Callable[[str], str]
+    source: PartSource,
+    file: OpenFile,
+    names: Collection[str],
+    rename: Callable[[str], str],
+    left_out: Callable[[str], None],
 ) -> Iterator[Element]:
     """Yield what `read_parts` yields. Raises what the parser raises."""
     # The elements that are open, and how many of them are outside of the part that is being read.
@@ -103,6 +119,8 @@ def _read_parts(
                 outside = len(path) - 1
             continue
         path.pop()
+        if len(path) == 1 and not outside:
+            left_out(rename(element.tag))
         if outside == len(path) > 0:
             outside = 0
             source.since_part = 0
@@ -151,8 +169,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
         encoding=hints.encoding or "hex",
         otp_type="hotp",
         counter=read_text(application, "MovingFactor", serial) if applications else "",
-        # As LinOTP concludes of so many hexadecimal digits.
-        usual_hash="sha256" if len(secret) == 64 else "sha1",
+        usual_hash=guess_hash(secret),
         extra={"model": model} if model else {},
     )
 
@@ -225,6 +242,10 @@ MAX_JSON = 64 * 2**20
 GRAPH_ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
 # Values that a row keeps.
 GRAPH_KEPT = ("manufacturer", "model")
+# What exports call the number of digits, the hash and the type, beside Graph's own names.
+GRAPH_DIGITS = ("digits", "otpLength")
+GRAPH_HASHES = ("hashFunction", "hashAlgorithm", "hash")
+GRAPH_TYPES = ("otpType", "tokenType", "type")
 EXPORT_AGAIN = "Export it again, and use the file as it came"
 
 
@@ -244,12 +265,23 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
             "Split it into several files",
         )
     try:
-        document = json.loads(content.removeprefix(BYTE_ORDER_MARK).decode("utf-8"))
+        document = json.loads(content.removeprefix(BYTE_ORDER_MARK).decode("utf-8"), object_pairs_hook=_make_object)
+    except _NameTwice:
+        raise UnusableFile(file.path, "has an object with two values of the same name", EXPORT_AGAIN) from None
     except json.JSONDecodeError as error:
         raise UnusableFile(file.path, "is no JSON, or was cut off", EXPORT_AGAIN, row_number=error.lineno) from None
     except (ValueError, RecursionError):
         raise UnusableFile(file.path, "is no JSON in UTF-8, or has lists in lists without end", EXPORT_AGAIN) from None
     if isinstance(document, dict):
+        if document.get("@odata.nextLink"):
+            raise UnusableFile(
+                file.path,
+                "is one page of several, by its @odata.nextLink",
+                "Fetch the next pages too, and give each without that name",
+            )
+        lists = [each for each in document.values() if isinstance(each, list) and any(map(_is_token, each))]
+        if len(lists) + _is_token(document) > 1:
+            raise UnusableFile(file.path, "holds more than one list of tokens", "Make a file of each")
         document = document.get("value", document.get("inventory", [document]))
     if not isinstance(document, list):
         raise UnusableFile(file.path, "holds no list of tokens", EXPORT_AGAIN)
@@ -257,22 +289,45 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
     return ["serial", "otp_type", *GRAPH_KEPT], rows
 
 
+class _NameTwice(Exception):
+    """An object of a document has two values of the same name."""
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the object of these names and values. Raises _NameTwice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise _NameTwice
+    return made
+
+
+def _is_token(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"serialNumber", "secretKey"} <= entry.keys()
+
+
 def _read_entry(hints: Hints, entry: Any) -> Token:
     """Read the token in an entry of the list. Raises RowRefused."""
-    if not isinstance(entry, dict) or not {"serialNumber", "secretKey"} <= entry.keys():
+    if not _is_token(entry):
         raise RowRefused("the entry is not an object with a serialNumber and a secretKey: leave it out")
     serial = _read_value(entry, "serialNumber")
     user = entry.get("assignTo")
     secret, said = _read_value(entry, "secretKey", serial), _read_value(entry, "secretFormat", serial).lower()
     if said not in ("", "text", *GRAPH_ENCODINGS):
         raise RowRefused("secretFormat is none of hex, base32, base64 and text: write one of them", serial)
+
+    def read(*names: str) -> list[str]:
+        return [_read_value(entry, name, serial) for name in names]
+
+    named_type, named_hash = split_algorithm(_read_value(entry, "algorithm", serial))
+    refuse_hotp([named_type, *read(*GRAPH_TYPES)], _read_value(entry, "counter", serial), serial)
     return Token(
         serial=serial,
         secret=secret.encode() if said == "text" else secret,
         encoding=GRAPH_ENCODINGS.get(said) or hints.encoding or "base32",
         otp_type="totp",
+        digits=find_said("the number of digits", read(*GRAPH_DIGITS), serial),
         time_step=_read_value(entry, "timeIntervalInSeconds", serial),
-        hash_algorithm=_read_value(entry, "hashFunction", serial),
+        hash_algorithm=find_said("the hash", [*read(*GRAPH_HASHES), named_hash], serial),
         # An id of Entra's: PingOne may know the person by it, but not as its own id.
         external_id=_read_value(user, "id", serial) if isinstance(user, dict) else None,
         extra={name: value for name in GRAPH_KEPT if (value := _read_value(entry, name, serial))},
@@ -350,8 +405,10 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
     if not all(colon for _, colon, _ in pairs) or BLOCK_DATA not in values:
         cure = "see whether it was cut off, and ask the vendor for the file again"
         raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
-    parts = (part.partition("=") for part in values[BLOCK_DATA].split(";"))
+    parts = [part.partition("=") for part in values[BLOCK_DATA].split(";") if part.strip()]
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
+    if len(said) < len(parts):
+        raise RowRefused("a parameter stands twice in sccTokenData: ask the vendor for the file again", serial)
     mode = said.get("sccmode", "").upper()
     unfit = {
         "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "

@@ -6,7 +6,7 @@ No reason quotes a cell, since any may hold an OTP."""
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -16,16 +16,20 @@ from worker.intake.files import (
     COMMENT,
     EXPORT_CSV,
     HAS_SEPARATOR_LINE,
+    HEADER_CUT_IN_TWO,
     HEADER_MISSING,
     MAX_COLUMNS,
     SEPARATOR_LINE,
     Cells,
     Header,
     OpenFile,
+    find_data,
     find_twice,
+    goes_on,
     is_blank,
     read_lines,
     read_whole_rows,
+    show_name,
     split_header,
     split_rows,
 )
@@ -62,6 +66,7 @@ from worker.vault.otps import Otp, OtpPair
 SEARCHED = 20
 # Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
+NUMBER = re.compile(r"[0-9]+")
 # A number of a row.
 FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
@@ -77,6 +82,10 @@ def read_otp_pairs(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[R
     """Read the header, and return the columns that an export repeats and the rows. Raises UnusableFile."""
     lines = read_lines(file)
     header = read_header(file.path, lines, mends=file.hints.mends)
+    below = next(lines, "")
+    if goes_on(header.line, below):
+        raise UnusableFile(file.path, *HEADER_CUT_IN_TWO, row_number=header.row_number)
+    lines = chain([below] if below else [], lines)
     reader = PairReader(header, now, file.hints.zone, may_lack_otps=file.hints.mends)
     rows = split_rows(lines, header.delimiter, header.row_number, len(header.names), is_one_row=reader.is_one_row)
     whole = ((number, fields) for number, fields in rows if fields is None or any(map(str.strip, fields)))
@@ -101,7 +110,7 @@ def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Hea
     )
     if fault:
         raise UnusableFile(path, *fault, row_number=row_number)
-    return Header(row_number, delimiter, names, [canonical_column(name) or "" for name in names])
+    return Header(row_number, delimiter, names, [canonical_column(name) or "" for name in names], line)
 
 
 def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterator[str]) -> Fault | None:
@@ -114,7 +123,7 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
     if len(names) > MAX_COLUMNS:
         return f"the header has more than {MAX_COLUMNS} columns", "Remove those that say nothing about the tokens"
     if any(map(canonical_column, names)):
-        return None
+        return find_data(names)
     is_comment = COMMENT.match("".join(names[:1]))
     if is_comment and any(map(_looks_like_header, islice(below, SEARCHED))):
         return "begins with a comment, and not with a header", "Delete the lines above the header"
@@ -182,8 +191,8 @@ def _find_double(names: list[str]) -> Fault | None:
 
 def _describe(name: str, place: int) -> str:
     """Name a column by its number, and by its name too, unless that may be the value of a cell."""
-    is_name = len(name) <= 40 and name.isprintable() and not looks_like_data(name)
-    return f"column {place} ('{name.strip()}')" if is_name else f"column {place}"
+    is_name = len(name) <= 40 and not looks_like_data(name)
+    return f"column {place} ('{show_name(name)}')" if is_name else f"column {place}"
 
 
 # The rows
@@ -257,6 +266,9 @@ class PairReader:
                 f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}", fault=RowFault.FILE_ROW_UNFIT
             )
         otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not self._may_lack_otps else None
+        own = {name: fields[place] for name, place in self._header.own_names.items()}
+        if otps and any(otp in NUMBER.findall(value) for value in own.values() for otp in (otp1, otp2) if otp in value):
+            raise _refuse("a column of your own holds an OTP of the row, and would be kept unencrypted: remove it")
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
                 raise RowRefused(explain_id(column), fault=RowFault.PERSON_UNFIT)
@@ -272,13 +284,14 @@ class PairReader:
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             not_before=self._check_date(not_before, is_soon=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
-            extra={name: fields[place] for name, place in self._header.own_names.items()},
+            extra=own,
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
         """Read the date before which a row may not go; `is_soon`: its OTPs expire before another day. Raises
         RowRefused."""
-        date = read_not_before(text, self._zone)
+        # What mends a batch does not change whom a person keeps back.
+        date = read_not_before(text, self._zone, keeps_back=not self._may_lack_otps)
         if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
         return date

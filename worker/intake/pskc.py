@@ -9,7 +9,7 @@ https://www.rfc-editor.org/rfc/rfc6030
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,7 +27,7 @@ from pskc.parser import PSKCParser
 from worker.intake.files import Hints, OpenFile
 from worker.intake.other_formats import cut_namespace, is_xml, read_parts
 from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile, find_reason
-from worker.intake.tokens import HEX_AS_BASE64, Token, make_rows
+from worker.intake.tokens import Token, make_rows, tell_other_encoding
 
 # Names of the root, of elements that hold keys, of keys, of the serial number's element, of MACs and of values that do
 # not say that they are encrypted: each in the RFC, and in drafts before it.
@@ -41,6 +41,12 @@ PLAIN = ("PlainValue", "Value")
 # them.
 HEAD = ("EncryptionKey", "EncryptionMethod", "MACMethod", "DigestMethod", "MACAlgorithm")
 SIGNATURE = "Signature"
+# The element of the head for what the RFC does not define. Other unknown names may be misspelt.
+EXTENSIONS = "Extensions"
+# Elements of a key of which a second one would say something else.
+SINGLE = ("AlgorithmParameters", "Suite", "ResponseFormat")
+# Whole numbers of the head; python-pskc would read full-width digits too.
+NUMBERS_OF_HEAD = ("IterationCount", "KeyLength", "PBEIterationCount")
 # Elements of an EncryptionKey that is a certificate's.
 CERTIFICATES = ("X509Data", "RSAKeyValue", "EncryptedKey")
 # Names of the values that are whole numbers, in lower case, and of all that are read.
@@ -132,8 +138,10 @@ def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | 
 class Container:
     """The head of a document. It is locked until `unlock` finds that a value is encrypted, and has the key."""
 
-    def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element]) -> None:
+    def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], others: Set[bool]) -> None:
         self.pskc = PSKC()
+        # Whether each other child of the root is known, as far as it was read.
+        self._others = others
         self._path = path
         self._hints = hints
         self._head = Element(root.tag, root.attrib)
@@ -143,6 +151,8 @@ class Container:
         if root.tag not in ROOTS:
             raise UnusableFile(path, "is XML, but no PSKC", "Give the vendor's file as it was sent")
         try:
+            if not all((each.text or "").isascii() for name in NUMBERS_OF_HEAD for each in self._head.iter(name)):
+                raise ValueError
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
             raise UnusableFile(
@@ -165,6 +175,10 @@ class Container:
             return
         algorithms = [*find_algorithms(self._head), *find_algorithms(package)]
         self._refuse_unread(algorithms)
+        if False in self._others:
+            raise UnusableFile(
+                self._path, "has encrypted values, and elements beside them that RFC 6030 does not know", ASK_AGAIN
+            )
         encryption = self.pskc.encryption
         encryption.key = key = self._derive_key(algorithms) if encryption.derivation.algorithm else self._take_key()
         for algorithm in algorithms:
@@ -253,9 +267,16 @@ class Container:
 
 def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
     """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
-    elements = map(_restore_attributes, read_parts(file, {*HEAD, *PACKAGES, SIGNATURE}, _restore_name))
+    others: set[bool] = set()
+    parts = read_parts(
+        file,
+        {*HEAD, *PACKAGES, *KEYS, SIGNATURE},
+        _restore_name,
+        left_out=lambda name: others.add(name == EXTENSIONS),
+    )
+    elements = map(_restore_attributes, parts)
     root = next(elements)
-    parts = (part for part in elements if part.tag != SIGNATURE)
+    parts = (_refuse_lone_key(file.path, part) for part in elements if part.tag != SIGNATURE)
     head: list[Element] = []
     first = None
     for part in parts:
@@ -272,7 +293,14 @@ def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
                 raise UnusableFile(file.path, "says how it is encrypted behind the first of its keys", ASK_AGAIN)
             yield part
 
-    return Container(file.path, file.hints, root, head), packages()
+    return Container(file.path, file.hints, root, head, others), packages()
+
+
+def _refuse_lone_key(path: Path, part: Element) -> Element:
+    """Return a part of the document, unless it is a key outside of a package. Raises UnusableFile."""
+    if part.tag in KEYS:
+        raise UnusableFile(path, "has a key outside of a package, so that its serial number is not known", ASK_AGAIN)
+    return part
 
 
 @lru_cache(maxsize=256)
@@ -343,6 +371,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     elements = [element for name in KEYS for element in package.findall(name)]
     infos = [info for name in DEVICES for info in package.findall(name)]
     serial = next((text for info in infos if (text := (info.findtext("SerialNo") or "").strip())), "")
+    fault_of_package = _find_fault_of_package(package, infos)
     encrypted = [any(_is_encrypted(container, *value) for value in _find_values(element)) for element in elements]
     if any(encrypted):
         container.unlock(package)
@@ -354,6 +383,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
         device.keys.clear()
     if len(device.keys) != len(elements) or not elements:
         fault = UNREADABLE if elements else "the package has no key: ask the vendor for the file again"
+        fault = fault_of_package or fault
         yield from [FoundKey(serial, Key(device), (), is_encrypted=False, fault=fault)] * max(1, len(elements))
         return
     for element in elements:
@@ -361,8 +391,37 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     for key, element, is_encrypted in zip(device.keys, elements, encrypted, strict=True):
         # The rest of the package holds for all of its keys.
         expires = _find_dates(package) + _find_dates(element)
-        fault = _find_fault(container, element)
+        fault = fault_of_package or _find_fault_of_parameters(element) or _find_fault(container, element)
         yield FoundKey(serial or (key.id or "").strip(), key, expires, is_encrypted, fault)
+
+
+def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
+    """Find whether it is unclear which serial number the keys of a package have; empty if it is clear."""
+    serials = [serial for info in infos for serial in info.findall("SerialNo")]
+    inside = [each.tag for each in package.iter() if each is not package]
+    faults = {
+        "the package has more than one serial number, or one in pieces: ask the vendor for the file again": (
+            len(infos) > 1 or len(serials) > 1 or any(map(len, serials))
+        ),
+        "a package or a key stands inside another: ask the vendor for the file again": (
+            any(name in inside for name in PACKAGES) or inside.count("Key") > len(package.findall("Key"))
+        ),
+    }
+    return find_reason(faults) or ""
+
+
+def _find_fault_of_parameters(element: Element) -> str:
+    """Find what a key says twice or in pieces of how it makes OTPs, or in other digits than 0 to 9; empty if
+    nothing."""
+    found = {name: list(element.iter(name)) for name in SINGLE}
+    faults = {
+        f"the key has more than one {name}, or one in pieces: ask the vendor for the file again": (
+            len(each) > 1 or (name == "Suite" and any(map(len, each)))
+        )
+        for name, each in found.items()
+    }
+    lengths = [each.get(name, "") for each in found["ResponseFormat"] for name in ("Length", "length")]
+    return find_reason(faults | {UNREADABLE: not "".join(lengths).isascii()}) or ""
 
 
 def _find_values(element: Element) -> Iterator[tuple[str, Element]]:
@@ -422,12 +481,14 @@ def _find_fault_of_encrypted(container: Container, value: Element) -> str:
 def _find_fault_of_plain(name: str, value: Element) -> str:
     """Find what is wrong with a plain value; empty if nothing is."""
     plain = [each for each in value if each.tag in PLAIN]
-    text = "".join(next((each.text or "" for each in plain), "").split())
+    text = next((each.text or "" for each in plain), "").strip()
+    # A secret may be written in lines. A number may not: python-pskc would take one in pieces for Base64.
+    text = "".join(text.split()) if name == "secret" else text
     decoded = _decode(text)
     if name == "secret":
         # python-pskc would skip whatever is no character of Base64, and the bits behind its last byte.
         is_whole = decoded is not None and base64.b64encode(decoded).decode() == text
-        is_right = is_whole and not HEX_AS_BASE64.fullmatch(text)
+        is_right = is_whole and tell_other_encoding(text) is None
         problem = "the secret is not Base64 of whole bytes, as RFC 6030 demands"
     else:
         # In digits, or Base64 of its 4 or 8 bytes or of its digits.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 from models.person import PERSON
-from models.record_states import KEPT_BACK
+from models.record_states import KEPT_BACK, UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.vault.otps import OtpSource, OtpType, Seed
 
@@ -126,14 +126,20 @@ SECRET_PART = re.compile(
 )
 # A word of a name: `serialKey_PIN` has serial, Key and PIN.
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-# What a serial number, an OTP, a seed or an id looks like, and a column's name does not.
+# What a serial number, an OTP, a seed, an address or an id looks like, and a column's name does not.
 DATA = re.compile(
     r"[A-Za-z]{0,8}\d{4,}"
     r"|[0-9A-Fa-f]{16,}"
     r"|[A-Z2-7]{16,}=*"
+    r"|(?=.*\d)[a-z2-7]{24,}=*"
+    r"|\S+@\S+\.\S+"
     r"|\d[.,]?\d*E\+\d+"
     r"|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 )
+
+
+# What looks like data, and may be the name of a column all the same, such as Year2026.
+MAY_BE_NAME = re.compile(r"[A-Za-z]{0,8}\d{4,5}")
 
 
 def canonical_column(name: str) -> str | None:
@@ -247,7 +253,7 @@ TOO_SOON = (
 WRITE_DATE = "write it as 2026-12-01, or 2026-12-01T08:00, in a column formatted as Text"
 # Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
 # name is copied from a page or a window.
-INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
@@ -285,12 +291,13 @@ def explain_id(column: str) -> str:
     return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 
 
-def read_not_before(text: str, zone: tzinfo | None) -> datetime | None:
+def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False) -> datetime | None:
     """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
-    the clocks of `zone`, None for those of this machine. None if it is empty, or if an export wrote that a person keeps
-    the record back, which a file does not change. Raises RowRefused."""
+    the clocks of `zone`, None for those of this machine. None if it is empty. An export writes that a person keeps
+    the record back: then it is UNTIL_LET_GO, or None without `keeps_back`, where the file does not change that. Raises
+    RowRefused."""
     if text in ("", KEPT_BACK):
-        return None
+        return UNTIL_LET_GO if text and keeps_back else None
     if not MOMENT.fullmatch(text):
         raise RowRefused(f"not_before is not a date: {WRITE_DATE}", fault=RowFault.DATE_UNFIT)
     try:

@@ -19,6 +19,7 @@ from worker.intake.files import HEAD, NO_HINTS, Hints, OpenFile, open_file
 from worker.intake.formats import Format, choose_format, find_format, open_table
 from worker.intake.lists import NO_PERSON, Assignment
 from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, explain_missing_ids, refuse_unfit
+from worker.vault.otps import Seed
 
 # Bytes of the digest by which the facts of two rows are compared, and of its key.
 _DIGEST = 16
@@ -27,6 +28,8 @@ _DIGEST = 16
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
 # An identity that only one row of a file may have: its kind and its value.
 Identity: TypeAlias = "tuple[str, str]"
+# The kind of a serial number whose secret another one has too. The row of that one takes the place of the first row.
+SHARED = "secret of another"
 # For an identity on several rows: the number of the first row, and of the first one that disagrees with it; None if all
 # agree.
 Repeat: TypeAlias = "tuple[int, int | None]"
@@ -203,9 +206,18 @@ def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
     key is forgotten afterwards."""
     key = os.urandom(_DIGEST)
     seen = defaultdict[str, dict[str, tuple[int, bytes]]](dict)
+    # By the digest of each secret, the first row with it, and that row's token.
+    secrets: dict[bytes, tuple[int, str]] = {}
     repeats: dict[Identity, Repeat] = {}
     for row in rows:
         here = (row.row_number, _digest_facts(row, key))
+        if isinstance(row.otps, Seed):
+            mine = (row.row_number, row.serial_number.lower())
+            digest = hashlib.blake2b(row.otps.secret.reveal(), digest_size=_DIGEST, key=key).digest()
+            other = secrets.setdefault(digest, mine)
+            if other[1] != mine[1]:
+                repeats[SHARED, mine[1]] = other[0], mine[0]
+                repeats.setdefault((SHARED, other[1]), (mine[0], other[0]))
         for what, value in _identify(row):
             first = seen[what].setdefault(value, here)
             if first is not here:
@@ -237,6 +249,12 @@ def _digest_facts(row: Row, key: bytes) -> bytes:
 def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError | None:
     """The error of a row whose token or device another row of the file has too; None if it is loaded all the same."""
     number, reason = row.row_number, None
+    if shared := repeats.get((SHARED, row.serial_number.lower())):
+        reason = (
+            f"its secret is that of another serial number too, on row {shared[0]}, and one of the two is wrong: "
+            "neither is loaded; ask the vendor which token has it"
+        )
+        return RowError(number, reason, row.serial_number, RowFault.REPEATED)
     found = [(what, repeats[what, value]) for what, value in _identify(row) if (what, value) in repeats]
     for what, (first, differing) in found:
         if differing is not None:

@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from models.row_fault import RowFault
@@ -41,17 +42,24 @@ OTP_TYPES: dict[str, OtpType] = {"hotp": "hotp", "totp": "totp"}
 HASHES: dict[str, HashAlgorithm] = {
     f"{prefix}{name}": name for name in ("sha1", "sha256", "sha512") for prefix in ("", "hmac")
 }
+_HASHES_OF_LENGTHS: dict[int, HashAlgorithm] = {64: "sha256", 128: "sha512"}
 # Bytes of a secret at least: what people have is 10 bytes or more, and a serial number in its place has fewer.
 MIN_BYTES = 10
+# Characters of such a secret at least, in whichever encoding: Base64 has the fewest.
+MIN_CHARACTERS = 14
 # Bytes of a secret at most: PingOne takes 200 hexadecimal digits.
 MAX_BYTES = 100
 # A cell that may hold a secret: this identifies a file of seeds.
 LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
 # Hexadecimal digits without anything else, two a byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-# Base64 that is hexadecimal in truth: 20 characters or more without any letter beyond F, and of one case. Of true
-# secrets of 15 bytes, one in a million million looks like that.
-HEX_AS_BASE64 = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
+# What is another encoding in truth where Base64 belongs: text of one case, in hexadecimal without any letter beyond F,
+# or in Base32. Of true secrets of 15 bytes, one in a million million looks like the first; of those of 20 bytes, one in
+# a hundred million like the second.
+NO_BASE64: dict[Encoding, re.Pattern[str]] = {
+    "hex": re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}"),
+    "base32": re.compile(r"(?:[a-z2-7]{26,}|[A-Z2-7]{26,})=*"),
+}
 # Columns of a vendor's file that are not kept as its own, but as ours of that name.
 _OURS = {*(column.name for column in PLAIN), "not_before"}
 
@@ -126,18 +134,57 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     if otp_type is None:
         cure = "say it, by --otp-type hotp or --otp-type totp"
         raise RowRefused(f"the file does not say whether the token is HOTP or TOTP: {cure}")
-    named = {canonical_column(name): value for name, value in token.extra.items()}
-    plain: dict[str, Any] = {column.attribute: named.get(column.name) or None for column in PLAIN}
-    plain |= {name: value for name in ("username", "external_id") if (value := getattr(token, name))}
+    named = _find_ours(token)
+    plain: dict[str, Any] = {column.attribute: named.get(column.name) for column in PLAIN}
+    seed = _make_seed(token, otp_type, hints)
+    _refuse_open_secret(token, seed)
     return Row(
         row_number=row_number,
         serial_number=token.serial,
         otp_type=otp_type,
-        otps=_make_seed(token, otp_type, hints),
-        not_before=read_not_before(named.get("not_before", ""), hints.zone),
+        otps=seed,
+        not_before=read_not_before(named.get("not_before", ""), hints.zone, keeps_back=not hints.mends),
         extra={name: value for name, value in token.extra.items() if canonical_column(name) not in _OURS},
         **plain,
     )
+
+
+def _find_ours(token: Token) -> dict[str, str]:
+    """Find the values of our own columns, by name. Raises RowRefused if two of them contradict each other."""
+    named: dict[str, str] = {}
+    known = {"username": token.username, "external_id": token.external_id}
+    for name, value in chain(known.items(), token.extra.items()):
+        column = canonical_column(name) or ""
+        if value and column in _OURS and named.setdefault(column, value).lower() != value.lower():
+            raise RowRefused(
+                f"{column} is said twice, by two columns that differ: correct the wrong one, or remove it",
+                fault=RowFault.PERSON_UNFIT,
+            )
+    return named
+
+
+def _refuse_open_secret(token: Token, seed: Seed) -> None:
+    """Refuse a secret that is none, or that stands in another value of the token, which would be kept unencrypted.
+    Raises RowRefused."""
+    secret = seed.secret.reveal()
+    if not any(secret):
+        raise RowRefused("the secret is zeros alone, as where there was none: ask the vendor for the file again")
+    values = (token.serial, *token.extra.values(), token.username or "", token.external_id or "")
+    serial, *others = (_squeeze(value) if len(value) >= MIN_CHARACTERS else "" for value in values)
+    if not (serial or any(others)) and secret != token.serial.encode():
+        return
+    written = token.secret if isinstance(token.secret, str) else ""
+    forms = (written, secret.hex(), base64.b32encode(secret).decode(), base64.b64encode(secret).decode())
+    spellings = {_squeeze(form) for form in forms if form}
+    if serial in spellings or secret == token.serial.encode():
+        raise RowRefused(f"the secret is the serial number: {SEE_WHETHER}")
+    if any(spelling in other for other in others for spelling in spellings):
+        raise RowRefused("another value of the token holds its secret too, and would be kept unencrypted: remove it")
+
+
+def _squeeze(text: str) -> str:
+    """Drop what may differ between two spellings of one secret: case, blanks, hyphens and padding."""
+    return re.sub(r"[\s=-]", "", text).lower()
 
 
 def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
@@ -196,6 +243,31 @@ def _read_hash(text: str | None) -> HashAlgorithm | None:
     return found
 
 
+def find_said(what: str, values: Iterable[str], serial: str = "") -> str:
+    """Find what several names for one thing say of it; empty if none says anything. Raises RowRefused if they
+    contradict each other."""
+    said = {re.sub(r"[^a-z0-9]", "", value.lower()).removeprefix("hmac"): value for value in values if value.strip()}
+    if len(said) > 1:
+        raise RowRefused(f"{what} is said twice, and not the same: ask the vendor for the file again", serial)
+    return next(iter(said.values()), "")
+
+
+def split_algorithm(text: str) -> tuple[str, str]:
+    """Split what a file calls the algorithm, the type of the token or its hash, into type and hash; one is empty."""
+    is_type = text.strip().lower().removeprefix("oath-") in OTP_TYPES
+    return (text, "") if is_type else ("", text)
+
+
+def refuse_hotp(types: Iterable[str], counter: str, serial: str = "") -> None:
+    """Refuse a token that is called HOTP, or has a counter, in a file of TOTP tokens. Raises RowRefused."""
+    if any("hotp" in each.lower() for each in types) or counter.strip() not in ("", "0"):
+        raise RowRefused(
+            "is called HOTP, or has a counter, and this kind of file has TOTP tokens alone: write it as "
+            "serial,seed,hotp,digits,counter without a header, or ask the vendor for PSKC",
+            serial,
+        )
+
+
 def read_number(value: str | int | None, what: str) -> int | None:
     """Read a whole number; None for nothing. `what` names it in the reason. Raises RowRefused."""
     if value is None or isinstance(value, int):
@@ -209,6 +281,11 @@ def read_number(value: str | int | None, what: str) -> int | None:
 
 
 # Secrets
+
+
+def guess_hash(secret: str) -> HashAlgorithm:
+    """Guess the hash by the number of a secret's hexadecimal digits, as privacyIDEA and LinOTP do."""
+    return _HASHES_OF_LENGTHS.get(len(re.sub(r"[\s-]", "", secret)), "sha1")
 
 
 def looks_like_secret(cell: str) -> bool:
@@ -277,13 +354,22 @@ def _decode_base32(text: str) -> bytes:
     return _check_whole(secret, base64.b32encode(secret), characters.upper())
 
 
+def tell_other_encoding(characters: str) -> Encoding | None:
+    """Tell which other encoding characters are in that stand where Base64 belongs; None if they may be Base64."""
+    return next((encoding for encoding, form in NO_BASE64.items() if form.fullmatch(characters)), None)
+
+
 def _decode_base64(text: str) -> bytes:
-    """Decode Base64, with or without its padding. Raises RowRefused, for hexadecimal too: it would give other bytes."""
-    characters = re.sub(r"\s", "", text).rstrip("=")
-    if HEX_AS_BASE64.fullmatch(characters):
-        raise _make_unreadable("Base64", "hex")
+    """Decode Base64, with its padding or without any. Raises RowRefused, for hexadecimal and Base32 too: they would
+    give other bytes."""
+    written = re.sub(r"\s", "", text)
+    characters = written.rstrip("=")
+    padded = characters + "=" * (-len(characters) % 4)
+    other = tell_other_encoding(characters)
+    if other or written not in (characters, padded):
+        raise _make_unreadable("Base64", other or "hex")
     try:
-        secret = base64.b64decode(characters + "=" * (-len(characters) % 4), validate=True)
+        secret = base64.b64decode(padded, validate=True)
     except ValueError:
         raise _make_unreadable("Base64", "hex") from None
     return _check_whole(secret, base64.b64encode(secret), characters)

@@ -170,9 +170,10 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
 
 
 def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) -> str:
-    """Say how many rows may begin at once, and how many at which dates; and by which clocks dates without an offset
-    were read: those of `zone`, None for this machine's. Empty where no row has a date."""
-    if not (waves := sorted(date for date in dates if date)):
+    """Say how many rows may begin at once, how many at which dates, and how many are kept back; and by which clocks
+    dates without an offset were read: those of `zone`, None for this machine's. Empty where no row has a date."""
+    waves, kept_back = sorted(date for date in dates if date and date < UNTIL_LET_GO), dates.get(UNTIL_LET_GO)
+    if not (waves or kept_back):
         return ""
     parts = [f"{dates[None]:,} at once"] if dates.get(None) else []
     if len(waves) > MOST_WAVES:
@@ -180,6 +181,7 @@ def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) ->
         parts.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
     else:
         parts += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
+    parts += [f"{kept_back:,} when a person lets {agree(kept_back, 'it', 'them')} go"] if kept_back else []
     clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
     return f"Tokens may begin: {', '.join(parts)}. Dates without an offset were read by the clocks {clocks}."
 

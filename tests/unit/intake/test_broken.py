@@ -2,6 +2,7 @@
 samples that are cut off at each byte, of which only rows of the whole file load; and damaged samples and random bytes,
 which give rows, row errors or an UnusableFile, and never anything else."""
 
+import base64
 import contextlib
 import io
 import random
@@ -688,6 +689,101 @@ EXPECTED = {
     "yubico_seven_digits.csv": ("row", 1, "the OTPs have neither 6 nor 8 digits, and", "leave the token out"),
     "yubico_static_alone.csv": ("row", 1, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "yubico_static.csv": ("row", 2, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
+    "serial_secret_steps.csv": (
+        "file",
+        None,
+        "has 30 in every row",
+        "--otp-type totp --time-step 30, or by --otp-type hotp",
+    ),
+    "oath_csv_secret_shorter.csv": (
+        "row",
+        2,
+        "fewer values and a shorter secret than every other",
+        "get the file again",
+    ),
+    "oath_csv_secret_of_two_bytes.csv": ("row", 1, "the secret has fewer than 10 bytes", "see whether it was cut off"),
+    "oath_csv_zeros.csv": ("row", 2, "the secret is zeros alone", "ask the vendor for the file again"),
+    "entra_header_joined.csv": ("file", 1, "column 5 has a value for a name", "put a line break between them"),
+    "entra_header_cut_in_two.csv": (
+        "file",
+        1,
+        "the header goes on in the next line",
+        "Take the line break out between them",
+    ),
+    "entra_counter.csv": ("row", 2, "is called HOTP, or has a counter", "ask the vendor for PSKC"),
+    "entra_two_persons.csv": ("row", 2, "username is said twice", "correct the wrong one, or remove it"),
+    "entra_secret_in_note.csv": ("row", 2, "another value of the token holds its secret too", "remove it"),
+    "nexus_base32.txt": ("row", 2, "the secret is not Base64", "--encoding base32"),
+    "nexus_padding.txt": ("row", 2, "the secret is not Base64", "see whether it was cut off"),
+    "graph_json_next_page.json": (
+        "file",
+        None,
+        "is one page of several, by its @odata.nextLink",
+        "Fetch the next pages too",
+    ),
+    "graph_json_name_twice.json": ("file", None, "has an object with two values of the same name", "Export it again"),
+    "graph_json_two_lists.json": ("file", None, "holds more than one list of tokens", "Make a file of each"),
+    "graph_json_digits_twice.json": (
+        "row",
+        1,
+        "the number of digits is said twice, and not the same",
+        "ask the vendor for the file again",
+    ),
+    "yubico_joined.csv": ("row", 2, "the row has too many fields for this format", "see whether two lines were joined"),
+    "yubico_format_joined.csv": (
+        "row",
+        2,
+        "the row has too many fields for this format",
+        "see whether two lines were joined",
+    ),
+    "phenixid_joined.csv": (
+        "row",
+        2,
+        "the row has too many fields for this format",
+        "see whether two lines were joined",
+    ),
+    "rcdevs_key_twice.csv": ("row", 2, "a name stands twice in the column Data", "ask for the file again"),
+    "etoken_dat_key_twice.dat": (
+        "row",
+        1,
+        "a parameter stands twice in sccTokenData",
+        "ask the vendor for the file again",
+    ),
+    "pskc_two_serials.xml": ("row", 1, "more than one serial number", "ask the vendor for the file again"),
+    "pskc_two_devices.xml": ("row", 1, "more than one serial number", "ask the vendor for the file again"),
+    "pskc_serial_in_pieces.xml": (
+        "row",
+        1,
+        "more than one serial number, or one in pieces",
+        "ask the vendor for the file again",
+    ),
+    "pskc_two_formats.xml": ("row", 1, "more than one ResponseFormat", "ask the vendor for the file again"),
+    "pskc_two_suites.xml": ("row", 1, "more than one Suite", "ask the vendor for the file again"),
+    "pskc_package_inside.xml": (
+        "row",
+        1,
+        "a package or a key stands inside another",
+        "ask the vendor for the file again",
+    ),
+    "pskc_key_alone.xml": ("file", None, "has a key outside of a package", "Ask the vendor for the file again"),
+    "pskc_full_width_digits.xml": (
+        "row",
+        1,
+        "the key is not written as RFC 6030 says",
+        "ask the vendor for the file again",
+    ),
+    "pskc_counter_in_pieces.xml": (
+        "row",
+        1,
+        "the counter or a time is not a whole number",
+        "ask the vendor for the file again",
+    ),
+    "pskc_head_unknown.xml": (
+        "file",
+        None,
+        "elements beside them that RFC 6030 does not know",
+        "Ask the vendor for the file again",
+    ),
 }
 
 
@@ -735,6 +831,8 @@ FAULT_AT_END = {
     "oath_csv_too_many_fields.csv",
     "serial_secret_fields.csv",
     "too_many_fields.csv",
+    "yubico_format_joined.csv",
+    "yubico_joined.csv",
 }
 
 
@@ -799,7 +897,7 @@ SEED1, SEED2, SEED3 = (SECRETS[f"MADE000000{number}"] for number in (1, 2, 3))
 USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
 OATH = f"MADE1,{SEED1},hotp,6,0\n"
 PAIRS = "serial,otp1,otp2"
-ENTRA = f"serial,secret key,time interval,model\nMADE1,{'A' * 32},30,T100\n"
+ENTRA = f"serial,secret key,time interval,model\nMADE1,{'C' * 32},30,T100\n"
 # The text of a file that is whole, but for the line break at its end; its last row is like the others, or has an end
 # that can be seen.
 WHOLE = [
@@ -835,7 +933,6 @@ DOUBTFUL = [
     f"MADE1,{SEED1},hotp,6,8\nMADE2,{SEED2},hotp,6,8",
     f"{OATH}MADE2,{SEED2},totp,8,60",
     f"MADE1,{SEED1}\nMADE2,{SEED2},hotp,8",
-    f"{OATH}MADE2,{SEED2[:20]}",
     f"{PAIRS}\nMADE1,308714,",
     "serial,otp1\nMADE1,308714",
     "serial,otp1\nMADE1,30871488\nMADE2,308714",
@@ -886,6 +983,198 @@ def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: P
     assert {fault.serial_number: fault.reason for fault in assignment.faults.values()} == (
         {} if loads else {"MADE2": LIST_CUT_OFF}
     )
+
+
+TOTP_ROW, SHORT = f"MADE1, {SEED1}, totp, 8, 60", f"MADE2, {SEED2[:24]}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "loaded", "named"),
+    [
+        # A line that was wrapped inside of its secret, once or twice: what follows may be the rest of the secret.
+        ((TOTP_ROW, SHORT, f"{SEED2[24:]}, totp, 8, 60"), ["MADE1"], ["MADE2", None]),
+        ((SHORT, f"{SEED2[24:]}, totp, 8, 60", TOTP_ROW), ["MADE1"], ["MADE2", None]),
+        ((TOTP_ROW, SHORT, SEED2[24:30], f"{SEED2[30:]}, totp, 8, 60"), ["MADE1"], ["MADE2", None, None]),
+        # The rest of it was lost.
+        ((SHORT, TOTP_ROW), ["MADE1"], ["MADE2"]),
+        # A line that was wrapped inside of its serial number or its person.
+        (("MA", f"DE2, {SEED2}, hotp, 6, 0", TOTP_ROW), ["MADE1"], [None, None]),
+        (("# version: 2", "ali", f"ce, r1, r2, {TOTP_ROW}"), [], [None, None]),
+        (("serial,otp1,username", "MADE1,308714,ali", "ce"), [], ["MADE1", None]),
+        # A counter goes on; a heading that is no beginning of a row does no harm, nor does a row of its own.
+        ((f"MADE1, {SEED1}, hotp, 6, 1", "7"), [], ["MADE1", None]),
+        (("Tokens of the spring", TOTP_ROW), ["MADE1"], [None]),
+        ((TOTP_ROW, "MADE2", f"MADE3, {SEED3}, totp, 8, 60"), ["MADE1", "MADE3"], [None]),
+        ((f"MADE1, {SEED1}, hotp, 6, 1", "MADE2", f"MADE3, {SEED3}, hotp, 6, 0"), ["MADE1", "MADE3"], [None]),
+        ((f"MADE1, {SEED1}", f"MA-2, {SEED2}, hotp, 6, 0"), ["MADE1"], [None]),
+        # Two short rows that are alike may be of another type.
+        ((TOTP_ROW, SHORT, f"MADE3, {SEED3[:24]}"), ["MADE1", "MADE2", "MADE3"], []),
+    ],
+)
+def test_a_piece_of_a_line_makes_no_token_and_the_rest_of_it_is_not_named(
+    lines: tuple[str, ...], loaded: list[str], named: list[str | None]
+) -> None:
+    rows = read_bytes("".join(f"{line}\n" for line in lines).encode(), NOTHING_SAID)
+    assert [row.serial_number for row in rows if isinstance(row, Row)] == loaded
+    assert [row.serial_number for row in rows if isinstance(row, RowError)] == named
+
+
+@pytest.mark.parametrize(
+    ("hints", "step", "counter"), [(Hints(otp_type="hotp"), None, 30), (Hints(otp_type="totp", time_step=30), 30, 0)]
+)
+def test_a_number_that_may_be_a_step_or_a_counter_is_what_a_person_says(
+    hints: Hints, step: int | None, counter: int
+) -> None:
+    rows = read(BROKEN / "serial_secret_steps.csv", hints)
+    assert [(row.otps.time_step, row.otps.counter) for row in rows] == [(step, counter)] * 2
+
+
+# Files in which a line break was put anywhere, or lost, or a whole line was lost.
+
+# Broken files of each kind.
+BROKEN_LINES = 20
+# What stands above all lines of a file, what one line is, and what stands below them. `write_values` has the values.
+KINDS = {
+    "oath-csv": ("", "%(serial)s,%(hex)s%(parameters)s", ""),
+    "oath-csv 2": ("# version: 2\n", "%(person)s, r1, r2, %(serial)s, %(hex)s, totp, 8, 60, sha256", ""),
+    "serial-secret": ("", "%(serial)s,%(hex)s,%(counter)s", ""),
+    "entra": (
+        "upn,serial number,secret key,time interval,manufacturer,model\n",
+        "%(person)s,%(serial)s,%(base32)s,60,MadeUp,%(model)s",
+        "",
+    ),
+    "entra with hash": (
+        "serialNumber;secretKey;timeInterval;model;upn;hashFunction\n",
+        "%(serial)s;%(base32)s;30;;%(person)s;%(hash)s",
+        "",
+    ),
+    "yubico": (
+        "LOGGING START,12/11/2019 11:10\n",
+        "OATH-HOTP,12/11/2019 11:10,1,%(serial)s,,%(hex)s,,,0,0,0,%(digits)s,%(counter)s,0,0,0,0,0",
+        "",
+    ),
+    "yubico format": ("", "%(serial)s,,%(counter)s,%(hex)s,,2019-12-12T08:41:07,", ""),
+    "phenixid": ("", "HOTP;%(serial)s;%(hex)s;%(counter)s", ""),
+    "phenixid of TOTP": ("", "TOTP;%(serial)s;SHA256;%(hex)s;0;60;%(digits)s", ""),
+    "nexus": ("", "%(serial)s:%(base64)s:Aho=", ""),
+    "rcdevs": (
+        "Type, Reference, Description, Data\n",
+        '"OTP Token","%(serial)s","Made Up","TokenKey=%(base64)s,TokenType=VE9UUA==,OTPLength=OA==,TOTPTimeStep=NjA="',
+        "",
+    ),
+    "etoken-dat": (
+        "",
+        "dn: sccAuthenticatorId=%(serial)s\nsccAuthenticatorId: %(serial)s\n"
+        "sccTokenData: sccKey=%(hex)s;sccMode=E;sccPwLen=%(digits)s;sccVer=6.20;\n",
+        "",
+    ),
+    "graph-json": (
+        '{"value": [\n',
+        '{"serialNumber": "%(serial)s",\n"secretKey": "%(base32)s", "timeIntervalInSeconds": 60},',
+        '{"serialNumber": "", "secretKey": ""}]}\n',
+    ),
+    "safenet-xml": (
+        "<Tokens>\n",
+        '<Token serial="%(serial)s"><Application><Seed>%(hex)s</Seed>\n'
+        "<MovingFactor>%(counter)s</MovingFactor></Application></Token>",
+        "</Tokens>\n",
+    ),
+    "deepnet-xml": (
+        "<data><header><manufacturerCode>DN</manufacturerCode><encode>HEX</encode><productCode>ST</productCode>\n"
+        "<digits>8</digits><timeWindow>60</timeWindow><crypto>SHA256</crypto></header><tokens>\n",
+        "<token><serial>%(serial)s</serial>\n<seed>%(hex)s</seed></token>",
+        "</tokens></data>\n",
+    ),
+    "pskc": (
+        "<KeyContainer>\n",
+        '<KeyPackage><DeviceInfo><SerialNo>%(serial)s</SerialNo></DeviceInfo>\n<Key Algorithm="urn:pskc:hotp">'
+        '<AlgorithmParameters><ResponseFormat Length="%(digits)s"/></AlgorithmParameters>\n'
+        "<Data><Secret><PlainValue>%(base64)s</PlainValue></Secret>"
+        "<Counter><PlainValue>%(counter)s</PlainValue></Counter></Data></Key></KeyPackage>",
+        "</KeyContainer>\n",
+    ),
+    "otp-pairs": (
+        "serial,otp1,otp2,otp_type,generated_at,username\n",
+        "%(serial)s,308714,%(otp2)s,%(type)s,2026-03-01T09:30:00Z,%(person)s",
+        "",
+    ),
+    "otp-pairs by mail": ("email;serial;otp1;note;not_before\n", "%(person)s;%(serial)s;308714;;%(date)s", ""),
+}
+FACTS = ("serial_number", "otps", "otp_type", "user_id", "device_id", "username", "email", "external_id", "not_before")
+Facts = list[tuple[object, ...]]
+
+
+def write_values(chance: random.Random, serial: str, secret: bytes) -> dict[str, object]:
+    """Write what a line may say of a token."""
+    name = "".join(chance.choices("abcdefghij", k=chance.randint(3, 12)))
+    parameters = ("", ",hotp", ",hotp,6,17", ",hotp,8,1234,sha1", ",totp,8,60", ",totp,6,30,sha256")
+    return {
+        "serial": serial,
+        "hex": secret.hex(),
+        "base32": base64.b32encode(secret).decode().rstrip("="),
+        "base64": base64.b64encode(secret).decode(),
+        "parameters": chance.choice(parameters),
+        "person": chance.choice((name, f"{name}@example.test", f"{name}.{name[::-1]}@x.test")),
+        "counter": chance.choice(("0", "1", "17", "1234")),
+        "digits": chance.choice((6, 8)),
+        "model": chance.choice(("T1", "T20")),
+        "hash": chance.choice(("", "hmacsha256")),
+        "otp2": chance.choice(("", "367299")),
+        "type": chance.choice(("hotp", "totp")),
+        "date": chance.choice(("", "2026-12-01")),
+    }
+
+
+def write_file(chance: random.Random, kind: str) -> str:
+    """Write a file of this kind, of several tokens."""
+    above, line, below = KINDS[kind]
+    prefix, zeros = chance.choice(("", "MADE", "X")), chance.choice((1, 7, 10))
+    sizes = chance.choice(((20,), (32,), (10, 20, 32)))
+    first = chance.randrange(1, 2000)
+    tokens = ((f"{prefix}{number:0{zeros}}", chance.choice(sizes)) for number in range(first, first + 5))
+    lines = [line % write_values(chance, serial, chance.randbytes(size)) for serial, size in tokens]
+    return "".join(f"{each}\n" for each in (above[:-1], *lines[: chance.randint(1, 5)], below[:-1]) if each)
+
+
+def break_lines(chance: random.Random, text: str, *, is_tree: bool) -> str:
+    """Put a line break anywhere, or take one or a whole line away; a line that is an element may be missing from a tree
+    without a trace."""
+    lines = text.splitlines(keepends=True)
+    place = chance.randrange(len(lines))
+    how = chance.choice(("cut", "cut", "join", "join" if is_tree else "lose"))
+    if how == "lose":
+        return "".join(lines[:place] + lines[place + 1 :])
+    if how == "join":
+        return "".join([*lines[:place], lines[place].rstrip("\n"), *lines[place + 1 :]])
+    cut = chance.randrange(len(text) + 1)
+    return text[:cut] + chance.choice(("\n", "\r\n")) + text[cut:]
+
+
+def list_facts(text: str, format_name: str | None = None) -> Facts:
+    rows = read_loaded(text.encode(), NOTHING_SAID, format_name)
+    return [tuple(getattr(row, name) for name in FACTS) for row in rows]
+
+
+def find_wrong_facts(chance: random.Random, kind: str) -> tuple[Facts, str]:
+    """Break the lines of a file, and find tokens that load and are none of the whole file; with the broken file."""
+    text, right = "", Facts()
+    while not right:
+        # Some files need a hint.
+        right = list_facts(text := write_file(chance, kind))
+    above, _, below = KINDS[kind]
+    # A row may be refused for what the others are.
+    for line in text.splitlines():
+        right += list_facts(f"{above}{line}\n{below}", kind.partition(" ")[0])
+    broken = break_lines(chance, text, is_tree=kind.endswith(("xml", "json", "pskc")))
+    return [facts for facts in list_facts(broken) if facts not in right], broken
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_line_break_makes_another_token(kind: str) -> None:
+    chance = random.Random(kind)
+    for _ in range(BROKEN_LINES):
+        wrong, broken = find_wrong_facts(chance, kind)
+        assert not wrong, broken
 
 
 # Damaged samples and random bytes.

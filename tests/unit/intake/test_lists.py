@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from models.record_states import UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.intake.lists import open_assignment, open_token_list
 from worker.intake.rows import Row, UnusableFile
@@ -83,7 +84,12 @@ def test_a_line_that_names_no_token_is_told_and_the_others_count(
     assert says in nameless.reason
 
 
-NOBODY_SEES = ("\u200b", "\ufeff", "\u202a", "\u00ad", "\x07")
+def test_a_list_keeps_back_what_an_export_says_is_kept_back(tmp_path: Path) -> None:
+    (line,) = open_assignment(write(tmp_path, b"serial,username,not_before\nMADE1,ada,kept back\n")).lines.values()
+    assert line.not_before == UNTIL_LET_GO
+
+
+NOBODY_SEES = ("\u2028", "\u200b", "\ufeff", "\u202a", "\u00ad", "\x07")
 
 
 @pytest.mark.parametrize(

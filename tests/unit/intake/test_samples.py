@@ -90,6 +90,10 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     ),
     "entra/deepnet_entra_no_upn.csv": (Hints(), [totp("MADE0000003", 60, username=None)]),
     "entra/script_with_hash_function.csv": (Hints(), [totp("MADE0000003", 60, hash_algorithm="sha256")]),
+    "entra/algorithm_and_digits.csv": (
+        Hints(),
+        [totp("MADE0000003", 30, digits=8, hash_algorithm="sha256"), totp("MADE0000004", 30, row_number=3)],
+    ),
     "entra/semicolons_and_blanks.csv": (
         Hints(),
         [totp("MADE0000003", 30, extra={"manufacturer": "MadeUp", "model": "T100"})],
@@ -110,6 +114,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
         Hints(),
         [totp("MADE0000003", 30, external_id="6F1D3C1E-0c52-4b8e-9d1f-2a7b6c5d4e3f")],
     ),
+    "graph-json/otp_length.json": (Hints(), [totp("MADE0000003", 30, digits=8, hash_algorithm="sha256")]),
     "graph-json/uniquk_inventory.json": (
         Hints(),
         [totp("MADE0000003", 30), totp("MADE0000004", 60, hash_algorithm="sha256", row_number=2)],
@@ -502,7 +507,7 @@ OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "0vekr/sW!OtlfNZP0xvmwW4moEFs=", "not Base64"),
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "0vekr/sWOtlfNZP0xvmwW4moEF==", "not Base64 of whole bytes"),
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "not Base64"),
-        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "QUFB" * 34, "more than 100 bytes"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "QuFB" * 34, "more than 100 bytes"),
         ("<SerialNo>MADE0000001<", "<SerialNo>" + "M" * 51 + "<", "more than 50 characters"),
     ],
 )

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support.data.seed_files import SECRETS
 from support.data.seed_files import read as read_seed_file
 
+from models.record_states import UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.intake.files import (
     CHUNK,
@@ -216,6 +217,7 @@ def test_a_shipment_can_be_read_again_and_names_the_digest_of_its_bytes() -> Non
 # What makes a file unusable.
 
 UNUSABLE = {
+    "archive.7z": ("7z archive", "Unpack", None),
     "archive.zip": ("zip archive", "Unpack", None),
     "column_twice.csv": ("column 6 ('OTP 1') means the same as column 2", "Remove or rename", 1),
     "column_without_name.csv": ("column 3 has no name", "Name the column", 1),
@@ -224,6 +226,8 @@ UNUSABLE = {
     "excel_unicode_text.txt": ("UTF-16", "CSV UTF-8", None),
     "foreign_header.csv": ("names none of the columns", "Put a header above", 1),
     "header_alone.csv": ("a header and no rows", "one row a token", None),
+    "header_cut_in_two.csv": ("goes on in the next line", "Take the line break out", 1),
+    "header_joined.csv": ("column 5 has a value for a name", "put a line break between", 1),
     "header_quotation_mark.csv": ("quotation marks in the header", "Close", 1),
     "inventory.json": ("JSON", "Export a CSV", None),
     "key_column.csv": ("column 6 ('tokenKey') says", "Remove the column", 1),
@@ -231,6 +235,7 @@ UNUSABLE = {
     "login_page.html": ("XML or HTML", "Export a CSV", None),
     "mixed_encodings.csv": ("not UTF-8", "CSV UTF-8", 3),
     "no_header.csv": ("a row of data, the header is missing", "Put a header above", 1),
+    "nothing_but_nuls.csv": ("nothing but NUL bytes", "Get the file again", None),
     "nul.csv": ("NUL", "export it again", 3),
     "only_byte_order_mark.csv": ("is empty", "Export a CSV", None),
     "otp1_column_missing.csv": ("no column otp1", "Add it", 1),
@@ -241,6 +246,7 @@ UNUSABLE = {
     "seed_column.csv": ("column 6 ('hex_seed') says", "Remove the column", 1),
     "separator_line.csv": ("'sep=' line", "Delete that line", 1),
     "serial_column_missing.csv": ("no column serial", "Add it", 1),
+    "rich_text.rtf": ("RTF", "Export a CSV", None),
     "synonym_twice.csv": ("column 7 ('user') means the same as column 6", "Remove or rename", 1),
     "third_otp_column.csv": ("column 6 ('otp3') says", "Remove the column", 1),
     "utf_16_big_endian.csv": ("UTF-16", "CSV UTF-8", None),
@@ -249,6 +255,7 @@ UNUSABLE = {
     "workbook.ods": ("spreadsheet", "CSV UTF-8", None),
     "workbook.xlsx": ("spreadsheet", "CSV UTF-8", None),
     "workbook_97.xls": ("spreadsheet", "CSV UTF-8", None),
+    "xml_in_utf_16.xml": ("is XML in UTF-16", 'write encoding="UTF-8"', None),
 }
 
 
@@ -275,11 +282,14 @@ def test_every_sample_has_its_words(directory: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
+        # A separator of lines is part of a name, and is shown as an escape.
+        (["serial,otp1,seed\u2028two\n"], r"column 3 \('seed\\u2028two'\) says"),
         (
             ["serial_number;manufacturer;algorithm;seed;digits;interval_or_event\n"],
             r"column 4 \('seed'\) says.*none of the vendors' files of seeds",
         ),
-        (["serial,otp1,308714,308714\n"], "column 4 means the same as column 3"),
+        (["serial,otp1,308714\n"], "column 3 has a value for a name"),
+        (["serial,otp1,shelf,Shelf\n"], "column 4 \\('Shelf'\\) means the same as column 3"),
         # A page may show a shipment, further below.
         (
             ["# oathbulk\n", "\n", 'It activates "whole shipments.\n', *["More.\n"] * 20, "serial,otp1\n"],
@@ -583,6 +593,11 @@ def test_a_refused_row_names_its_column_and_its_serial_number_where_there_is_no_
             [DEVICE_ID, "L-7", "", USER_ID, "308714", "MADE1"],
             {"user_id": USER_ID, "device_id": DEVICE_ID, "lot": "L-7", "otps": OtpPair(Otp("308714"), None)},
         ),
+        (
+            "serial,otp1,not_before,shelf",
+            ["MADE1", "308714", "kept back", "1308714"],
+            {"not_before": UNTIL_LET_GO, "extra": {"shelf": "1308714"}},
+        ),
         # A clock may be five minutes ahead of ours.
         *(
             (
@@ -656,7 +671,7 @@ CALLED_HOTP = ["is called HOTP"]
         ((ENTRA_HEADER, ENTRA_ROW, "# the last"), ["MADE0000003"]),
         ((NUMBERED, f"#1,{SECOND_ROW}", "# The last one", "#2,MADE0000004"), ["MADE0000003", "secret"]),
         # A column of the file's own may be called what another means, and one that is not kept may stand twice.
-        ((f"{STEPS},step,hash,,", f"{SECOND_ROW},first,browns"), ["MADE0000003"]),
+        ((f"{STEPS},step,data,,", f"{SECOND_ROW},first,browns"), ["MADE0000003"]),
         ((f"{STEPS},,,pin,pin,note", f"{SECOND_ROW},,,1,2,x"), ["MADE0000003"]),
         # A token that is called HOTP is not read as TOTP.
         (("serial,secret key,type", f"MADE0000003,{SECRET},hotp"), CALLED_HOTP),
@@ -694,6 +709,11 @@ def read_pairs(directory: Path, *rows: str) -> list[Row | RowError]:
     return list(open_shipment(path, hints=Hints(mends=True)).tokens())
 
 
+def test_an_otp_in_a_column_of_a_person_s_own_would_be_kept_unencrypted() -> None:
+    row = read_row("serial,otp1,otp2,note", "MADE1", "308714", "367299", "then: 367299")
+    assert (row.serial_number, row.reason.startswith("a column of your own holds an OTP")) == ("MADE1", True)
+
+
 def read_seeds(directory: Path, *rows: str, who: str = "") -> list[Row | RowError]:
     (directory / "who.csv").write_text(who)
     assignment = open_assignment(directory / "who.csv") if who else None
@@ -726,7 +746,7 @@ CONTRADICTS = "the serial number stands on row {} of this file too, and the rows
 )
 def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_path: Path, other: str) -> None:
     """An OTP that we made ourselves would prove the wrong seed as well as the right one."""
-    rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE2,{SEED},hotp,6,0", other)
+    rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE2,{SEED[::-1]},hotp,6,0", other)
     reasons = refused(rows)
     assert reasons.keys() == {1, 3}
     assert [reasons[1].startswith(CONTRADICTS.format(3)), reasons[3].startswith(CONTRADICTS.format(1))] == [True, True]
@@ -787,6 +807,13 @@ def test_rows_of_one_token_are_refused_but_for_one_where_all_say_the_same(
     assert [row for row, begins in reasons.items() if not told[row].startswith(begins)] == []
 
 
+def test_a_secret_of_two_serial_numbers_makes_neither_of_them_a_token(tmp_path: Path) -> None:
+    others = [f"MADE{number},{SEED},hotp,6,0" for number in (2, 1, 3)]
+    rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE4,{OTHER_SEED},hotp,6,0", *others)
+    says = {row: re.search(r"another serial number too, on row (\d)", reason) for row, reason in refused(rows).items()}
+    assert {row: found and found[1] for row, found in says.items()} == {1: "3", 3: "1", 4: "3", 5: "1"}
+
+
 def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) -> None:
     first, second = read_pairs(tmp_path, pair(otp1="12"), pair())
     assert (first.fault, type(second)) == (RowFault.OTPS_UNFIT, Row)
@@ -794,7 +821,7 @@ def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) 
 
 def test_a_person_whom_the_list_fills_in_is_the_person_of_both_rows(tmp_path: Path) -> None:
     """And a list that gives two tokens one device contradicts itself, as a file does."""
-    seeds = [f"{serial},{SEED},hotp,6,0" for serial in ("MADE1", "MADE1", "MADE2")]
+    seeds = [f"MADE1,{SEED},hotp,6,0", f"MADE1,{SEED},hotp,6,0", f"MADE2,{OTHER_SEED},hotp,6,0"]
     who = f"serial,username,device_id\nMADE1,ada,{NEW_DEVICE}1\nMADE2,ben,"
     assert refused(read_seeds(tmp_path, *seeds, who=f"{who}{NEW_DEVICE}2\n")).keys() == {2}
     assert refused(read_seeds(tmp_path, *seeds, who=f"{who}{NEW_DEVICE}1\n")).keys() == {1, 2, 3}
@@ -809,6 +836,8 @@ def test_two_keys_of_one_package_are_no_one_token(tmp_path: Path) -> None:
     path.write_text(package)
     assert [row.row_number for row in open_shipment(path).tokens() if isinstance(row, Row)] == [1, 4]
 
+    # The secret of the third key, which is that of the fourth.
+    package = package.replace("oIfa62//wIEczMiN+vnLUJ4zYc8=", "oIfa62//wIEczMiN+vnLUJ4zYc9AAAAA", 1)
     path.write_text(package.replace(f"{ocra}:HOTP-SHA1-6:QA08", first.split('"')[1]))
     rows = list(open_shipment(path).tokens())
     assert [row.row_number for row in rows if isinstance(row, Row)] == [4]

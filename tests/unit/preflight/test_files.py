@@ -26,7 +26,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 HEX = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
 USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a0"
-BOX = "".join(f"MADE{number}, {HEX}, hotp, 6, 0\n" for number in (1, 2, 3))
+BOX = "".join(f"MADE{number}, {HEX[:-1]}{number}, hotp, 6, 0\n" for number in (1, 2, 3))
 
 
 def who(*persons: str) -> str:

@@ -23,6 +23,7 @@ from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage, Wave
 from worker.reports.outlook import (
     WAITING,
+    describe_dates,
     describe_going_on,
     describe_outlook,
     describe_outlook_after_run,
@@ -58,6 +59,11 @@ MINUTE_LEFT = "Done in about 1 min 0 s at this pace."
 
 def limit(**fields: Any) -> BatchStatus:
     return replace(LIMITED, license_pace=replace(LICENSE, **fields))
+
+
+def test_what_a_file_keeps_back_may_begin_when_a_person_says_so() -> None:
+    said = describe_dates({None: 1, AT: 2, UNTIL_LET_GO: 3}, UTC)
+    assert said.startswith(f"Tokens may begin: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person lets them")
 
 
 WAVES = (Wave(AT, 2), Wave(UNTIL_LET_GO, 1))
