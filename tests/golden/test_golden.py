@@ -160,7 +160,7 @@ WRITTEN = {
 PAGES = {
     "shipments": "/",
     **{f"batch {name}": f"/batch?name={name}" for name in BATCHES},
-    **{f"{command} running": f"/batch/{command}?name=running" for command in ("pause", "cancel", "pace")},
+    **{f"{command} running": f"/batch/{command}?name=running" for command in ("pause", "cancel", "pace", "give")},
     "resume by person": "/batch/resume?name=by person",
     "replay letters": "/batch/replay?name=letters",
     **{f"token {name}": f"/token?of={token}" for name, token in TOKENS.items()},

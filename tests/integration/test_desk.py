@@ -286,6 +286,26 @@ def test_a_part_of_a_batch_is_kept_back_let_go_and_replayed(
     assert "1 record of shipment" in desk.command_well("replay", "shipment", where=f"serial={first.serial_number}")
 
 
+def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
+    database: MovingDatabase, desk: WebDesk
+) -> None:
+    on_table = {"user_id": "", "device_id": "", "pairing": "unsent"}
+    make_batch(database, [on_table | {"serial_number": f"00{number}"} for number in (10, 11, 12)])
+    assert 'href="/batch/give?name=shipment"' in desk.read("/batch", name="shipment")
+    page = read_text(desk.read("/batch/give", name="shipment"))
+    assert "3 wait to be given out." in page
+    wrong = desk.command("give", "shipment", serial="10", person="ann@x.test")
+    assert (wrong.status_code, "has the token as 0010" in read_text(wrong.text)) == (422, True)
+    answer = desk.command("give", "shipment", serial="0010", person="ann@x.test", ticket="CHG-7")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/batch/give?name=shipment")
+    page = read_text(desk.read("/batch/give", name="shipment"))
+    assert ("Token 0010 is ann@x.test's." in page, "0010 ann@x.test pending on its way" in page) == (True, True)
+    twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
+    assert (twice.status_code, "Tick below if they are to have two." in read_text(twice.text)) == (422, True)
+    assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
+    assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
+
+
 def test_a_batch_is_cancelled_by_who_types_its_name_and_then_goes_on_no_more(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:

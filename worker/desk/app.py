@@ -29,8 +29,11 @@ from models.reason import Reason
 from models.record_states import Status
 from models.refused_row import NOT_LOADED
 from models.row_fault import RowFault
+from worker.audit import this_person
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch, UnknownColumn, list_names
+from worker.batches.mending import HasToken, NotGiven
+from worker.batches.mending import give as give_token
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
 from worker.desk.batch_page import describe_batch, make_environment, write_file
@@ -44,13 +47,15 @@ from worker.reports.export import export
 from worker.reports.facts import BatchStatus
 from worker.reports.outlook import explain_fleet
 from worker.reports.search import SearchResult, Sought, name_user, search
-from worker.reports.token_history import UnknownToken
+from worker.reports.token_history import UnknownToken, read_given
 
 # Status codes of a form that was refused, or whose command was not possible.
 NOT_DONE = (403, 409, 413)
 # Records that a search lists, and lines of the audit that its page lists, at most.
 MOST_FOUND = 200
 MOST_LINES = 200
+# Tokens that were given out last, below the form for the next one.
+MOST_GIVEN = 10
 # What a search may be for: the statuses of records, and the rows that were not loaded.
 _STATUSES = [*Status, NOT_LOADED]
 # What a file's name may not have; a browser would change it, each in its own way.
@@ -242,6 +247,20 @@ def resume(order: Order) -> str:
     return describe_resumed(order.status.name, outside, order.status.fleet, lifts_hold=lifts_hold)
 
 
+def give(order: Order) -> str:
+    """Give a token that waits to be given out to the person in the form. Raises Unfit."""
+    serial, person = (order.fields.get(name, "").strip() for name in ("serial", "person"))
+    actor = this_person(order.installation.settings, order.read_ticket(), order.person)
+    may_have_two = "second" in order.fields
+    try:
+        give_token(order.installation.database, actor, order.status.name, serial, person, may_have_two=may_have_two)
+    except HasToken as asked:
+        raise Unfit(f"{asked}. Tick below if they are to have two.") from asked
+    except NotGiven as refused:
+        raise Unfit(f"{refused}.") from refused
+    return f"Token {serial} is {person}'s."
+
+
 def cancel(order: Order) -> str:
     """Cancel the batch, whose name has to be typed. Raises Unfit."""
     name = order.status.name
@@ -304,6 +323,7 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
     "pause": pause,
     "resume": resume,
     "cancel": cancel,
+    "give": give,
     "replay": replay,
     "pace": set_pace,
 }
@@ -368,9 +388,12 @@ def _show_form(
         raise HTTPException(404, "There is no such page.")
     status = read_status(desk, request)
     fields = request.query_params if typed is None else typed
-    return desk.render(
-        "confirm.html", visitor, 422 if mistake else 200, command=command, status=status, typed=fields, mistake=mistake
-    )
+    about: dict[str, Any] = {"command": command, "status": status, "typed": fields, "mistake": mistake}
+    if command == "give":
+        about["given"] = read_given(desk.installation.database, status.name, MOST_GIVEN)
+        about["done"] = desk.done.pop((visitor.session, status.name), None)
+    template = "give.html" if command == "give" else "confirm.html"
+    return desk.render(template, visitor, 422 if mistake else 200, **about)
 
 
 def _make_taker(desk: Desk) -> Callable[[Request], Any]:
@@ -396,7 +419,9 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
         return _show_form(desk, visitor, request, str(error), fields)
-    return RedirectResponse(link_to("/batch", name=status.name), 303)
+    # Tokens are given out one after the other.
+    page = "/batch/give" if command is give else "/batch"
+    return RedirectResponse(link_to(page, name=status.name), 303)
 
 
 def _make_entrance(desk: Desk, login: LinkLogin) -> Callable[[Request], Response]:

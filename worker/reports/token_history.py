@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select
 
 from models.attempt import OTP_CALLS, AttemptLine, CallName, Outcome, PastCall
-from models.audit import AuditLine
+from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
 from models.change import Change
 from models.person import NAMES, PERSON
@@ -169,6 +169,10 @@ _PLAIN = (
     *("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "posts_forgiven", "otp_sent_at"),
     *("requests", "first_counter", "next_counter", "pingone_error_id", "correlation_id"),
 )
+_GIVEN = (
+    *("serial_number", *PERSON, "status", "reason", "detail"),
+    *("otp_type", "first_counter", "next_counter", "otp1_state", "otp2_state"),
+)
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
 _ATTEMPT = (
     *(AttemptLine.record_id, AttemptLine.number, AttemptLine.ended_at, AttemptLine.outcome, AttemptLine.reason),
@@ -310,6 +314,30 @@ def describe_change(line: Read) -> str:
     whose = name_user(line)
     device = f" (device {line.device_id})" if line.device_id else ""
     return f"{line.action} by {line.actor}{ticket}; before: {whose or 'no user known yet'}{device}"
+
+
+def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
+    """Read which tokens of a batch were given out last, the latest first, each with how its record stands."""
+    columns = (*(getattr(Record, name) for name in _GIVEN), AuditLine.at, AuditLine.actor)
+    given = (
+        select(*columns)
+        .join(Change, Change.record_id == Record.id)
+        .join(AuditLine, AuditLine.id == Change.audit_id)
+        .join(Batch, Batch.id == Record.batch_id)
+        .where(Batch.name == batch, AuditLine.action == Action.GIVE)
+    )
+    with database.reading() as connection:
+        return connection.execute(given.order_by(Change.id.desc()).limit(most)).all()
+
+
+def describe_given(line: Read) -> str:
+    """Say how a token stands that was given out: what to do before the first sign-on, or why it failed and the cure."""
+    match line.status:
+        case Status.ACTIVE:
+            return describe_sign_on(line)
+        case Status.DEAD_LETTER | Status.CANCELLED:
+            return str(line.detail or line.reason or line.status)
+    return "on its way"
 
 
 def describe_attempt(line: Read) -> str:

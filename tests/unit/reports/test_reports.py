@@ -32,7 +32,14 @@ from worker.reports.facts import BatchStatus, describe_made, describe_outcome
 from worker.reports.outlook import describe_waiting
 from worker.reports.search import Sought, describe_nothing_found
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
-from worker.reports.token_history import NextStep, describe_call, describe_next, list_history, sum_up
+from worker.reports.token_history import (
+    NextStep,
+    describe_call,
+    describe_given,
+    describe_next,
+    list_history,
+    sum_up,
+)
 from worker.reports.verification import describe_token
 from worker.vault.otps import Secret, Seed
 
@@ -396,6 +403,21 @@ def test_what_a_restore_forgot_is_told_as_not_known(status: Status, calls: Any, 
 def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> None:
     told = [{"reason": "locked", "detail": "Code 17."}, {"reason": "locked"}, {"reason": "of_a_later_version"}]
     assert [past_record(**each).meaning for each in told] == ["Code 17.", CURES[Reason.LOCKED], None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"status": "active", "first_counter": 0, "next_counter": 1}, "Press once and throw the number away; sign on"),
+        (
+            {"status": "dead_letter", "reason": "user_not_found", "detail": "Nobody is called so."},
+            "Nobody is called so.",
+        ),
+        ({"status": "pending"}, "on its way"),
+    ],
+)
+def test_a_token_that_was_given_out_says_what_to_do(columns: dict[str, Any], said: str) -> None:
+    assert describe_given(past_record(**columns).read).startswith(said)
 
 
 # How a batch stands, and what was searched for.
