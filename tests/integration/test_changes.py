@@ -157,7 +157,7 @@ def test_a_token_is_given_out_before_all_others_and_its_history_says_by_whom(
     database: MovingDatabase, table: Made
 ) -> None:
     (status,) = read_statuses(database, "shipment")
-    assert (status.on_the_table, status.to_do) == (3, 4)
+    assert (status.on_the_table, status.to_do, status.waiting) == (3, 4, {"user": 1, "token": 0})
     assert give(database, ADA, "shipment", "0012", "cleo@x.test") == table.ids[0]
     record = look(database, table.ids[0])
     assert (record.email, record.user_id, record.username) == ("cleo@x.test", "", None)

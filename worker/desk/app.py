@@ -196,7 +196,12 @@ def _send(content: str, name: str, media_type: str) -> Response:
 
 
 class Unfit(Exception):
-    """A field of the form cannot be used; the message says which, and what it should be."""
+    """A field of the form cannot be used; the message says which, and what it should be. `keeps`: what was typed may be
+    sent again, with what the form asks for."""
+
+    def __init__(self, message: str, *, keeps: bool = False) -> None:
+        super().__init__(message)
+        self.keeps = keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +260,7 @@ def give(order: Order) -> str:
     try:
         give_token(order.installation.database, actor, order.status.name, serial, person, may_have_two=may_have_two)
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they are to have two.") from asked
+        raise Unfit(f"{asked}. Tick below if they are to have two.", keeps=True) from asked
     except NotGiven as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Token {serial} is {person}'s."
@@ -418,7 +423,9 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
-        return _show_form(desk, visitor, request, str(error), fields)
+        # The next scan is not to be added to what was wrong, nor to be sent with its person.
+        kept = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
+        return _show_form(desk, visitor, request, str(error), kept)
     # Tokens are given out one after the other.
     page = "/batch/give" if command is give else "/batch"
     return RedirectResponse(link_to(page, name=status.name), 303)

@@ -628,7 +628,8 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "imported": (Record.is_token_made, Record.is_in_inventory),
         "paired": (is_made, is_there),
         "lack_user": (text(LACKS_USER),),
-        "lack_token": (text(LACKS_TOKEN),),
+        # What waits to be given out goes no sooner once its token is imported.
+        "lack_token": (text(LACKS_TOKEN), Record.user_id != ""),
         "on_the_table": (text(ON_THE_TABLE),),
         "looked_up": (text(IS_PREPARED), is_named),
         "replayable": (Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable()),

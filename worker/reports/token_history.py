@@ -480,6 +480,8 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     """Say what a pending or queued record of a running batch waits for."""
     record, batch = token.latest, quote(token.latest.batch.name)
     is_pending, status = record.status == Status.PENDING, f"oathbulk status {batch}"
+    if is_pending and not any(getattr(record, name) for name in PERSON):
+        return NextStep("waits to be given out", command=f"oathbulk give {batch} {record.serial_number} PERSON")
     if is_pending and not record.user_id:
         return NextStep("waits until its user is looked up in PingOne", command=status)
     if is_pending and not record.is_in_inventory:
