@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -293,17 +293,20 @@ def write_accepting_command(names: Sequence[str]) -> str:
 
 
 def _describe_rows(reason: str, errors: Sequence[RowError]) -> str:
-    """Say which rows are refused for a reason; a row alone with its token, and with all of its reason."""
+    """Say which rows, or lines of the list, are refused for a reason; a row alone with its token, and with all of its
+    reason."""
+    numbers = sorted(error.list_line or error.row_number for error in errors)
+    one, many = ("line {} of the list", "{} lines of the list") if errors[0].list_line else ("row {}", "{} rows")
     if len(errors) > 1:
-        ranges = [*_name_ranges(error.row_number for error in errors)]
+        ranges = [*_name_ranges(numbers)]
         more = f" and {len(ranges) - SHOWN} more places" if len(ranges) > SHOWN else ""
-        return f"{len(errors)} rows ({', '.join(ranges[:SHOWN])}{more}): {reason}"
+        return f"{many.format(len(errors))} ({', '.join(ranges[:SHOWN])}{more}): {reason}"
     (error,) = errors
     serial = f" ({error.serial_number})" if error.serial_number else ""
-    return f"row {error.row_number}{serial}: {error.reason}"
+    return f"{one.format(*numbers)}{serial}: {error.reason}"
 
 
-def _name_ranges(numbers: Iterator[int]) -> Iterator[str]:
+def _name_ranges(numbers: Iterable[int]) -> Iterator[str]:
     """Write ascending numbers, those that follow each other as a range: 3, 8-12, 40."""
     for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]

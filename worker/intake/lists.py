@@ -110,7 +110,7 @@ class Assignment:
         other."""
         key = row.serial_number.lower()
         if fault := self.faults.get(key):
-            return replace(fault, row_number=row.row_number)
+            return replace(fault, row_number=row.row_number, list_line=fault.row_number)
         line, problem = self.lines.get(key), ""
         assigned = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
         if line is None and not any(getattr(row, name) for name in PERSON):
@@ -194,12 +194,12 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
     odd_ids = [name for name in ("user_id", "device_id") if name in values and not UUID.fullmatch(values[name])]
     if odd_ids or not values.keys() & set(PERSON):
         nobody = "the list's line for this token names no person: fill in one of its columns, or delete the line"
-        fault = header.name_column(explain_id(odd_ids[0])) if odd_ids else nobody
+        fault = f"the list's {header.name_column(explain_id(odd_ids[0]))}" if odd_ids else nobody
         return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
     try:
         not_before = read_not_before(values.pop("not_before", ""), zone)
     except RowRefused as refused:
-        return RowError(row_number, header.name_column(str(refused)), serial, refused.fault)
+        return RowError(row_number, f"the list's {header.name_column(str(refused))}", serial, refused.fault)
     # The names of ASSIGNED are those of the fields.
     return Row(row_number=row_number, serial_number=serial, otps=None, not_before=not_before, extra=own, **values)  # type: ignore[arg-type]
 

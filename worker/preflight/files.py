@@ -16,7 +16,8 @@ from models.row_fault import RowFault
 from worker.batches.loading import CHUNK, Conflicts, LoadCounts, Loaded, describe_known, part_left_out
 from worker.batches.mending import Corrections, MendedBatch
 from worker.config.settings import Settings
-from worker.intake.rows import Row, RowError
+from worker.intake.formats import OTP_PAIRS
+from worker.intake.rows import Row, RowError, canonical_column, find_alike
 from worker.intake.shipment import Leftovers, Shipment
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
@@ -41,6 +42,7 @@ def check_files(
     )
     return [
         *_check_rows(verdicts, mends=shipment.hints.mends),
+        *_check_columns(shipment),
         *_check_list(shipment, leftovers),
         *_check_stale(verdicts, totp_max_age, now or datetime.now(UTC)),
         *_check_types(verdicts),
@@ -86,6 +88,19 @@ def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
     """Make a note about refused rows."""
     serials = tuple(error.serial_number for error in errors if error.serial_number)
     return Finding(name, Level.NOTE, text, len(errors), serials[:NAMED])
+
+
+def _check_columns(shipment: Shipment) -> Iterator[Finding]:
+    """Name the columns of pairs and list that mean nothing to us, and those of them that may be meant for one of
+    ours."""
+    listed = shipment.assignment.columns if shipment.assignment else []
+    names = shipment.columns if shipment.format.name == OTP_PAIRS.name else listed
+    own = [name for name in names if not canonical_column(name)]
+    if alike := [f"{name} (for {column}?)" for name in own if (column := find_alike(name))]:
+        text = f"Columns of your own with names like ours: {', '.join(alike)}. Rename what is meant for ours."
+        yield Finding("column_alike", Level.ASK, text)
+    if own and not shipment.hints.mends:
+        yield Finding("own_columns", Level.NOTE, f"Columns of your own, kept as they are: {', '.join(own)}.")
 
 
 def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:

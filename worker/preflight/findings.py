@@ -35,6 +35,7 @@ Question = StrEnum(
     [
         "CLOCK",
         "ACCOUNT_NOT_USABLE",
+        "COLUMN_ALIKE",
         "DEVICE_NOT_FOUND",
         "DEVICES_EXPIRE",
         "DEVICES_OLD",

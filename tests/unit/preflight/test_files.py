@@ -9,6 +9,7 @@ import pytest
 
 from models.row_fault import RowFault
 from worker.intake.files import Hints
+from worker.intake.formats import OTP_PAIRS
 from worker.intake.lists import open_assignment
 from worker.intake.rows import Row, RowError
 from worker.intake.shipment import Leftovers, Switches, open_shipment
@@ -93,6 +94,20 @@ ALL = who("1a", "2b", "3c")
         ),
         (
             BOX,
+            ALL.replace("user_id", "not_befor,user_id", 1).replace(",6f", ",2026-12-01,6f"),
+            False,
+            "column_alike",
+            (Level.ASK, (), "Columns of your own with names like ours: not_befor (for not_before?). Rename"),
+        ),
+        (
+            BOX,
+            ALL.replace("username", "username,Site").replace(",6f", ",Basel,6f"),
+            False,
+            "own_columns",
+            (Level.NOTE, (), "Columns of your own, kept as they are: Site."),
+        ),
+        (
+            BOX,
             None,
             False,
             "nothing_to_load",
@@ -135,7 +150,7 @@ def test_what_the_files_say_is_told(
     assert "in_database" not in findings
 
 
-NO_LIST = SimpleNamespace(assignment=None, hints=Hints())
+NO_LIST = SimpleNamespace(assignment=None, hints=Hints(), format=OTP_PAIRS, columns=[])
 
 
 def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
