@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, null, or_, select, update
@@ -76,6 +77,10 @@ OLD_NAME = (
 FOR_ANOTHER = (
     "the row names another person than its record, which is still to go for the one of before: take that back first, by"
     " `oathbulk undo BATCH --only FILE`, and mend then"
+)
+ACTIVE_FOR_ANOTHER = (
+    "the token is active, and the row names another person than the one who has it: take it back first, by"
+    " `oathbulk undo {batch} --only FILE` with a FILE of this serial number, and mend then"
 )
 OTHER_ZEROS = (
     "the batch has this token as {serial}: write it so, with its zeros, or name it by {file_row} as its export does"
@@ -157,6 +162,7 @@ class MendedBatch:
     active are left out instead of refused. `spelled`: the file's column names, as the batch spells them."""
 
     id: int
+    name: str
     environment_id: str
     may_pair: bool
     only_new: bool = False
@@ -239,6 +245,9 @@ class Corrections:
         if record is None:
             return self._add(replace(row, serial_number=place.serial_number), number)
         if record.status == Status.ACTIVE:
+            if any(_find_differences(row, record)):
+                reason = ACTIVE_FOR_ANOTHER.format(batch=quote(self._batch.name))
+                return RowError(row.row_number, reason, row.serial_number, RowFault.PERSON_UNFIT)
             self.counts.active += 1
             return None
         if record.status not in FINAL:
@@ -559,6 +568,7 @@ def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> 
 def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> MendedBatch:
     return MendedBatch(
         batch.id,
+        batch.name,
         batch.environment_id,
         may_pair=shipment.switches.may_pair,
         only_new=shipment.only_new,

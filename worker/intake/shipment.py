@@ -118,7 +118,7 @@ class Shipment:
                 joined = self._join(row)
                 is_unassigned = isinstance(joined, RowError) and joined.reason == NO_PERSON
                 leftovers.unassigned += is_unassigned
-                if not (is_unassigned and self.only_assigned):
+                if not (is_unassigned and self.only_assigned) and not self._is_of_others(row):
                     known = _find_known(row, joined)
                     yield (known and _refuse_repeated(known, self.repeats)) or refuse_unfit(joined)
             digest = file.digest()
@@ -150,6 +150,12 @@ class Shipment:
         with open_file(self.path) as stream:
             file = OpenFile(self.path, stream, self.hints)
             yield (file, *open_table(self.format, file, self.clock()))
+
+    def _is_of_others(self, row: Row | RowError) -> bool:
+        """Whether a row that cannot be read is none that a list mends."""
+        if isinstance(row, Row) or self.assignment is None or not self.hints.mends:
+            return False
+        return (row.serial_number or "").lower() not in self.assignment.lines
 
     def _join(self, row: Row | RowError) -> Row | RowError:
         """Join a row with its line of the list."""
