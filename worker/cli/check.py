@@ -48,7 +48,7 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.pingone.wire import is_from_pingone
-from worker.preflight.files import RowReader, check_shipment, note_loaded, reading_without_records
+from worker.preflight.files import RowReader, check_shipment, note_loaded, note_run, reading_without_records
 from worker.preflight.findings import ExpectedWork, Finding, Level, NotPingOne, NotReady, Report, expect_work
 from worker.preflight.tenant import TenantCheck
 from worker.reports.export import format_cell
@@ -160,6 +160,9 @@ def run_preflight(
                 if needs_pingone:
                     raise
                 report.is_complete = False
+                if mends and isinstance(failure, HomeInUse) and failure.works_on(mends):
+                    report.findings.append(note_run(failure.pid))
+                    return report
                 why = explain_server_failure(failure) if isinstance(failure, _SERVER_FAILED) else failure
                 report.unknown.append(f"what PingOne would tell: {why}")
     return report

@@ -60,6 +60,12 @@ def note_loaded(loaded: Loaded) -> Finding:
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
+def note_run(pid: int) -> Finding:
+    """Make the finding of a mend beside a run of its batch, which asks PingOne about the rows itself."""
+    text = f"The run that is going on (process {pid}) works on these rows too, and asks PingOne about them itself."
+    return Finding("run_going_on", Level.NOTE, text)
+
+
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
     """Say which rows will be refused or left out. `mends`: they belong to a batch, so none need be good."""
     reason = ""
