@@ -117,7 +117,12 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
         number, left_out = leftovers.unassigned, "left out" if shipment.only_assigned else "refused"
         text = f"In the box and without a person in the list: {number} of the tokens. They are {left_out}."
         yield Finding("unassigned", Level.NOTE, text, number)
-    text = "In the list and not in the box: {n} serial numbers. See whether it is the list of this shipment."
+    if leftovers.broken:
+        text = f"Left out, since the list does not name them: {count_things(leftovers.broken, 'broken row')} of the box."
+        yield Finding("broken_rows", Level.NOTE, text, leftovers.broken)
+    fit = leftovers.without_zeros
+    zeros = f" {fit} would fit with zeros in front, as if a spreadsheet had taken them." if fit else ""
+    text = f"In the list and not in the box: {{n}} serial numbers.{zeros} See whether it is the list of this shipment."
     yield from name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
     text = "Of persons who get another token of this list: {n} of the tokens. See whether they are to have two."
     yield from name_tokens("person_twice", Level.ASK, text, shipment.assignment.persons_twice)

@@ -76,7 +76,20 @@ ALL = who("1a", "2b", "3c")
             who("1a", "9z"),
             False,
             "not_in_box",
-            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers."),
+            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers. See whether"),
+        ),
+        # A spreadsheet took the zeros of one; the capitals of the other are no difference.
+        (
+            BOX.replace("MADE2", "0012").replace("MADE3", "00aB3"),
+            who("1a", "2b", "3c", "9z").replace("MADE2", "12").replace("MADE3", "00Ab3"),
+            False,
+            "not_in_box",
+            (
+                Level.ASK,
+                ("12", "MADE9"),
+                "In the list and not in the box: 2 serial numbers. 1 would fit with zeros in front, as if a"
+                " spreadsheet had taken them.",
+            ),
         ),
         (
             BOX,
