@@ -223,13 +223,11 @@ class Corrections:
         may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
         columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
         for owner in self._connection.execute(columns.where(Record.batch_id == self._batch.id, may_have_two)):
-            for name in _list_names(owner):
+            for name in list_names(owner):
                 owned.setdefault(name, set()).add(owner.serial_key)
         rows = [correction.new.row for correction in corrections]
         return [
-            row
-            for row in rows
-            if any(owned.get(name, set()) - {row.serial_number.lower()} for name in _list_names(row))
+            row for row in rows if any(owned.get(name, set()) - {row.serial_number.lower()} for name in list_names(row))
         ]
 
     def _find_last_row(self, table: type[Record | RefusedRow]) -> int:
@@ -405,7 +403,7 @@ def _spellings(serial_number: str) -> tuple[str, str]:
     return serial_number.lower(), serial_number.lstrip("0").lower()
 
 
-def _list_names(person: Any) -> list[tuple[str, str]]:
+def list_names(person: Any) -> list[tuple[str, str]]:
     """List what names a person, in folded case, each with its kind."""
     return [(name, fold_case(value)) for name in PERSON if (value := getattr(person, name))]
 

@@ -1,7 +1,6 @@
 """Lists that go with a shipment: who gets what, which is joined with its rows by the serial number; and tokens that
 somebody names, such as those of people who leave."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -91,19 +90,6 @@ class Assignment:
     lines: Mapping[str, Row] = field(repr=False)
     faults: Mapping[str, RowError] = field(default_factory=dict)
     nameless: tuple[RowError, ...] = ()
-
-    @property
-    def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ only
-        in case are the same person's."""
-        seen = Counter[tuple[str, str]]()
-        twice = []
-        for line in self.lines.values():
-            names = [(name, value.lower()) for name in PERSON if (value := getattr(line, name))]
-            if any(seen[name] for name in names):
-                twice.append(line.serial_number)
-            seen.update(names)
-        return twice
 
     def assign(self, row: Row) -> Row | RowError:
         """Fill in a row's person and the list's own columns. The row is refused if file and list contradict each

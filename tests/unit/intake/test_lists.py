@@ -181,11 +181,6 @@ def test_a_list_may_name_lots(tmp_path: Path) -> None:
     assert (row.lot, row.extra) == ("L7", {})
 
 
-def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
-    who = b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"
-    assert open_assignment(write(tmp_path, who)).persons_twice == ["MADE2"]
-
-
 @pytest.mark.parametrize(
     "content",
     [

@@ -96,7 +96,7 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2a"),
             False,
             "person_twice",
-            (Level.ASK, ("MADE2",), "Of persons who get another token of this list: 1 of the tokens."),
+            (Level.ASK, ("MADE2",), "Of persons who have or get another token of this shipment: 1 of the tokens."),
         ),
         (
             BOX,
@@ -275,7 +275,7 @@ def make_report(*findings: Finding, requests: int = 9) -> Report:
     """Ten rows of seeds without a device; one more is refused."""
     rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
     verdicts = Verdicts(good=rows, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
-    return Report(verdicts, list(findings), requests=requests, seconds=2.0, rate=20.0)
+    return Report(verdicts, list(findings), requests=requests, rate=20.0)
 
 
 @pytest.mark.parametrize(
@@ -296,18 +296,22 @@ def test_what_is_made_is_counted(report: Report, switches: Switches, expected: t
     assert not expect_work(report, switches, None).is_exact
 
 
-def test_requests_are_those_of_the_time_at_the_pace() -> None:
-    report = make_report()
-    assert expect_work(report, BOTH, None).requests == 40
+def test_requests_are_those_of_the_tokens_that_would_be_activated() -> None:
+    report = make_report(requests=0)
+    assert (expect_work(report, BOTH, None).requests, expect_work(report, BOTH, None).seconds) == (22, 1.1)
     # The license has less: it takes longer, and no more requests.
     report.keep_to_license(2.0)
-    assert (expect_work(report, BOTH, None).requests, report.seconds) == (40, 20.0)
+    assert (expect_work(report, BOTH, None).requests, expect_work(report, BOTH, None).seconds) == (22, 11.0)
+    for row in report.verdicts.good[:5]:
+        report.verdicts.doubt(row, "devices_old", "")
+    asked, accepted = expect_work(report, BOTH, None), expect_work(report, BOTH, None, {"devices_old"})
+    assert [(work.tokens, work.devices, work.requests) for work in (asked, accepted)] == [(5, 5, 11), (10, 10, 22)]
 
 
 @pytest.mark.parametrize(("seconds", "days"), [(1.0, 1), (3600.0, 1), (3601.0, 2)])
 def test_hours_tell_on_how_many_days_it_works(seconds: float, days: int) -> None:
     report = make_report()
-    report.seconds = seconds
+    report.rate = 22 / seconds
     hours = (DailyHours(time(22), time(23), "UTC"), None)
     assert [expect_work(report, BOTH, each).days for each in hours] == [days, None]
 

@@ -23,8 +23,8 @@ from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage, Wave
 from worker.reports.outlook import (
     WAITING,
-    describe_going_on,
     describe_dates,
+    describe_going_on,
     describe_outlook,
     describe_outlook_after_run,
     explain_fleet,
