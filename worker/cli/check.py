@@ -517,11 +517,11 @@ def _describe_findings(report: Report, accepted: frozenset[str]) -> Iterator[tup
             yield Text.assemble(MARKS[Level.NOTE], f" {_describe_rows(reason, errors, EXAMPLES)}"), 2
         if len(groups) > EXAMPLES:
             yield Text.assemble(MARKS[Level.NOTE], f" … and {len(groups) - EXAMPLES} other reasons"), 1
+    for unknown in report.unknown:
+        yield Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"), 2
     for finding in findings:
         if finding.level == Level.NOTE and finding.name not in TOLD_BY_ROWS:
             yield _write_finding(finding, accepted), 2 if finding.name == "loaded_already" else 1
-    for unknown in report.unknown:
-        yield Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"), 2
 
 
 def _describe_next(shipment: Shipment, asked: LoadOptions, report: Report, output: Path | None) -> Iterator[str]:
