@@ -146,6 +146,19 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     assert (idle.code, "no batch runs" in idle.stderr) == (2, True)
 
 
+def test_a_mend_beside_the_run_of_its_batch_says_that_the_run_works_on_it(set_up):
+    tokens = make_tokens(6)
+    desk, pingone = set_up(tokens)
+    write_shipment(desk.folder / "more.csv", tokens)
+    write_shipment(desk.folder / "shipment.csv", tokens[:5])
+    run = start_and_hold(desk, pingone, 1)
+    mended = desk.oathbulk("mend", "shipment", "more.csv")
+    told = f"· run_going_on: The run that is going on (process {run.pid}) works on these rows too,"
+    assert (mended.code, told in mended.stdout, "not known" in mended.stdout) == (0, True, False), mended.stdout
+    pingone.let_go()
+    assert (run.wait().code, len(pingone.active)) == (0, 6)
+
+
 def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     desk, pingone = set_up(make_tokens(60, out_of_step=10))
     pingone.refusals.append(Refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", {"Retry-After": "1"}))

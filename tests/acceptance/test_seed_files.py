@@ -52,15 +52,34 @@ def test_a_check_of_the_files_alone_gives_every_row_a_verdict_and_names_what_goe
     asked = box.oathbulk(*command, "--json", "-o", "verdicts.csv")
     assert (asked.code, asked.json["blocking"]) == (1, ["not_in_box"])
     with (box.folder / "verdicts.csv").open(newline="") as file:
-        verdicts = {line["serial"]: line["verdict"] for line in csv.DictReader(file)}
-    assert verdicts == {"MADE0000001": "ready", "MADE0000002": "ready", "MADE0000003": "refused"}
+        told = ["|".join([*line.values()][:5]) for line in csv.DictReader(file)]
+    assert told == [
+        "1|2|MADE0000001|alice@example.test|ready",
+        "2|3|MADE0000002|bob@example.test|ready",
+        "3||MADE0000003||refused",
+        "|4|MADE0000009|carol@example.test|not_in_box",
+    ]
     assert (box.folder / "verdicts.csv").stat().st_mode & 0o077 == 0
     accepted = (*command, "--accept", "not_in_box")
-    assert f"accept them: oathbulk {' '.join(accepted)}\n" in box.oathbulk(*command).stdout
+    run = f"oathbulk run {' '.join(('box.xml', '--assign', 'who.csv', '--key-file', 'key.txt'))} --accept not_in_box\n"
+    assert f"Correct what is marked with ?, or accept it: {run}" in box.oathbulk(*command).stdout
     assert box.oathbulk(*accepted).code == 1
     assert box.oathbulk(*accepted, "--only-assigned").code == 0
     listless = box.oathbulk("check", "box.xml", "--key-file", "key.txt", "--offline")
-    assert "nobody is named who gets it: give --assign who.csv, a list of who gets what\n" in listless.stderr
+    assert "nobody is named who gets it: give --assign who.csv, a list of who gets what\n" in listless.stdout
+
+
+def test_a_check_of_many_findings_is_one_screen_whose_first_line_adds_up(box):
+    others = [f"MADE00{number};x{number}@example.test;{USER}1;;Basel\n" for number in range(40)]
+    lines = LIST.replace("Site", "Serial No").replace("bob", "alice").replace("2;Basel", "2;Basel\n;nobody;;;")
+    (box.folder / "who.csv").write_text(lines.replace("MADE0000003", "3") + "".join(others))
+    terminal = box.start_on_terminal("check", *ASSIGNED, "--offline")
+    assert terminal.wait() == 1
+    screen = terminal.read().splitlines()
+    assert len(screen) <= 24, screen
+    assert screen[0] == "3 rows: 1 would be activated, 1 is asked about, 1 fails."
+    for name in ("column_alike", "not_in_box (3, MADE000, MADE001 …)", "person_twice (MADE0000002)", "list_lines"):
+        assert any(f" {name}" in line for line in screen), screen
 
 
 def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):

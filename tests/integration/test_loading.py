@@ -709,7 +709,21 @@ def test_a_token_that_is_active_elsewhere_is_refused_or_left_out_on_purpose(desk
     verdicts, findings = examine(desk, token(0), token(1), only_new=True)
     found = findings["left_out"]
     assert (found.level, found.text) == (Level.NOTE, "Active in other batches, and left out: 1 token.")
-    assert [line[2] for line in verdicts.lines()] == ["left_out", "ready"]
+    assert [line[4] for line in verdicts.lines({})] == ["left_out", "ready"]
+
+
+@ON_SQLITE
+def test_who_has_an_active_token_of_the_file_or_gets_one_is_asked_about_and_rows_that_fail_do_not_count(
+    desk: LoadingDesk,
+) -> None:
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+    has_one, fails, first = token(0)["user_id"], token(2)["user_id"], token(4)["user_id"]
+    _, findings = examine(
+        desk,
+        *(token(0), token(1, user_id=has_one), token(2, otp1=""), token(3, user_id=fails)),
+        *(token(4), token(5, user_id=first.upper())),
+    )
+    assert findings["person_twice"].serials == (token(1)["serial"], token(5)["serial"])
 
 
 SEED = Seed(secret=Secret(b"12345678901234567890"), counter=3)

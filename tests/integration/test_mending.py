@@ -28,6 +28,7 @@ from worker.batches.commands import Batches
 from worker.batches.loading import Loaded
 from worker.batches.long_list import Turn
 from worker.batches.mending import (
+    ACTIVE_FOR_ANOTHER,
     DEVICE_OF_ANOTHER,
     FOR_ANOTHER,
     HAS_SEED,
@@ -466,6 +467,22 @@ def test_a_row_with_another_date_and_another_person_changes_neither_of_what_is_t
     sooner = token(0, not_before="2027-04-01T08:00Z")
     assert mends.refuses(sooner | {"user_id": OTHER_PERSON}, FOR_ANOTHER)
     assert mends.mend([sooner]).dated == 1
+
+
+def test_an_active_token_for_somebody_else_is_to_be_taken_back_first(mends: Mends) -> None:
+    mends.load([token(0)], "box", ACTIVE)
+    assert mends.refuses(token(0, user_id=OTHER_PERSON), ACTIVE_FOR_ANOTHER.format(batch="box"))
+    assert mends.mend([token(0)]) == Mended(active=1)
+
+
+def test_a_broken_row_of_the_box_is_refused_only_if_the_list_names_its_token(mends: Mends) -> None:
+    mends.load_seeds(2, REFUSED, REFUSED)
+    box = mends.vendor.read_text() + f"BROKEN1,{SECRETS[0][:-1]}\n,{SECRETS[0]}\nBROKEN2,{SECRETS[0][:-1]}\n"
+    mends.vendor.write_text(box)
+    who = mends.directory / "who.csv"
+    who.write_text(f"serial,user_id\n{token(0)['serial']},{OTHER_PERSON}\nBROKEN2,{OTHER_PERSON}\n")
+    mended = mends.mend_by(mends.vendor, who=who, switches=Switches(may_pair=True))
+    assert (mended, [error.serial_number for error in mends.refused]) == (Mended(again=1, refused=1), ["BROKEN2"])
 
 
 def test_a_person_who_is_corrected_by_a_name_that_counts_less_is_told(mends: Mends) -> None:

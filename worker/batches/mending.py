@@ -80,6 +80,10 @@ FOR_ANOTHER = (
     "the row names another person than its record, which is still to go for the one of before: take that back first, by"
     " `oathbulk undo BATCH --only FILE`, and mend then"
 )
+ACTIVE_FOR_ANOTHER = (
+    "the token is active, and the row names another person than the one who has it: take it back first, by"
+    " `oathbulk undo {batch} --only FILE` with a FILE of this serial number, and mend then"
+)
 OTHER_ZEROS = (
     "the batch has this token as {serial}: write it so, with its zeros, or name it by {file_row} as its export does"
 )
@@ -164,6 +168,7 @@ class MendedBatch:
     active are left out instead of refused. `spelled`: the file's column names, as the batch spells them."""
 
     id: int
+    name: str
     environment_id: str
     may_pair: bool
     only_new: bool = False
@@ -236,6 +241,9 @@ class Corrections:
         if record is None:
             return self._add(replace(row, serial_number=place.serial_number), number)
         if record.status == Status.ACTIVE:
+            if any(_find_differences(row, record)):
+                reason = ACTIVE_FOR_ANOTHER.format(batch=quote(self._batch.name))
+                return RowError(row.row_number, reason, row.serial_number, RowFault.PERSON_UNFIT)
             self.counts.active += 1
             return None
         if record.is_on_the_table and row.names_somebody:
@@ -401,7 +409,7 @@ def _spellings(serial_number: str) -> tuple[str, str]:
     return serial_number.lower(), serial_number.lstrip("0").lower()
 
 
-def _list_names(person: Any) -> list[tuple[str, str]]:
+def list_names(person: Any) -> list[tuple[str, str]]:
     """List what names a person, in folded case, each with its kind."""
     return [(name, fold_case(value)) for name in PERSON if (value := getattr(person, name))]
 
@@ -564,10 +572,10 @@ def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Ro
     may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
     columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
     for owner in connection.execute(columns.where(Record.batch_id == batch_id, may_have_two)):
-        for name in _list_names(owner):
+        for name in list_names(owner):
             owned.setdefault(name, set()).add(owner.serial_key)
     return [
-        row for row in rows if any(owned.get(name, set()) - {row.serial_number.lower()} for name in _list_names(row))
+        row for row in rows if any(owned.get(name, set()) - {row.serial_number.lower()} for name in list_names(row))
     ]
 
 
@@ -659,6 +667,7 @@ def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> 
 def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> MendedBatch:
     return MendedBatch(
         batch.id,
+        batch.name,
         batch.environment_id,
         may_pair=shipment.switches.may_pair,
         only_new=shipment.only_new,

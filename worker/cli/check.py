@@ -7,9 +7,9 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -25,14 +25,31 @@ from sqlalchemy import select
 
 from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
-from worker.cli.console import GAP, console, error_console, label_text, measure_room, print_json
+from worker.cli.console import (
+    GAP,
+    Room,
+    break_lines,
+    console,
+    count_lines,
+    cut_line,
+    error_console,
+    label_text,
+    measure_room,
+    print_json,
+)
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.failures import explain_server_failure
 from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, File, Overwrite, parse_zone
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
-from worker.cli.shipment_options import LoadOptions, takes_option_sets, write_listing_command
+from worker.cli.shipment_options import (
+    LoadOptions,
+    takes_option_sets,
+    write_command,
+    write_listing_command,
+    write_words,
+)
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.embedded.home import EmbeddedError, HomeInUse
@@ -48,7 +65,7 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.pingone.wire import is_from_pingone
-from worker.preflight.files import RowReader, check_shipment, note_loaded, reading_without_records
+from worker.preflight.files import RowReader, check_shipment, note_loaded, note_run, reading_without_records
 from worker.preflight.findings import ExpectedWork, Finding, Level, NotPingOne, NotReady, Report, expect_work
 from worker.preflight.tenant import TenantCheck
 from worker.reports.export import format_cell
@@ -69,6 +86,8 @@ TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
 # Reasons that are printed, and numbers or ranges of rows of each: as many as a person reads.
 SHOWN = 20
+# Tokens, rows and reasons of a finding that are shown beside others, and the lines of such a screen.
+EXAMPLES, MOST_LINES = 3, 24
 # Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
 KEPT = 10_000
 # The part in which reasons of the same kind differ: which row another batch has of the token.
@@ -160,6 +179,9 @@ def run_preflight(
                 if needs_pingone:
                     raise
                 report.is_complete = False
+                if mends and isinstance(failure, HomeInUse) and failure.works_on(mends):
+                    report.findings.append(note_run(failure.pid))
+                    return report
                 why = explain_server_failure(failure) if isinstance(failure, _SERVER_FAILED) else failure
                 report.unknown.append(f"what PingOne would tell: {why}")
     return report
@@ -234,9 +256,7 @@ def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
 def print_refused_rows(refused: Sequence[RowError], listing: str) -> None:
     """Print refused rows on stderr, those with the same reason in one line, and how many more there are. `listing`: the
     command that lists each by itself."""
-    groups: dict[str, list[RowError]] = {}
-    for error in refused[:KEPT]:
-        groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
+    groups = _group_by_reason(refused)
     shown = dict([*groups.items()][:SHOWN])
     for reason, errors in shown.items():
         error_console.print(_describe_rows(reason, errors), soft_wrap=True)
@@ -244,6 +264,13 @@ def print_refused_rows(refused: Sequence[RowError], listing: str) -> None:
     if more or len(shown) < len(refused):
         others = f"… and {more} more. " if more else ""
         error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
+
+
+def _group_by_reason(refused: Sequence[RowError]) -> dict[str, list[RowError]]:
+    groups: dict[str, list[RowError]] = {}
+    for error in refused[:KEPT]:
+        groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
+    return groups
 
 
 def refused_to_json(refused: Sequence[RowError]) -> list[dict[str, Any]]:
@@ -276,11 +303,16 @@ def print_findings(report: Report, accepted: frozenset[str], elsewhere: Collecti
     that are left out, since they are said in other words."""
     findings = [finding for finding in report.findings if finding.name not in elsewhere]
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
-        note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
-        serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
-        console.print(Text.assemble(MARKS[finding.level], f" {finding.name}{note}: {finding.text}{serials}"))
+        console.print(_write_finding(finding, accepted))
     for unknown in report.unknown:
         console.print(Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"))
+
+
+def _write_finding(finding: Finding, accepted: Collection[str]) -> Text:
+    note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
+    examples = f" ({', '.join(finding.serials[:EXAMPLES])}{' …' * (finding.tokens > EXAMPLES)})"
+    named = f"{finding.name}{note}{examples if finding.serials else ''}"
+    return Text.assemble(MARKS[finding.level], f" {named}: {finding.text}")
 
 
 def write_accepting_command(names: Sequence[str]) -> str:
@@ -292,18 +324,21 @@ def write_accepting_command(names: Sequence[str]) -> str:
     return shlex.join(words)
 
 
-def _describe_rows(reason: str, errors: Sequence[RowError]) -> str:
-    """Say which rows are refused for a reason; a row alone with its token, and with all of its reason."""
+def _describe_rows(reason: str, errors: Sequence[RowError], most: int = SHOWN) -> str:
+    """Say which rows, or lines of the list, are refused for a reason; a row alone with its token, and with all of its
+    reason."""
+    numbers = sorted(error.list_line or error.row_number for error in errors)
+    one, many = ("line {} of the list", "{} lines of the list") if errors[0].list_line else ("row {}", "{} rows")
     if len(errors) > 1:
-        ranges = [*_name_ranges(error.row_number for error in errors)]
-        more = f" and {len(ranges) - SHOWN} more places" if len(ranges) > SHOWN else ""
-        return f"{len(errors)} rows ({', '.join(ranges[:SHOWN])}{more}): {reason}"
+        ranges = [*_name_ranges(numbers)]
+        more = f" and {len(ranges) - most} more places" if len(ranges) > most else ""
+        return f"{many.format(len(errors))} ({', '.join(ranges[:most])}{more}): {reason}"
     (error,) = errors
     serial = f" ({error.serial_number})" if error.serial_number else ""
-    return f"row {error.row_number}{serial}: {error.reason}"
+    return f"{one.format(*numbers)}{serial}: {error.reason}"
 
 
-def _name_ranges(numbers: Iterator[int]) -> Iterator[str]:
+def _name_ranges(numbers: Iterable[int]) -> Iterator[str]:
     """Write ascending numbers, those that follow each other as a range: 3, 8-12, 40."""
     for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]
@@ -332,25 +367,24 @@ def check(
         if not asked.offline:
             raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
     report = run_preflight(installation, shipment, asked, undone="nothing was changed", is_quiet=as_json)
-    work = None if report.batch else expect_work(report, shipment.switches, asked.hours)
+    work = None if report.batch else expect_work(report, shipment.switches, asked.hours, asked.accepted)
     if as_json:
         print_json(_to_json(installation, shipment, asked, report, work))
     else:
-        _print_file(shipment, report)
-        if work is not None:
-            _print_work(installation, shipment, asked, report, work)
-        _print_findings(shipment, asked, report)
+        _print_screen(shipment, asked, report, work, output)
     if output is not None:
-        write_output(output, partial(_write_verdicts, report))
+        write_output(output, partial(_write_verdicts, report, shipment))
     is_well = report.is_complete and not report.blocking(asked.accepted) and not report.verdicts.refused
     raise typer.Exit(ALL_ACTIVE if is_well else SOME_FAILED)
 
 
-def _write_verdicts(report: Report, file: TextIO) -> None:
-    """Write a CSV of every row: its number, serial number, verdict and reason."""
+def _write_verdicts(report: Report, shipment: Shipment, file: TextIO) -> None:
+    """Write a CSV of every row, and of what only the list has: its place in file and list, token, person, verdict and
+    reason."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("row", "serial", "verdict", "reason"))
-    writer.writerows([row, *map(format_cell, cells)] for row, *cells in report.verdicts.lines())
+    writer.writerow(("row", "list_line", "serial", "person", "verdict", "reason"))
+    listed = shipment.assignment.lines if shipment.assignment else {}
+    writer.writerows(map(format_cell, cells) for cells in report.verdicts.lines(listed))
 
 
 def _to_json(
@@ -362,7 +396,7 @@ def _to_json(
 ) -> dict[str, Any]:
     """All that is told; `run` is null where the file is a batch already."""
     listed, verdicts, settings = shipment.assignment, report.verdicts, installation.settings
-    rate = {"seconds": round(report.seconds), "rate": report.rate, "is_rate_bought": report.is_rate_bought}
+    rate = {"rate": report.rate, "is_rate_bought": report.is_rate_bought}
     limits = {"otp_post_budget": settings.otp_post_budget, "max_attempts": settings.max_attempts}
     chosen = {"hours": str(asked.hours) if asked.hours else None, "share": asked.share, "canary": asked.canary}
     return {
@@ -378,21 +412,14 @@ def _to_json(
             for kind, row in verdicts.first.items()
         ],
         **report_to_json(shipment.path, report, report.blocking(asked.accepted)),
-        "run": work and {"environment": asked.environment} | asdict(work) | rate | limits | chosen,
+        "run": work
+        and {"environment": asked.environment}
+        | asdict(work)
+        | {"seconds": round(work.seconds)}
+        | rate
+        | limits
+        | chosen,
     }
-
-
-def _print_file(shipment: Shipment, report: Report) -> None:
-    """Say what the file is, how many tokens of which kind it has, each with the first of them; and by which SHA-256
-    file and list are known."""
-    console.print(f"{shipment.path}: {shipment.format.title} (--format {shipment.format.name})")
-    for kind, count in report.verdicts.kinds.most_common():
-        row = report.verdicts.first[kind]
-        secret = f" ({_tell_secret(row)})" if _tell_secret(row) else ""
-        console.print(f"{count:>8,} × {kind}: {row.serial_number}{secret}{' …' if count > 1 else ''}")
-    console.print(f"SHA-256 {shipment.digest}  {shipment.path}", soft_wrap=True)
-    if shipment.assignment is not None:
-        console.print(f"SHA-256 {shipment.assignment.digest}  {shipment.assignment.path}", soft_wrap=True)
 
 
 def _tell_secret(row: Row) -> str:
@@ -400,26 +427,53 @@ def _tell_secret(row: Row) -> str:
     return repr(row.otps.secret) if isinstance(row.otps, Seed) else ""
 
 
-def _print_work(
-    installation: Installation, shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork
+def _print_screen(
+    shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork | None, output: Path | None
 ) -> None:
-    """Say how many rows are ready, what a run would do with them, for how long, and in which hours."""
-    verdicts = report.verdicts
-    console.print()
+    """Print on one screen the verdict, the findings with some examples each, and the commands that go on. What does not
+    fit is in `--json`."""
+    room = measure_room(console)
+    head = [] if work is None else [*_describe_work(shipment, asked, report, work)]
+    kinds = ", ".join(f"{count:,} × {kind}" for kind, count in report.verdicts.kinds.most_common())
+    head.append(f"{shipment.path}: {shipment.format.name}; {kinds or 'no token that can be read'}.")
+    above = [line for text in head for line in break_lines(text, room)]
+    below = [line for text in _describe_next(shipment, asked, report, output) for line in break_lines(text, room)]
+    found = [
+        line for texts, most in _describe_findings(report, asked.accepted) for line in _cut_text(texts, most, room)
+    ]
+    if (left := MOST_LINES - len(above) - count_lines(below, room)) < len(found):
+        found[left - 1 :] = [Text(f"… and more: {write_listing_command(shipment.path, asked)}")]
+    for line in [*above, *found, *below]:
+        console.print(line, soft_wrap=True)
+    if not report.is_complete:
+        error_console.print("PingOne could not be asked: fix that, or leave it out by --offline.")
+
+
+def _cut_text(text: Text, most: int, room: Room) -> list[Text]:
+    """Break a text into so many lines at most."""
+    lines = break_lines(text, room)
+    if len(lines) > most:
+        lines[most - 1 :] = [cut_line(Text(" ").join(lines[most - 1 :]), room.width)]
+    return lines
+
+
+def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork) -> Iterator[str]:
+    """Say what becomes of all rows, what a run would do with them, for how long, and from when on."""
+    verdicts, expected = report.verdicts, report.verdicts.list_expected(asked.accepted)
     if verdicts.are_all_left_out:
-        console.print(describe_all_active(shipment.path, verdicts.rows))
+        yield describe_all_active(shipment.path, verdicts.rows)
         return
-    ready, refused = work.tokens, len(verdicts.refused)
-    readiness = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
-    console.print(f"{readiness}, {refused:,} refused." if refused else f"{readiness}.")
-    if verdicts.good:
-        console.print(_describe_changes(work, shipment, asked))
-        console.print(_describe_time(report, work, asked))
-        if dates := describe_dates(Counter(row.not_before for row in verdicts.good), parse_zone(asked.source.zone)):
-            console.print(dates)
-        settings = installation.settings
-        budget = f"At most {count_things(settings.otp_post_budget, 'OTP')} to a device"
-        console.print(f"{budget}, and {count_things(settings.max_attempts, 'attempt')} a token.")
+    doubted, refused, left_out = len(verdicts.good) - work.tokens, len(verdicts.refused), len(verdicts.left_out)
+    parts = [
+        f"{work.tokens:,} would be activated",
+        f"{doubted:,} {agree(doubted, 'is', 'are')} asked about" * bool(doubted),
+        f"{refused:,} {agree(refused, 'fails', 'fail')}" * bool(refused),
+        f"{left_out:,} {agree(left_out, 'is', 'are')} active already" * bool(left_out),
+    ]
+    yield f"{count_things(verdicts.rows, 'row')}: {', '.join(filter(None, parts))}."
+    if work.tokens:
+        yield f"{_describe_changes(work, shipment, asked)} {_describe_time(report, work, asked)}"
+        yield describe_dates(Counter(row.not_before for row in expected), parse_zone(asked.source.zone))
 
 
 def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions) -> str:
@@ -439,7 +493,7 @@ def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> st
     """Say how many requests that are, and how long they take at which pace and in which hours."""
     pace = "that the license has" if report.is_rate_bought else "with which it begins"
     sentences = (
-        f"About {count_things(work.requests, 'request')}: {format_duration(report.seconds)} at the"
+        f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at the"
         f" {report.rate:g} a second {pace}."
     )
     if asked.share is not None:
@@ -451,21 +505,41 @@ def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> st
     return sentences
 
 
-def _print_findings(shipment: Shipment, asked: LoadOptions, report: Report) -> None:
-    """Print the refused rows, the findings, and what to do about them."""
-    blocking = report.blocking(asked.accepted)
-    if report.findings or report.unknown:
-        console.print()
+def _describe_findings(report: Report, accepted: frozenset[str]) -> Iterator[tuple[Text, int]]:
+    """Write the findings and the reasons of refused rows, the gravest first, each with the most lines that it gets."""
+    findings = sorted(report.findings, key=lambda finding: list(Level).index(finding.level))
+    for finding in findings:
+        if finding.level != Level.NOTE:
+            yield _write_finding(finding, accepted), 3
     if report.batch is None:
-        print_refused_rows(report.verdicts.refused, write_listing_command(shipment.path, asked))
-    print_findings(report, asked.accepted, TOLD_BY_ROWS)
+        groups = _group_by_reason(report.verdicts.refused)
+        for reason, errors in [*groups.items()][:EXAMPLES]:
+            yield Text.assemble(MARKS[Level.NOTE], f" {_describe_rows(reason, errors, EXAMPLES)}"), 2
+        if len(groups) > EXAMPLES:
+            yield Text.assemble(MARKS[Level.NOTE], f" … and {len(groups) - EXAMPLES} other reasons"), 1
+    for unknown in report.unknown:
+        yield Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"), 2
+    for finding in findings:
+        if finding.level == Level.NOTE and finding.name not in TOLD_BY_ROWS:
+            yield _write_finding(finding, accepted), 2 if finding.name == "loaded_already" else 1
+
+
+def _describe_next(shipment: Shipment, asked: LoadOptions, report: Report, output: Path | None) -> Iterator[str]:
+    """Say where each row is told, and which command goes on."""
+    verdicts, blocking = report.verdicts, report.blocking(asked.accepted)
+    words = write_words(replace(asked, accept=None, offline=False))
+    if output is not None:
+        yield f"Every row with person and reason: {output}"
+    elif report.batch is None and (verdicts.refused or verdicts.doubts or verdicts.not_in_box):
+        telling = [*write_words(replace(asked, accept=None)), "-o", f"{shipment.path.stem}-rows.csv"]
+        yield f"Every row with person and reason: {write_command('check', shipment.path, telling)}"
     if any(finding.level == Level.STOP for finding in blocking):
-        console.print("It cannot be loaded like this: correct what is marked with ✗ first.", style="red")
-    elif blocking:
-        names = [finding.name for finding in blocking]
-        console.print(f"Correct these, or accept them: {write_accepting_command(names)}", soft_wrap=True)
-    if not report.is_complete:
-        error_console.print("PingOne could not be asked: fix that, or leave it out by --offline.")
+        yield "It cannot be loaded like this: correct what is marked with ✗ first."
+    elif report.batch is None and not verdicts.are_all_left_out:
+        names = dict.fromkeys([*asked.accepted, *(finding.name for finding in blocking)])
+        accepting = [word for name in sorted(names) for word in ("--accept", name)]
+        first = "Correct what is marked with ?, or accept it" if blocking else "Go on"
+        yield f"{first}: {write_command('run', shipment.path, [*words, *accepting])}"
 
 
 def formats(as_json: AsJson = False) -> None:

@@ -38,6 +38,11 @@ class HomeInUse(Exception):
     def __init__(self, home: Path, pid: int, work: Sequence[str] = ()) -> None:
         super().__init__(f"{home} is in use by process {pid}{_describe_work(work)}")
         self.pid = pid
+        self._work = work
+
+    def works_on(self, batch: str) -> bool:
+        """Whether that process is a `run` of this batch, or of all batches."""
+        return self._work in ([""], [batch])
 
 
 def _describe_work(work: Sequence[str]) -> str:

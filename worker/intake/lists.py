@@ -1,7 +1,6 @@
 """Lists that go with a shipment: who gets what, which is joined with its rows by the serial number; and tokens that
 somebody names, such as those of people who leave."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -92,25 +91,12 @@ class Assignment:
     faults: Mapping[str, RowError] = field(default_factory=dict)
     nameless: tuple[RowError, ...] = ()
 
-    @property
-    def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ only
-        in case are the same person's."""
-        seen = Counter[tuple[str, str]]()
-        twice = []
-        for line in self.lines.values():
-            names = [(name, value.lower()) for name in PERSON if (value := getattr(line, name))]
-            if any(seen[name] for name in names):
-                twice.append(line.serial_number)
-            seen.update(names)
-        return twice
-
     def assign(self, row: Row) -> Row | RowError:
         """Fill in a row's person and the list's own columns. The row is refused if file and list contradict each
         other."""
         key = row.serial_number.lower()
         if fault := self.faults.get(key):
-            return replace(fault, row_number=row.row_number)
+            return replace(fault, row_number=row.row_number, list_line=fault.row_number)
         line, problem = self.lines.get(key), ""
         assigned = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
         if line is None and not any(getattr(row, name) for name in PERSON):
@@ -194,12 +180,12 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
     odd_ids = [name for name in ("user_id", "device_id") if name in values and not UUID.fullmatch(values[name])]
     if odd_ids or not values.keys() & set(PERSON):
         nobody = "the list's line for this token names no person: fill in one of its columns, or delete the line"
-        fault = header.name_column(explain_id(odd_ids[0])) if odd_ids else nobody
+        fault = f"the list's {header.name_column(explain_id(odd_ids[0]))}" if odd_ids else nobody
         return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
     try:
         not_before = read_not_before(values.pop("not_before", ""), zone, keeps_back=True)
     except RowRefused as refused:
-        return RowError(row_number, header.name_column(str(refused)), serial, refused.fault)
+        return RowError(row_number, f"the list's {header.name_column(str(refused))}", serial, refused.fault)
     # The names of ASSIGNED are those of the fields.
     return Row(row_number=row_number, serial_number=serial, otps=None, not_before=not_before, extra=own, **values)  # type: ignore[arg-type]
 

@@ -7,7 +7,8 @@ there. So a further column takes one field here, one column of models.record.Rec
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
@@ -113,6 +114,13 @@ def name_columns(columns: tuple[Column, ...]) -> dict[str, str]:
 # The column that each normalised name means.
 CANONICAL = name_columns(KNOWN)
 _RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
+# The same, and names that others give these columns. A lot is missed by nobody, and is like a slot.
+_ALIKE = {name: column for name, column in CANONICAL.items() if column != "lot"} | {
+    "emailaddress": "email",
+    "userprincipalname": "username",
+}
+# How alike two names are from which on a person is asked, up to 1: above "surname" and "username".
+_LIKENESS = 0.82
 # Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
 # shipping, pingone_id). So they count only where they are a word of the name.
 SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
@@ -145,6 +153,11 @@ MAY_BE_NAME = re.compile(r"[A-Za-z]{0,8}\d{4,5}")
 def canonical_column(name: str) -> str | None:
     """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
     return CANONICAL.get(normalise(name))
+
+
+def find_alike(name: str) -> str | None:
+    """Find the column of ours that a foreign column may be meant for, by its name; None if it is like none."""
+    return next((_ALIKE[each] for each in get_close_matches(normalise(name), _ALIKE, n=1, cutoff=_LIKENESS)), None)
 
 
 def spell_columns(known: Sequence[str], names: Iterable[str]) -> dict[str, str]:
@@ -183,12 +196,14 @@ class RowError:
     its kind, by which rows are counted.
 
     `serial_number` is None where it is missing, malformed, or cannot be told from an OTP in the wrong column.
+    `list_line`: the line of the list that is at fault, if it is one.
     """
 
     row_number: int
     reason: str
     serial_number: str | None
     fault: RowFault
+    list_line: int | None = None
 
 
 class RowRefused(Exception):
@@ -250,7 +265,10 @@ TOO_SOON = (
     "the OTPs of a TOTP token are out of date minutes after they were shown, before not_before: bring the row on that"
     " day, or the seed"
 )
-WRITE_DATE = "write it as 2026-12-01, or 2026-12-01T08:00, in a column formatted as Text"
+EXAMPLE_DATE = "2026-12-01"
+# A date as many write it, day first.
+DAY_FIRST = re.compile(r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>\d{4})", re.ASCII)
+WRITE_DATE = "write it as {date}, or {date}T08:00, in a column formatted as Text"
 # Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
 # name is copied from a page or a window.
 INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -298,8 +316,9 @@ def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False)
     RowRefused."""
     if text in ("", KEPT_BACK):
         return UNTIL_LET_GO if text and keeps_back else None
+    cure = WRITE_DATE.format(date=_write_date(text))
     if not MOMENT.fullmatch(text):
-        raise RowRefused(f"not_before is not a date: {WRITE_DATE}", fault=RowFault.DATE_UNFIT)
+        raise RowRefused(f"not_before is not a date: {cure}", fault=RowFault.DATE_UNFIT)
     try:
         time = datetime.fromisoformat(text)
         if time.tzinfo is not None:
@@ -307,11 +326,20 @@ def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False)
         # Where clocks skip or repeat an hour, the time is ambiguous.
         moments = {time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
     except (ValueError, OverflowError):
-        raise RowRefused(f"not_before is a date that does not exist: {WRITE_DATE}", fault=RowFault.DATE_UNFIT) from None
+        raise RowRefused(f"not_before is a date that does not exist: {cure}", fault=RowFault.DATE_UNFIT) from None
     if len(moments) > 1:
         problem = "not_before is in an hour in which clocks are put forward or back"
         raise RowRefused(f"{problem}: add the offset, such as 2026-10-25T02:30+01:00", fault=RowFault.DATE_UNFIT)
     return moments.pop()
+
+
+def _write_date(text: str) -> str:
+    """Write a date of the form 1.12.2026 as it is expected; an example where the text is something else."""
+    try:
+        parts = DAY_FIRST.fullmatch(text)
+        return str(date(**{name: int(value) for name, value in parts.groupdict().items()})) if parts else EXAMPLE_DATE
+    except ValueError:
+        return EXAMPLE_DATE
 
 
 def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:

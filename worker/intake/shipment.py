@@ -42,10 +42,14 @@ def read_clock() -> datetime:
 @dataclass(slots=True)
 class Leftovers:
     """What only the shipment or only its list has, counted while the rows are read. `unassigned`: tokens of the
-    shipment without a person, `not_in_box`: serial numbers of the list that the shipment does not have."""
+    shipment without a person; `not_in_box`: serial numbers of the list that the shipment does not have, of which so
+    many, `without_zeros`, would fit with zeros in front; `broken`: rows that a mend leaves out, since they cannot be
+    read and the list names none of their tokens."""
 
     unassigned: int = 0
     not_in_box: list[str] = field(default_factory=list)
+    without_zeros: int = 0
+    broken: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,9 @@ class Shipment:
                 if is_unassigned and self.gives_out:
                     joined, is_unassigned = row, False
                 leftovers.unassigned += is_unassigned
-                if not (is_unassigned and self.only_assigned):
+                is_of_others = self._is_of_others(row)
+                leftovers.broken += is_of_others
+                if not (is_unassigned and self.only_assigned) and not is_of_others:
                     known = _find_known(row, joined)
                     yield (known and _refuse_repeated(known, self.repeats)) or refuse_unfit(joined)
             digest = file.digest()
@@ -138,9 +144,10 @@ class Shipment:
                 "Nothing of it should be kept: let the program that writes it finish, and load it again",
             )
         if self.assignment is not None:
-            leftovers.not_in_box += [
-                line.serial_number for key, line in self.assignment.lines.items() if key not in in_box
-            ]
+            missing = {key: line.serial_number for key, line in self.assignment.lines.items() if key not in in_box}
+            bare = {serial.lstrip("0") for serial in in_box} if missing else set[str]()
+            leftovers.not_in_box += missing.values()
+            leftovers.without_zeros += sum(key.lstrip("0") in bare for key in missing)
 
     def read_through(self) -> Shipment:
         """Read the file once, to its end, for its columns, its digest, and what stands on several rows. Raises
@@ -159,6 +166,12 @@ class Shipment:
         with open_file(self.path) as stream:
             file = OpenFile(self.path, stream, self.hints)
             yield (file, *open_table(self.format, file, self.clock()))
+
+    def _is_of_others(self, row: Row | RowError) -> bool:
+        """Whether a row that cannot be read is none that a list mends."""
+        if isinstance(row, Row) or self.assignment is None or not self.hints.mends:
+            return False
+        return (row.serial_number or "").lower() not in self.assignment.lines
 
     def _join(self, row: Row | RowError) -> Row | RowError:
         """Join a row with its line of the list."""

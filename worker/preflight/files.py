@@ -14,20 +14,21 @@ from models.base import Base
 from models.encrypted import Keyring, generate_key
 from models.row_fault import RowFault
 from worker.batches.loading import CHUNK, Conflicts, LoadCounts, Loaded, describe_known, part_left_out
-from worker.batches.mending import Corrections, MendedBatch
+from worker.batches.mending import Corrections, MendedBatch, list_names
 from worker.config.settings import Settings
-from worker.intake.rows import Row, RowError
+from worker.intake.formats import OTP_PAIRS
+from worker.intake.rows import Row, RowError, canonical_column, find_alike
 from worker.intake.shipment import Leftovers, Shipment
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
-from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_tokens
+from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_person, name_tokens
 from worker.vault.otps import OtpPair, Seed
 
 # How long PingOne keeps a device that waits for its activation.
 DEVICE_WAITS = timedelta(hours=24)
-# Asked before a mend.
+# Asked of a shipment, or of a batch before a mend.
 ANOTHER_FOR_PERSON = (
-    "Of persons who have a token of this batch already: {n} of the tokens. See whether they are to have two."
+    "Of persons who have or get another token of this {whole}: {{n}} of the tokens. See whether they are to have two."
 )
 
 
@@ -41,12 +42,13 @@ def check_files(
     )
     return [
         *_check_rows(verdicts, mends=shipment.hints.mends),
+        *_check_columns(shipment),
         *_check_list(shipment, leftovers),
+        *_check_persons(verdicts, mends=shipment.hints.mends),
         *_check_stale(verdicts, totp_max_age, now or datetime.now(UTC)),
         *_check_types(verdicts),
         *_check_dates(verdicts, now or datetime.now(UTC)),
         *name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive")),
-        *name_tokens("person_twice", Level.ASK, ANOTHER_FOR_PERSON, verdicts.doubted("person_twice")),
         *_count_presses(verdicts),
     ]
 
@@ -56,6 +58,12 @@ def note_loaded(loaded: Loaded) -> Finding:
     status = f"oathbulk status {quote(loaded.name)}"
     text = f"{describe_known(loaded)} `run` goes on with it, and nothing is loaded again. How it stands: {status}"
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
+
+
+def note_run(pid: int) -> Finding:
+    """Make the finding of a mend beside a run of its batch, which asks PingOne about the rows itself."""
+    text = f"The run that is going on (process {pid}) works on these rows too, and asks PingOne about them itself."
+    return Finding("run_going_on", Level.NOTE, text)
 
 
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
@@ -88,22 +96,52 @@ def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
     return Finding(name, Level.NOTE, text, len(errors), serials[:NAMED])
 
 
+def _check_columns(shipment: Shipment) -> Iterator[Finding]:
+    """Name the columns of pairs and list that mean nothing to us, and those of them that may be meant for one of
+    ours."""
+    listed = shipment.assignment.columns if shipment.assignment else []
+    names = shipment.columns if shipment.format.name == OTP_PAIRS.name else listed
+    own = [name for name in names if not canonical_column(name)]
+    if alike := [f"{name} (for {column}?)" for name in own if (column := find_alike(name))]:
+        text = f"Columns of your own with names like ours: {', '.join(alike)}. Rename what is meant for ours."
+        yield Finding("column_alike", Level.ASK, text)
+    if own and not shipment.hints.mends:
+        yield Finding("own_columns", Level.NOTE, f"Columns of your own, kept as they are: {', '.join(own)}.")
+
+
 def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
-    """Say which tokens only the list or only the box has, and who gets more than one token."""
+    """Say which tokens only the list or only the box has."""
     if shipment.assignment is None:
         return
     if leftovers.unassigned:
         number, left_out = leftovers.unassigned, "left out" if shipment.only_assigned else "refused"
         text = f"In the box and without a person in the list: {number} of the tokens. They are {left_out}."
         yield Finding("unassigned", Level.NOTE, text, number)
-    text = "In the list and not in the box: {n} serial numbers. See whether it is the list of this shipment."
+    if leftovers.broken:
+        text = (
+            f"Left out, since the list does not name them: {count_things(leftovers.broken, 'broken row')} of the box."
+        )
+        yield Finding("broken_rows", Level.NOTE, text, leftovers.broken)
+    fit = leftovers.without_zeros
+    zeros = f" {fit} would fit with zeros in front, as if a spreadsheet had taken them." if fit else ""
+    text = f"In the list and not in the box: {{n}} serial numbers.{zeros} See whether it is the list of this shipment."
     yield from name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
-    text = "Of persons who get another token of this list: {n} of the tokens. See whether they are to have two."
-    yield from name_tokens("person_twice", Level.ASK, text, shipment.assignment.persons_twice)
     if nameless := shipment.assignment.nameless:
         reason = f"line {nameless[0].row_number}: {nameless[0].reason}"
         text = f"Without a usable serial number: {count_things(len(nameless), 'line')} of the list; {reason}"
         yield Finding("list_lines", Level.ASK, text, len(nameless))
+
+
+def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
+    """Find the rows of persons who have an active token of the shipment, or get one by an earlier row. Names that
+    differ only in case are the same person's."""
+    owned = {name for row in verdicts.active for name in list_names(row)}
+    for row in verdicts.good:
+        if not owned.isdisjoint(names := list_names(row)):
+            verdicts.doubt(row, "person_twice", "its person has or gets another token")
+        owned.update(names)
+    text = ANOTHER_FOR_PERSON.format(whole="batch" if mends else "shipment")
+    return name_tokens("person_twice", Level.ASK, text, verdicts.doubted("person_twice"))
 
 
 def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Finding]:
@@ -184,10 +222,12 @@ class RowReader:
             for token in chunk:
                 if isinstance(token, Row):
                     verdicts.count_kind(token)
+                    verdicts.persons[token.row_number] = name_person(token)
             chunk = [shipment.require_ids(token) for token in chunk]
             verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]
             self._judge(shipment, whole, verdicts)
+        verdicts.not_in_box = leftovers.not_in_box
         return verdicts, leftovers
 
     def _judge(self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts) -> None:
@@ -200,6 +240,8 @@ class RowReader:
         else:
             records, conflicting = self._conflicts.split(rows)
         left_out, refused = part_left_out(shipment, conflicting)
+        active = {error.row_number for error in conflicting if error.fault == RowFault.ACTIVE_ELSEWHERE}
+        verdicts.active += [row for row in rows if row.row_number in active]
         good = [record.row for record in records]
         verdicts.refused += refused
         verdicts.refused_by_database += [error for error in refused if error.fault != RowFault.REPEATED]
@@ -230,12 +272,6 @@ def reading_without_records() -> Iterator[RowReader]:
         engine.dispose()
 
 
-# Requests of a record: one post if the token is in step, two if not, as usually a fifth of them.
-REQUESTS_PER_RECORD = 1.2
-# Requests before that, if it has no device.
-REQUESTS_PER_PAIRING = 1.0
-
-
 def check_shipment(
     shipment: Shipment,
     reader: RowReader,
@@ -246,11 +282,8 @@ def check_shipment(
     """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
     UnusableFile."""
     verdicts, leftovers = reader.read(shipment, on_progress)
-    report = Report(verdicts, check_files(shipment, verdicts, leftovers, totp_max_age=settings.tuning.totp_max_age))
-    pairings = sum(row.device_id is None for row in verdicts.good)
-    report.rate = rate
-    report.seconds = (len(verdicts.good) * REQUESTS_PER_RECORD + pairings * REQUESTS_PER_PAIRING) / rate
-    return report
+    findings = check_files(shipment, verdicts, leftovers, totp_max_age=settings.tuning.totp_max_age)
+    return Report(verdicts, findings, rate=rate)
 
 
 # A pair is looked for among so many OTPs of a HOTP seed behind the last known counter: as far as PingOne may look.

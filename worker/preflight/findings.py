@@ -2,12 +2,14 @@
 know; a verdict on every row; and what a run would do."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
+from operator import itemgetter
 from typing import Any
 
+from models.person import PERSON
 from worker.intake.rows import Row, RowError
 from worker.intake.shipment import Switches
 from worker.pingone.errors import PingOneError
@@ -35,6 +37,7 @@ Question = StrEnum(
     [
         "CLOCK",
         "ACCOUNT_NOT_USABLE",
+        "COLUMN_ALIKE",
         "DEVICE_NOT_FOUND",
         "DEVICES_EXPIRE",
         "DEVICES_OLD",
@@ -103,6 +106,12 @@ class Verdicts:
     left_out: list[RowError] = field(default_factory=list)
     # By serial number: the name of the finding, and why this token would not become active.
     doubts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # Rows whose tokens are active in other batches, whether they are refused or left out for it.
+    active: list[Row] = field(default_factory=list)
+    # By row number: the person whom the row names, or its line of the list.
+    persons: dict[int, str] = field(default_factory=dict)
+    # Serial numbers of the list that the shipment does not have.
+    not_in_box: list[str] = field(default_factory=list)
     # By row number: the id of the person whom PingOne finds by the name that the row gives.
     found_users: dict[int, str] = field(default_factory=dict)
 
@@ -142,14 +151,31 @@ class Verdicts:
             for finding in name_tokens(name, Level.ASK, text, self.doubted(name))
         ]
 
-    def lines(self) -> list[tuple[int, str, str, str]]:
-        """Every row in the file's order: its number, its serial number, its verdict and the reason."""
-        lines = [(error.row_number, error.serial_number or "", "refused", error.reason) for error in self.refused]
-        lines += [(error.row_number, error.serial_number or "", "left_out", error.reason) for error in self.left_out]
+    def list_expected(self, accepted: Collection[str] = ()) -> list[Row]:
+        """The rows that would be activated: nothing is asked about them, or it is `accepted`."""
+        return [
+            row for row in self.good if (doubt := self.doubts.get(row.serial_number)) is None or doubt[0] in accepted
+        ]
+
+    def lines(self, listed: Mapping[str, Row]) -> Iterator[tuple[str, ...]]:
+        """Every row in the file's order, and what only the list has: the number of the row, and of its line of the
+        list, serial number, person, verdict and reason. `listed`: the list's lines, by serial number in lowercase."""
+        lines = [(error.row_number, error.serial_number, "refused", error.reason) for error in self.refused]
+        lines += [(error.row_number, error.serial_number, "left_out", error.reason) for error in self.left_out]
         for row in self.good:
-            name, reason = self.doubts.get(row.serial_number, ("ready", ""))
-            lines.append((row.row_number, row.serial_number, name, reason))
-        return sorted(lines)
+            lines.append((row.row_number, row.serial_number, *self.doubts.get(row.serial_number, ("ready", ""))))
+        for number, serial, verdict, reason in sorted(lines, key=itemgetter(0)):
+            line = listed.get((serial or "").lower())
+            person = self.persons.get(number) or (name_person(line) if line else "")
+            yield str(number), str(line.row_number) if line else "", serial or "", person, verdict, reason
+        for serial in self.not_in_box:
+            line, reason = listed[serial.lower()], "the box has no such serial number"
+            yield "", str(line.row_number), serial, name_person(line), "not_in_box", reason
+
+
+def name_person(row: Row) -> str:
+    """The name by which a row says who gets its token, the id only if it has no other; empty where it names nobody."""
+    return next((value for name in (*PERSON[1:], PERSON[0]) if (value := getattr(row, name))), "")
 
 
 def describe_kind(row: Row) -> str:
@@ -188,9 +214,7 @@ class Report:
     unknown: list[str] = field(default_factory=list)
     requests: int = 0
     is_complete: bool = True
-    # Seconds that the batch takes at `rate` requests a second: those that it begins with, or the license's if it has
-    # fewer (`is_rate_bought`).
-    seconds: float = 0.0
+    # Requests a second that the batch begins with, or the license's if it has fewer (`is_rate_bought`).
     rate: float = 0.0
     is_rate_bought: bool = False
     batch: str | None = None
@@ -204,9 +228,8 @@ class Report:
         ]
 
     def keep_to_license(self, bought: float | None) -> None:
-        """Count the seconds at the requests a second that the license has, if these are fewer. None: not known."""
+        """Count with the requests a second that the license has, if these are fewer. None: not known."""
         if bought and bought < self.rate:
-            self.seconds *= self.rate / bought
             self.rate, self.is_rate_bought = bought, True
 
     def choose_accepted(self, accepted: frozenset[str]) -> list[str]:
@@ -218,19 +241,29 @@ class Report:
 class ExpectedWork:
     """What a run would do. `tokens` become active, unless something is wrong that was not found. `imports` and
     `devices`, the tokens to be imported and the devices to be made, are upper limits unless `is_exact`: then the rows
-    were compared with PingOne's inventory. `days`: on how many days it works where the batch has hours."""
+    were compared with PingOne's inventory. `seconds`: how long the requests take at the report's rate. `days`: on how
+    many days it works where the batch has hours."""
 
     tokens: int
     imports: int
     devices: int
     is_exact: bool
     requests: int
+    seconds: float
     days: int | None
 
 
-def expect_work(report: Report, switches: Switches, hours: DailyHours | None) -> ExpectedWork:
-    """Count what a run would do with the rows that a load takes."""
-    good = report.verdicts.good
+# Requests of a record: one post if the token is in step, two if not, as usually a fifth of them.
+REQUESTS_PER_RECORD = 1.2
+# Requests before that, if it has no device.
+REQUESTS_PER_PAIRING = 1.0
+
+
+def expect_work(
+    report: Report, switches: Switches, hours: DailyHours | None, accepted: Collection[str] = ()
+) -> ExpectedWork:
+    """Count what a run would do with the rows that would be activated. `accepted`: findings that a person accepts."""
+    good = report.verdicts.list_expected(accepted)
     without_device = sum(row.device_id is None for row in good)
     noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
     # Whether the rows were compared with PingOne's inventory.
@@ -241,11 +274,14 @@ def expect_work(report: Report, switches: Switches, hours: DailyHours | None) ->
     )
     imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
     devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
+    requests = len(good) * REQUESTS_PER_RECORD + without_device * REQUESTS_PER_PAIRING
+    seconds = requests / report.rate
     return ExpectedWork(
-        tokens=len(good) - len(report.verdicts.doubts),
-        imports=imports if switches.may_import else 0,
+        tokens=len(good),
+        imports=min(imports, len(good)) if switches.may_import else 0,
         devices=min(devices, without_device) if switches.may_pair else 0,
         is_exact=is_exact,
-        requests=round(report.seconds * report.rate),
-        days=max(1, ceil(report.seconds / hours.seconds)) if hours else None,
+        requests=round(requests),
+        seconds=seconds,
+        days=max(1, ceil(seconds / hours.seconds)) if hours else None,
     )

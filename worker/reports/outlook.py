@@ -169,13 +169,19 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
     return f"{begin}{' '.join(sentences)}" if sentences else ""
 
 
-def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) -> str:
+def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, now: datetime | None = None) -> str:
     """Say how many rows may begin at once, how many at which dates, and how many are kept back; and by which clocks
-    dates without an offset were read: those of `zone`, None for this machine's. Empty where no row has a date."""
-    waves, kept_back = sorted(date for date in dates if date and date < UNTIL_LET_GO), dates.get(UNTIL_LET_GO)
-    if not (waves or kept_back):
-        return ""
+    dates without an offset were read: those of `zone`, None for this machine's. `now`: this machine's time if it is
+    None. Empty where there are no rows."""
+    written, now = sorted(date for date in dates if date and date < UNTIL_LET_GO), now or datetime.now(UTC)
+    kept_back, total, past = dates.get(UNTIL_LET_GO), sum(dates.values()), [date for date in written if date <= now]
+    if not written and not kept_back:
+        return f"{'The one token' if total == 1 else f'All {total:,} tokens'} may begin at once." if total else ""
     parts = [f"{dates[None]:,} at once"] if dates.get(None) else []
+    if past:
+        latest = f"whose date, {format_time(past[-1])}{' or before' * (len(past) > 1)}, is past: at once"
+        parts.append(f"{sum(dates[date] for date in past):,} {latest}")
+    waves = written[len(past) :]
     if len(waves) > MOST_WAVES:
         later = sum(dates[date] for date in waves)
         parts.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")

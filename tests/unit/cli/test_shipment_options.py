@@ -337,6 +337,15 @@ def test_rows_with_the_same_fault_are_one_line_and_a_command_lists_each(
     assert capsys.readouterr().err.splitlines() == lines
 
 
+def test_a_fault_of_the_list_names_its_lines_and_not_the_rows_of_the_box(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "the list's not_before is not a date"
+    faults = [RowError(row, reason, "MADE7", RowFault.DATE_UNFIT, line) for row, line in ((1, 9), (2, 8), (7, 3))]
+    print_refused_rows(faults, "oathbulk check")
+    print_refused_rows(faults[:1], "oathbulk check")
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[::2] == [f"3 lines of the list (3, 8-9): {reason}", f"line 9 of the list (MADE7): {reason}"]
+
+
 # Servers of commands.
 
 

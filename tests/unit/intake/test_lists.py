@@ -120,6 +120,8 @@ def test_a_name_that_is_too_long_or_has_a_character_that_nobody_sees_costs_its_r
         # File and list may write a person's name in other capitals.
         (Row(row_number=2, serial_number="MADE1", otps=OTPS, username="Ada@X.test"), "Ada@X.test", None),
         (Row(row_number=3, serial_number="MADE2", otps=OTPS, username="Ada@X.test"), None, "different persons"),
+        # Its line is of the list.
+        (Row(row_number=9, serial_number="MADE4", otps=OTPS), None, "the list's user_id is not a UUID"),
         # A serial number that stands twice in the list is named with its lines.
         (Row(row_number=9, serial_number="MADE3", otps=OTPS), None, "in its lines 4 and 5"),
     ],
@@ -127,7 +129,7 @@ def test_a_name_that_is_too_long_or_has_a_character_that_nobody_sees_costs_its_r
 def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(
     tmp_path: Path, row: Row, username: str | None, assigned: str | None
 ) -> None:
-    who = b"serial,username\nMADE1,ada@x.test\nMADE2,bob@x.test\nMADE3,alice\nMADE3,carol\n"
+    who = b"serial,username,user_id\nMADE1,ada@x.test,\nMADE2,bob@x.test,\nMADE3,alice,\nMADE3,carol,\nMADE4,,7\n"
     found = open_assignment(write(tmp_path, who)).assign(row)
     if assigned is None:
         assert found.username == username
@@ -148,7 +150,8 @@ def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(
         ("2026-10-25T02:30", "in an hour in which clocks are put forward or back"),
         ("2026-03-29T02:30", "in an hour in which clocks are put forward or back"),
         ("2026-02-30", "a date that does not exist"),
-        ("01.12.2026", "is not a date"),
+        ("24.12.2026", "is not a date: write it as 2026-12-24, or 2026-12-24T08:00, in"),
+        ("31.02.2026", "is not a date: write it as 2026-12-01,"),
         ("46357", "is not a date"),
     ],
 )
@@ -182,11 +185,6 @@ def test_a_list_may_name_lots(tmp_path: Path) -> None:
     assignment = open_assignment(write(tmp_path, b"serial,email,lot\nMADE1,a@x.test,L7\n"))
     row = assignment.assign(Row(row_number=2, serial_number="MADE1", otps=OTPS))
     assert (row.lot, row.extra) == ("L7", {})
-
-
-def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
-    who = b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"
-    assert open_assignment(write(tmp_path, who)).persons_twice == ["MADE2"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from models.row_fault import RowFault
 from worker.intake.files import Hints
+from worker.intake.formats import OTP_PAIRS
 from worker.intake.lists import open_assignment
 from worker.intake.rows import Row, RowError
 from worker.intake.shipment import Leftovers, Switches, open_shipment
@@ -75,14 +76,27 @@ ALL = who("1a", "2b", "3c")
             who("1a", "9z"),
             False,
             "not_in_box",
-            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers."),
+            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers. See whether"),
+        ),
+        # A spreadsheet took the zeros of one; the capitals of the other are no difference.
+        (
+            BOX.replace("MADE2", "0012").replace("MADE3", "00aB3"),
+            who("1a", "2b", "3c", "9z").replace("MADE2", "12").replace("MADE3", "00Ab3"),
+            False,
+            "not_in_box",
+            (
+                Level.ASK,
+                ("12", "MADE9"),
+                "In the list and not in the box: 2 serial numbers. 1 would fit with zeros in front, as if a"
+                " spreadsheet had taken them.",
+            ),
         ),
         (
             BOX,
             who("1a", "2a"),
             False,
             "person_twice",
-            (Level.ASK, ("MADE2",), "Of persons who get another token of this list: 1 of the tokens."),
+            (Level.ASK, ("MADE2",), "Of persons who have or get another token of this shipment: 1 of the tokens."),
         ),
         (
             BOX,
@@ -90,6 +104,20 @@ ALL = who("1a", "2b", "3c")
             False,
             "list_lines",
             (Level.ASK, (), "Without a usable serial number: 1 line of the list; line 3: serial is missing"),
+        ),
+        (
+            BOX,
+            ALL.replace("user_id", "not_befor,user_id", 1).replace(",6f", ",2026-12-01,6f"),
+            False,
+            "column_alike",
+            (Level.ASK, (), "Columns of your own with names like ours: not_befor (for not_before?). Rename"),
+        ),
+        (
+            BOX,
+            ALL.replace("username", "username,Site").replace(",6f", ",Basel,6f"),
+            False,
+            "own_columns",
+            (Level.NOTE, (), "Columns of your own, kept as they are: Site."),
         ),
         (
             BOX,
@@ -135,7 +163,7 @@ def test_what_the_files_say_is_told(
     assert "in_database" not in findings
 
 
-NO_LIST = SimpleNamespace(assignment=None, hints=Hints())
+NO_LIST = SimpleNamespace(assignment=None, hints=Hints(), format=OTP_PAIRS, columns=[])
 
 
 def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
@@ -247,7 +275,7 @@ def make_report(*findings: Finding, requests: int = 9) -> Report:
     """Ten rows of seeds without a device; one more is refused."""
     rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
     verdicts = Verdicts(good=rows, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
-    return Report(verdicts, list(findings), requests=requests, seconds=2.0, rate=20.0)
+    return Report(verdicts, list(findings), requests=requests, rate=20.0)
 
 
 @pytest.mark.parametrize(
@@ -268,18 +296,22 @@ def test_what_is_made_is_counted(report: Report, switches: Switches, expected: t
     assert not expect_work(report, switches, None).is_exact
 
 
-def test_requests_are_those_of_the_time_at_the_pace() -> None:
-    report = make_report()
-    assert expect_work(report, BOTH, None).requests == 40
+def test_requests_are_those_of_the_tokens_that_would_be_activated() -> None:
+    report = make_report(requests=0)
+    assert (expect_work(report, BOTH, None).requests, expect_work(report, BOTH, None).seconds) == (22, 1.1)
     # The license has less: it takes longer, and no more requests.
     report.keep_to_license(2.0)
-    assert (expect_work(report, BOTH, None).requests, report.seconds) == (40, 20.0)
+    assert (expect_work(report, BOTH, None).requests, expect_work(report, BOTH, None).seconds) == (22, 11.0)
+    for row in report.verdicts.good[:5]:
+        report.verdicts.doubt(row, "devices_old", "")
+    asked, accepted = expect_work(report, BOTH, None), expect_work(report, BOTH, None, {"devices_old"})
+    assert [(work.tokens, work.devices, work.requests) for work in (asked, accepted)] == [(5, 5, 11), (10, 10, 22)]
 
 
 @pytest.mark.parametrize(("seconds", "days"), [(1.0, 1), (3600.0, 1), (3601.0, 2)])
 def test_hours_tell_on_how_many_days_it_works(seconds: float, days: int) -> None:
     report = make_report()
-    report.seconds = seconds
+    report.rate = 22 / seconds
     hours = (DailyHours(time(22), time(23), "UTC"), None)
     assert [expect_work(report, BOTH, each).days for each in hours] == [days, None]
 

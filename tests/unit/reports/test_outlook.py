@@ -210,3 +210,25 @@ def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_
     assert "`oathbulk run 'box 7'` brings one" in one
     assert "`oathbulk run BATCH` brings one" in several
     assert explain_fleet([INTERRUPTED]) == [f"No worker runs. {ANEW}"]
+
+
+DATES = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 9)]
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("dates", "said"),
+    [
+        ({}, ""),
+        ({None: 1}, "The one token may begin at once."),
+        ({None: 589}, "All 589 tokens may begin at once."),
+        ({DATES[0]: 3}, "Tokens may begin: 3 whose date, 2026-01-01 00:00 UTC, is past: at once. "),
+        (
+            {None: 1, DATES[0]: 3, DATES[1]: 4, DATES[2]: 5},
+            "Tokens may begin: 1 at once, 7 whose date, 2026-02-01 00:00 UTC or before, is past: at once, 5 from"
+            " 2026-09-01 00:00 UTC on. ",
+        ),
+    ],
+)
+def test_when_everything_may_begin_is_always_said(dates: dict[datetime | None, int], said: str) -> None:
+    assert describe_dates(dates, None, NOW).partition("Dates without")[0] == said
