@@ -62,7 +62,7 @@ def limit(**fields: Any) -> BatchStatus:
 
 
 def test_what_a_file_keeps_back_may_begin_when_a_person_says_so() -> None:
-    said = describe_dates({None: 1, AT: 2, UNTIL_LET_GO: 3}, UTC)
+    said = describe_dates({None: 1, AT: 2, UNTIL_LET_GO: 3}, UTC, AT - timedelta(days=1))
     assert said.startswith(f"Tokens may begin: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person lets them")
 
 
