@@ -166,6 +166,18 @@ def test_what_the_files_say_is_told(
 NO_LIST = SimpleNamespace(assignment=None, hints=Hints(), format=OTP_PAIRS, columns=[])
 
 
+def test_a_mend_counts_broken_rows_of_the_box_whose_tokens_its_list_does_not_name(tmp_path: Path) -> None:
+    (tmp_path / "box.csv").write_text(BOX + f"MADE8, {HEX[:-1]}, hotp\nMADE9, {HEX[:-1]}, hotp\n")
+    (tmp_path / "who.csv").write_text(who("1a", "9z"))
+    assignment = open_assignment(tmp_path / "who.csv")
+    shipment = open_shipment(tmp_path / "box.csv", assignment=assignment, only_assigned=True, hints=Hints(mends=True))
+    with reading_without_records() as reader:
+        verdicts, leftovers = reader.read(shipment)
+    findings = {each.name: each for each in check_files(shipment, verdicts, leftovers, totp_max_age=120)}
+    assert [error.serial_number for error in verdicts.refused] == ["MADE9"]
+    assert findings["broken_rows"].text == "Left out, since the list does not name them: 1 broken row of the box."
+
+
 def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
     reasons = ["it has no person"] * 2 + ["it is bad"]
     rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
