@@ -128,9 +128,9 @@ class Shipment:
                     in_box.add(row.serial_number.lower())
                 joined = self._join(row)
                 is_unassigned = isinstance(joined, RowError) and joined.reason == NO_PERSON
+                leftovers.unassigned += is_unassigned
                 if is_unassigned and self.gives_out:
                     joined, is_unassigned = row, False
-                leftovers.unassigned += is_unassigned
                 is_of_others = self._is_of_others(row)
                 leftovers.broken += is_of_others
                 if not (is_unassigned and self.only_assigned) and not is_of_others:

@@ -114,8 +114,9 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
     if shipment.assignment is None:
         return
     if leftovers.unassigned:
-        number, left_out = leftovers.unassigned, "left out" if shipment.only_assigned else "refused"
-        text = f"In the box and without a person in the list: {number} of the tokens. They are {left_out}."
+        number, then = leftovers.unassigned, "are left out" if shipment.only_assigned else "fail"
+        then = "wait to be given out" if shipment.gives_out else then
+        text = f"In the box and without a person in the list: {number} of the tokens. They {then}."
         yield Finding("unassigned", Level.NOTE, text, number)
     if leftovers.broken:
         text = (

@@ -54,7 +54,7 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2b"),
             False,
             "unassigned",
-            (Level.NOTE, (), "In the box and without a person in the list: 1 of the tokens. They are refused."),
+            (Level.NOTE, (), "In the box and without a person in the list: 1 of the tokens. They fail."),
         ),
         (
             BOX,
