@@ -318,6 +318,6 @@ def work_out_of_step(leases: Leases, record_id: int) -> None:
 
 def hand_back(leases: Leases, ids: Sequence[int]) -> None:
     """What becomes of records that a worker may not take up."""
-    assert leases.find_foreign_batch(ids[0], "another-tenant") is not None
+    assert leases.find_foreign_batch(ids[0], "default", "another-tenant") is not None
     assert leases.hand_back(ids[0], 5.0)
     assert not leases.hand_back_stopped(ids[1])

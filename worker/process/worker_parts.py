@@ -37,8 +37,9 @@ from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
 from worker.pingone.retry_policy import explain_hold
+from worker.process.broker import dropped
 from worker.process.parts import Parts, part
-from worker.records.activation import WORKER_ENDS, Activation, fail_if_dead_letter
+from worker.records.activation import NOTHING_TO_DO, WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import LearntResync, Resync
 
@@ -59,10 +60,12 @@ class Activations:
     def activate_record(self, record_id: int, name: str) -> str:
         """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered for
         a dead letter. If the environment is not configured here, raises ConfigError, or, if another process is well,
-        hands the record back and ends this process."""
+        hands the record back and ends this process; if the record is not of this environment, nothing is done."""
         try:
             activation = self._find_activation(name)
         except ConfigError as error:
+            if self._leases.find_foreign_batch(record_id, name) is None:
+                return NOTHING_TO_DO
             if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
                 raise
             self._leases.hand_back(record_id, 0.0)
@@ -101,7 +104,7 @@ class WorkerParts(Parts):
 
     @part
     def processes(self) -> Processes:
-        return Processes(self.database, name_this_process())
+        return Processes(self.database, name_this_process(), lambda: dropped.count)
 
     @part
     def fitness(self) -> Fitness:

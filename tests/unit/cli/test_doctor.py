@@ -133,6 +133,7 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ([ticked(90.0)], "the last tick came 90 s ago", "celery -A worker beat"),
         ([ticked(None)], "no tick ever came", "celery -A worker beat"),
         ([ticked(-3600.0)], "the last tick lies in the future", "NTP"),
+        ([replace(WELL, dropped=2)], "2 messages were dropped that no process of oathbulk sends", "who else writes"),
         # Nobody waits for them.
         ([ticked(90.0, is_alive=False)], "none runs now", ""),
         ([ticked(None, is_alive=False)], "none runs now", ""),
