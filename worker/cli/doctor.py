@@ -48,6 +48,7 @@ from worker.observability.wording import agree, count_things, format_duration
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
+from worker.pingone.transport import read_authorities
 from worker.reports.facts import BatchStatus
 from worker.reports.stall import DROPPED_CURE, STILL_AFTER, Fleet, describe_dropped, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
@@ -405,6 +406,7 @@ def _describe_learnt(installation: Installation, environment_id: str) -> CheckOu
 def check_network(environment: Environment) -> CheckOutcome:
     """Check the way to PingOne: that the proxy can be reached, if one is in force; that PingOne's certificates are
     verified, by whose authorities, and until when they are good. Raises ConfigError."""
+    read_authorities()
     try:
         proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
     except NotDelivered as error:

@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
@@ -37,6 +38,7 @@ from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
 from worker.pingone.retry_policy import explain_hold
+from worker.pingone.transport import read_authorities
 from worker.process.broker import dropped
 from worker.process.parts import Parts, part
 from worker.records.activation import NOTHING_TO_DO, WORKER_ENDS, Activation, fail_if_dead_letter
@@ -252,6 +254,7 @@ def end_if_unfit(
     """Ask PingOne with the credentials and the network of this process before it takes a message, and write down that
     it lives. End the process with one line if it fails and others are well. If the database is away, or no other
     process is well, let it begin. `deadline` of each request in seconds."""
+    _end_without_authorities(processes)
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -261,9 +264,27 @@ def end_if_unfit(
             raise
         return
     if sickness is not None and not is_spared:
-        # Celery has no console of ours, and its log may go elsewhere.
-        print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(FAILS_ALONE)
+        _end_alone(sickness)
+
+
+def _end_without_authorities(processes: Processes) -> None:
+    """End the process if it cannot read the certificate authorities that its environment names: it can call nobody,
+    whether others are well or not."""
+    try:
+        read_authorities()
+    except ConfigError as error:
+        sickness = Sickness(PauseReason.ENVIRONMENT, str(error))
+        with suppress(DBAPIError):
+            if processes.fall_sick(sickness):
+                _end_alone(sickness)
+        print(f"oathbulk: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(UNUSABLE_SETUP)
+
+
+def _end_alone(sickness: Sickness) -> None:
+    # Celery has no console of ours, and its log may go elsewhere.
+    print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(FAILS_ALONE)
 
 
 def _find_sickness(

@@ -165,7 +165,7 @@ def describe_dropped(fleet: Fleet) -> str:
     if not fleet.dropped:
         return ""
     dropped = f"{count_things(fleet.dropped, 'message')} {agree(fleet.dropped, 'was', 'were')}"
-    return f"{dropped} dropped that no process of oathbulk sends"
+    return f"{dropped} dropped that neither workers nor beat send"
 
 
 def _name_worker(fleet: Fleet) -> str:
