@@ -117,6 +117,20 @@ def test_spoilt_messages_are_dropped_and_counted_and_the_batch_ends_as_if_none_h
     fleet.judge_as_made()
 
 
+def test_a_wiped_redis_costs_seconds_and_no_queue_lease(make_fleet, postgres_url, own_valkey):
+    pace = {"PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20", "_OATHBULK_TUNING__queue_lease": "120"}
+    fleet = make_fleet(postgres_url, own_valkey.url, make_shipment(200), settings=PATIENT | pace)
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(20)
+    own_valkey.flush()
+    wiped_at, posted = time.monotonic(), fleet.simulator.posts()
+    # What the worker had fetched goes out too.
+    fleet.wait_until_posted(posted + 60)
+    assert time.monotonic() - wiped_at < 60 / 20 + 5
+    fleet.judge_as_made()
+
+
 @pytest.mark.usefixtures("sqlite_home")
 def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_url):
     fleet = make_fleet(None, valkey_url, make_shipment(120), settings=PATIENT | {"_OATHBULK_TUNING__window": "40"})
