@@ -353,7 +353,7 @@ def app(valkey_url: str) -> Iterator[Celery]:
 @pytest.fixture
 def worker(place: Place, app: Celery, tmp_path: Path) -> Iterator[Program]:
     """The worker for the place's token, which answers."""
-    arguments = ["-A", "worker", "worker", "-l", "INFO", "--without-gossip", "--without-mingle"]
+    arguments = ["-A", "worker", "worker", "-l", "INFO"]
     with closing(Program("worker", "celery", arguments, plain_env() | place.variables, tmp_path)) as worker:
         wait_until(lambda: app.control.ping(timeout=0.5), "the worker answers")
         yield worker
@@ -434,7 +434,8 @@ def test_a_worker_does_nothing_but_a_task_of_ours_with_an_id_and_works_on_whatev
     wait_until(lambda: app.control.ping(timeout=0.5), "the worker answers")
     for told in ("ContentDisallowed", "Connection to broker lost"):
         assert told in worker.read_log()
-    assert QUOTED not in worker.read_log()
+    # It neither asks nor hears other workers.
+    assert [word for word in (QUOTED, "mingle", "Gossip") if word in worker.read_log()] == []
     # What the worker tells all who ask it, Flower among them; and its log, which quotes messages.
     asked = app.control.inspect(timeout=5)
     told = f"{asked.conf()}{asked.stats()}{asked.report()}{worker.read_log()}"

@@ -294,7 +294,14 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
 
     It then goes through the sets of tasks in hand, and before Python 3.14 that raises RuntimeError where a thread
     changes one meanwhile: https://github.com/celery/celery/issues/7162,
-    https://github.com/python/cpython/issues/123089."""
+    https://github.com/python/cpython/issues/123089.
+
+    Workers do not ask each other for clocks and revoked tasks (mingle), nor listen to each other (gossip): the database
+    has what they need to know, and gossip ends in a traceback where the server dies."""
+
+    def __init__(self, *arguments: Any, worker_options: Mapping[str, Any] | None = None, **options: Any) -> None:
+        alone = {"without_gossip": True, "without_mingle": True}
+        super().__init__(*arguments, worker_options={**(worker_options or {}), **alone}, **options)
 
     @retry(retry=retry_if_exception_type(RuntimeError), stop=stop_after_attempt(CLOSE_TRIES), reraise=True)
     def on_close(self) -> None:
