@@ -699,6 +699,19 @@ def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why_until_an
 
 
 @ON_SQLITE
+def test_a_short_backoff_does_not_delay_the_word_that_no_worker_runs(
+    database: MovingDatabase, scripted_fleet: ScriptedFleet
+) -> None:
+    made = make_batch(database, 1)
+    scripted_fleet.end(*scripted_fleet.tick(), Retry(STILL_AFTER / 2, is_counted=True, why="outcome_unknown"))
+    database.ahead += STILL_AFTER + 1
+    assert read_status(database, made.name).stall.cause == Cause.WORKER
+    # A worker may still need a moment for it.
+    begin(database, "host:1")
+    assert read_status(database, made.name).stall is None
+
+
+@ON_SQLITE
 def test_what_is_stopped_or_not_due_yet_does_not_stand_still(database: MovingDatabase) -> None:
     for state in (BatchState.PAUSED, BatchState.CANCELLED):
         make_batch(database, 2, name=state, state=state)
