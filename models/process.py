@@ -23,6 +23,8 @@ class WorkerProcess(Base):
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it last did the dispatcher's work; empty if it never did.
     ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Messages that it has dropped since it started, because no process of oathbulk sends such.
+    dropped: Mapped[int] = mapped_column(server_default="0")
     # When it ended, because something failed in it alone; in one word why; and a sentence with the
     # cure. All three are empty while it is well.
     sick_since: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -23,7 +23,7 @@ from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK, Database
 from worker.fleet import Processes
 from worker.leases.moves import LAST_START
-from worker.leases.queue import Queue, has_pending
+from worker.leases.queue import Queue, forget_messages, has_pending
 from worker.pace.license_paces import PaceMemory, Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker
@@ -102,6 +102,10 @@ class Messages:
 class Broker(Protocol):
     """Where the dispatcher publishes ids."""
 
+    def is_new(self) -> bool:
+        """Whether this is asked for the first time since the broker was empty: what was published before is lost."""
+        ...
+
     def count_waiting(self) -> int:
         """Count the messages that wait to be taken up."""
         ...
@@ -173,6 +177,9 @@ class Dispatcher:
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
         self._upkeep.update_batches()
+        if self._broker.is_new():
+            # The next tick queues them again. Of those that a worker had fetched, the second message does nothing.
+            forget_messages(self._database)
         return sum(self._fill_window(work) for work in self._find_unfinished())
 
     def _find_unfinished(self) -> list[LicenseWork]:
@@ -334,6 +341,11 @@ class CeleryBroker:
         self._app = app
         self._task = task
         self._queue = queue
+
+    def is_new(self) -> bool:
+        """Leave a mark in Redis, which is lost with the messages. Returns whether it was not there."""
+        with self._app.connection_or_acquire() as connection:
+            return bool(connection.default_channel.client.set(f"{self._queue}:kept", 1, nx=True))
 
     def count_waiting(self) -> int:
         """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""

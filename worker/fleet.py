@@ -8,10 +8,11 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from models.process import WorkerProcess
 from worker import __version__
@@ -66,18 +67,22 @@ class KnownProcess:
     detail: str | None
     # Of oathbulk; None if it is of a version that does not say.
     version: str | None = None
+    # Messages on its queues that it dropped, since no process of ours sends such.
+    dropped: int = 0
 
 
 class Processes:
-    """The processes of the fleet, as the process of this name sees them and writes its own row. Thread-safe."""
+    """The processes of the fleet, as the process of this name sees them and writes its own row. `count_dropped` counts
+    the messages that it has dropped. Thread-safe."""
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(self, database: Database, name: str, count_dropped: Callable[[], int] = lambda: 0) -> None:
         self._database = database
         self.name = name
+        self._count_dropped = count_dropped
         now = database.now()
         self._me = WorkerProcess.name == name
         self._last_tick = select(func.max(WorkerProcess.ticked_at))
-        self._seen = update(WorkerProcess).where(self._me).values(seen_at=now)
+        self._seen = update(WorkerProcess).where(self._me).values(seen_at=now, dropped=bindparam("count"))
         # After the database's clock was set back, the last tick may lie in the future.
         is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE_EVERY), WorkerProcess.ticked_at <= now)
         is_old = or_(WorkerProcess.ticked_at.is_(None), ~is_recent)
@@ -87,7 +92,7 @@ class Processes:
         """Write down that this process lives. If it had no row it gets one, and the rows of processes that are gone for
         long are deleted."""
         with self._database.writing() as connection:
-            if not connection.execute(self._seen).rowcount:
+            if not connection.execute(self._seen, {"count": self._count_dropped()}).rowcount:
                 self._join(connection)
                 old = WorkerProcess.seen_at < self._database.now(-KEPT_FOR)
                 connection.execute(delete(WorkerProcess).where(old, ~self._me))
@@ -114,7 +119,7 @@ class Processes:
             others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
             if connection.scalar(others.limit(1)) is None:
                 return False
-            if not connection.execute(self._seen).rowcount:
+            if not connection.execute(self._seen, {"count": self._count_dropped()}).rowcount:
                 self._join(connection)
             values = {"sick_since": self._database.now(), "reason": sickness.reason}
             sick = update(WorkerProcess).where(self._me, WorkerProcess.sick_since.is_(None))
@@ -212,6 +217,7 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
             reason=row.reason,
             detail=row.detail,
             version=row.version,
+            dropped=row.dropped,
         )
         for row in rows
     ]

@@ -359,6 +359,7 @@ def _create_process() -> None:
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("seen_at", TIME, nullable=False),
         sa.Column("ticked_at", TIME),
+        sa.Column("dropped", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("sick_since", TIME),
         sa.Column("reason", sa.String(40)),
         sa.Column("detail", sa.String(1000)),

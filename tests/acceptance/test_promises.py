@@ -4,10 +4,13 @@ time; and whatever keeps due work from moving is named with what mends it, and `
 that fails where others do not ends, and the batch goes on without it. What breaks in the middle of the work,
 test_chaos breaks."""
 
+import json
+import random
 import re
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -18,7 +21,7 @@ from sqlalchemy import func, select, update
 from support.data.next_version import NEXT, move_schema, start_upgrade, write_next_version
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes.waiting import wait_until
-from support.servers.valkey import ValkeyServer, copy_every_message, count_waiting
+from support.servers.valkey import NAMES, ValkeyServer, copy_every_message, count_waiting
 
 from migrations import HEAD
 from models.attempt import Outcome
@@ -53,6 +56,79 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     arrived = sorted(call.arrived_at for call in fleet.simulator.calls())
     # A few may leave at once, and a busy machine may let the first ones arrive seconds late.
     assert len(arrived) <= rate * (arrived[-1] - arrived[0] + 3) + AT_ONCE
+
+
+# Messages that whoever gets at the broker has spoilt.
+SPOILT = 5000
+# The body of a message for the environment of a name that no worker knows.
+UNKNOWN_ENVIRONMENT = b'[[1, "elsewhere"], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+# Values of every kind that JSON has, which take the place of what stands in a message.
+ODD = [None, True, 0, -1, 2**70, 1.5, "", "x", "a" * 20_000, [], [None, 1], {}, {"x": 1}]
+
+
+def spoil(message: bytes, dice: random.Random) -> bytes:
+    """Change a message somewhere: its bytes, or a value or a key of its JSON or of its body's."""
+    if dice.random() < 0.2:
+        at = dice.randrange(len(message))
+        rest = message[at + dice.choice((0, 1, 40)) :]
+        return message[:at] + dice.choice((b"", b"\xff", b'"', b"[" * 5000)) + rest
+    spoilt = json.loads(message)
+    spoilt["body"] = json.loads(b64decode(spoilt["body"]))
+    part, parts = spoilt, [spoilt]
+    while parts and dice.random() < 0.8:
+        part = dice.choice(parts)
+        values = part.values() if isinstance(part, dict) else part
+        parts = [value for value in values if value and isinstance(value, dict | list)]
+    places = list(part) if isinstance(part, dict) else list(range(len(part)))
+    place = dice.choice(places)
+    if dice.random() < 0.2:
+        del part[place]
+    elif dice.random() < 0.1 and isinstance(part, dict):
+        part["another"] = dice.choice(ODD)
+    else:
+        part[place] = dice.choice(ODD)
+    if isinstance(spoilt.get("body"), list | dict):
+        spoilt["body"] = b64encode(json.dumps(spoilt["body"]).encode()).decode()
+    return json.dumps(spoilt).encode()
+
+
+def test_spoilt_messages_are_dropped_and_counted_and_the_batch_ends_as_if_none_had_come(
+    make_fleet, postgres_url, valkey_url
+):
+    pace = {"PINGONE_RATE": "30", "PINGONE_RATE_MAX": "30"}
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(150, out_of_step=0.2), settings=PATIENT | pace)
+    workers = [fleet.worker(name) for name in ("first", "second")]
+    fleet.beat()
+    fleet.wait_until(lambda: count_waiting(valkey_url), "records are queued")
+    dice = random.Random(1)
+    with closing(redis.Redis.from_url(valkey_url)) as client:
+        usual = NAMES[1]
+        # A worker may fetch all between two looks.
+        message = wait_until(lambda: client.lindex(usual, 0), "a message waits")
+        unknown = message.replace(json.loads(message)["body"].encode(), b64encode(UNKNOWN_ENVIRONMENT))
+        spoilt = [spoil(message, dice) for _ in range(SPOILT)]
+        for start in range(0, SPOILT, 100):
+            client.rpush(usual, unknown, *spoilt[start : start + 100])
+        fleet.wait_until(lambda: not count_waiting(valkey_url), "all are taken")
+    fleet.wait_until_finished()
+    wait_until(lambda: sum(each.dropped for each in read_fleet(fleet)) > SPOILT * 0.9, "they are counted")
+    assert [worker.is_running for worker in workers] == [True, True]
+    assert [worker.read_log().count("Connection to broker lost") for worker in workers] == [0, 0]
+    fleet.judge_as_made()
+
+
+def test_a_wiped_redis_costs_seconds_and_no_queue_lease(make_fleet, postgres_url, own_valkey):
+    pace = {"PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20", "_OATHBULK_TUNING__queue_lease": "120"}
+    fleet = make_fleet(postgres_url, own_valkey.url, make_shipment(200), settings=PATIENT | pace)
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(20)
+    own_valkey.flush()
+    wiped_at, posted = time.monotonic(), fleet.simulator.posts()
+    # What the worker had fetched goes out too.
+    fleet.wait_until_posted(posted + 60)
+    assert time.monotonic() - wiped_at < 60 / 20 + 5
+    fleet.judge_as_made()
 
 
 @pytest.mark.usefixtures("sqlite_home")

@@ -28,6 +28,14 @@ class ModelBroker:
         self._dice = dice
         self._published = published
         self.messages: list[Message] = []
+        # Set by a wipe.
+        self.is_empty = True
+
+    def is_new(self) -> bool:
+        self._may_be_out_of_reach()
+        was_empty, self.is_empty = self.is_empty, False
+        self._strands.switch()
+        return was_empty
 
     def count_waiting(self) -> int:
         self._may_be_out_of_reach()

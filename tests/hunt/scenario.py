@@ -248,6 +248,7 @@ def _until_it_is_late(scenario: Scenario, strand: Strand, record_id: int) -> Non
 
 def wipe(scenario: Scenario) -> None:
     scenario.broker.messages.clear()
+    scenario.broker.is_empty = True
     scenario.pace.forget()
 
 

@@ -210,6 +210,17 @@ def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
     assert dispatcher.tick() == 3
 
 
+def test_what_a_wiped_broker_lost_is_queued_again_at_the_next_tick_but_what_a_worker_has_taken(
+    stage: Stage, leases: Leases
+) -> None:
+    made, dispatcher = make_batch(stage.database, 3), stage.dispatcher()
+    dispatcher.tick()
+    assert leases.claim(made.ids[0], ENVIRONMENT_ID)
+    stage.broker.was_wiped = True
+    published = [dispatcher.tick() for _ in range(3)]
+    assert (published, stage.broker.ids) == ([0, 2, 0], [*made.ids, *made.ids[1:]])
+
+
 def test_a_publish_that_fails_hands_the_records_of_every_environment_back_but_what_a_worker_has_taken(
     stage: Stage, leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -568,6 +579,7 @@ def test_what_goes_ahead_is_taken_before_what_waits_already(app: celery.Celery, 
     broker.publish([1, 2], "large", labels={})
     broker.publish([7], "small", labels={}, is_ahead=True)
     assert broker.count_waiting() == 3
+    assert [broker.is_new(), broker.is_new()] == [True, False]
 
     with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
         taken = [queue.get(timeout=5).payload[0][0] for _ in range(3)]
@@ -684,6 +696,19 @@ def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why_until_an
         assert (still.stall.cause, still.to_json()["stall"]["cause"]) == (Cause.WORKER, "worker")
         scripted_fleet.end(record_id, decision)
         assert read_status(database, made.name).stall is None
+
+
+@ON_SQLITE
+def test_a_short_backoff_does_not_delay_the_word_that_no_worker_runs(
+    database: MovingDatabase, scripted_fleet: ScriptedFleet
+) -> None:
+    made = make_batch(database, 1)
+    scripted_fleet.end(*scripted_fleet.tick(), Retry(STILL_AFTER / 2, is_counted=True, why="outcome_unknown"))
+    database.ahead += STILL_AFTER + 1
+    assert read_status(database, made.name).stall.cause == Cause.WORKER
+    # A worker may still need a moment for it.
+    begin(database, "host:1")
+    assert read_status(database, made.name).stall is None
 
 
 @ON_SQLITE

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, event, text
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch, make_environment
 from support.data.calls import called
 from support.data.moving_clock import MovingDatabase
-from support.fleets.scripted_fleet import make_dispatcher
+from support.fleets.scripted_fleet import PublishedIds, make_dispatcher
 
 from models.base import UtcDateTime
 from models.encrypted import Keyring, generate_key
@@ -172,7 +172,8 @@ def tick(database: Database, queue: Queue) -> None:
         return make_environment(name=name, environment_id=ENVIRONMENT_ID if name == "default" else "another-tenant")
 
     held = SimpleNamespace(rate=500.0, read_hold_left=lambda: 1.0)
-    make_dispatcher(database, None, Settings(), environment=environment, pace=lambda _: held, queue=queue).tick()
+    broker = PublishedIds()
+    make_dispatcher(database, broker, Settings(), environment=environment, pace=lambda _: held, queue=queue).tick()
 
 
 def work(leases: Leases, record_id: int) -> None:
@@ -318,6 +319,6 @@ def work_out_of_step(leases: Leases, record_id: int) -> None:
 
 def hand_back(leases: Leases, ids: Sequence[int]) -> None:
     """What becomes of records that a worker may not take up."""
-    assert leases.find_foreign_batch(ids[0], "another-tenant") is not None
+    assert leases.find_foreign_batch(ids[0], "default", "another-tenant") is not None
     assert leases.hand_back(ids[0], 5.0)
     assert not leases.hand_back_stopped(ids[1])

@@ -45,6 +45,15 @@ CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
         ("beat", {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_MAX_ATTEMPTS": "often"}, "OATHBULK_MAX_ATTEMPTS"),
         ("worker", {"OATHBULK_REDIS_URL": NOBODY}, "encryption.key is missing"),
         ("worker", {"OATHBULK_HOME": "/"}, "OATHBULK_HOME names /"),
+        (
+            "worker",
+            {
+                "OATHBULK_REDIS_URL": NOBODY,
+                "OATHBULK_ENCRYPTION_KEYS": generate_key(),
+                "SSL_CERT_FILE": "/nowhere/ca.pem",
+            },
+            "SSL_CERT_FILE=/nowhere/ca.pem cannot be used",
+        ),
         ("beat", {"OATHBULK_HOME": "loop"}, "OATHBULK_HOME: loop is out of reach"),
         ("beat", {"OATHBULK_ACTOR_FILE": "nul"}, "OATHBULK_ACTOR holds a NUL byte"),
         (

@@ -1,6 +1,7 @@
 """What is deployed beside the code says what the code says: .env.example, the Dockerfile, the units of docs/systemd,
 and the alerts for Prometheus."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -136,8 +137,18 @@ def test_an_alert_names_what_the_exporter_exposes_says_what_to_do_and_is_tested(
     assert {bool(case["exp_alerts"]) for case in cases} == {True, False}
 
 
+def test_the_dashboard_shows_metrics_and_labels_that_the_exporter_exposes_each_once() -> None:
+    dashboard = json.loads(ALERTS.with_name("dashboard.json").read_text(encoding="utf-8"))
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    exposed = {each: {label for label, _ in labels} for each, labels in parse_metrics(READING)}
+    for query in [*queries, *(variable["query"] for variable in dashboard["templating"]["list"])]:
+        for metric, braces in re.findall(r"\b(oathbulk_\w+)(?:\{([^}]*)\})?", query):
+            assert set(re.findall(r"(\w+)\s*(?:=|!|<|>)", braces)) <= exposed[metric], query
+    assert (len({*queries}), all("oathbulk_" in query for query in queries)) == (len(queries), True)
+
+
 def test_a_pause_that_passes_or_has_an_alert_of_its_own_waits_for_no_person() -> None:
-    assert len(RULES) == 7
+    assert len(RULES) == 10
     (left_out,) = re.findall(r'reason!~"([^"]*)"', RULES["OathbulkPausedForAPerson"]["expr"])
     assert set(left_out.split("|")) == {*map(str, PASSING), str(PauseReason.CREDENTIALS)}
 

@@ -48,8 +48,9 @@ from worker.observability.wording import agree, count_things, format_duration
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
+from worker.pingone.transport import read_authorities
 from worker.reports.facts import BatchStatus
-from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
+from worker.reports.stall import DROPPED_CURE, STILL_AFTER, Fleet, describe_dropped, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
 
 # Seconds after which a check is left alone: more than PostgreSQL is given to connect, and four calls to PingOne.
@@ -342,6 +343,8 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
         return fault(last_tick, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
     if tick < 0:
         return fault("the last tick lies in the future", "set the clock of the database's server, with NTP")
+    if dropped := describe_dropped(fleet):
+        return fault(dropped, DROPPED_CURE)
     return CheckOutcome(f"{len(fleet.alive)} at work, of version {version}; {last_tick}")
 
 
@@ -401,6 +404,7 @@ def _describe_learnt(installation: Installation, environment_id: str) -> CheckOu
 def check_network(environment: Environment) -> CheckOutcome:
     """Check the way to PingOne: that the proxy can be reached, if one is in force; that PingOne's certificates are
     verified, by whose authorities, and until when they are good. Raises ConfigError."""
+    read_authorities()
     try:
         proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
     except NotDelivered as error:

@@ -34,7 +34,8 @@ def metrics(
     installation = Installation()
     # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(MetricsCollector(installation.database, partial(read_statuses, installation)))
+    read, stamp = partial(read_statuses, installation), installation.settings.backup_stamp
+    registry.register(MetricsCollector(installation.database, read, backup_stamp=stamp))
     if not once:
         configure_logs("WARNING", installation.settings.log_format)
     # A database that cannot be read ends the command here, with its cure.

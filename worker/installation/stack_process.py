@@ -17,7 +17,7 @@ def main() -> None:
 
     match sys.argv[1:]:
         case ["worker"]:
-            worker = app.Worker(loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True)
+            worker = app.Worker(loglevel="WARNING", quiet=True)
             gc.enable()
             worker.start()
             sys.exit(worker.exitcode)

@@ -593,8 +593,15 @@ class Leases:
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
         ran_before = Batch.running_since < database.now(bindparam("seconds", type_=Float()))
         self._ran = select(true()).where(Batch.id == bindparam("of_batch"), ran_before)
-        self._find_foreign_batch = select(Record.batch_id).where(
-            _THIS_RECORD, has_status(Status.QUEUED), Record.environment_id != bindparam("for_environment_id")
+        self._find_foreign_batch = (
+            select(Record.batch_id)
+            .join(Batch, Batch.id == Record.batch_id)
+            .where(
+                _THIS_RECORD,
+                has_status(Status.QUEUED),
+                Batch.environment == bindparam("name"),
+                Record.environment_id != bindparam("for_environment_id"),
+            )
         )
         back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
@@ -656,10 +663,11 @@ class Leases:
                 connection.scalar(self._ran, {"of_batch": claim.batch_id, "seconds": -ago.total_seconds()}) is not None
             )
 
-    def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
-        """The batch of a queued record, if it belongs to another environment than this; else None."""
+    def find_foreign_batch(self, record_id: int, name: str, environment_id: str = "") -> int | None:
+        """The batch of a queued record, if it was loaded for the environment of this name, and that had another id than
+        this; else None. Without an id: if it was loaded for the environment of this name at all."""
         with self._database.reading() as connection:
-            names = {"this_id": record_id, "for_environment_id": environment_id}
+            names = {"this_id": record_id, "name": name, "for_environment_id": environment_id}
             return connection.scalar(self._find_foreign_batch, names)
 
     def hand_back(self, record_id: int, delay: float) -> bool:

@@ -272,13 +272,24 @@ def open_http(url: str, timeout: httpx.Timeout) -> httpx.Client:
             timeout=timeout,
             limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            verify=_build_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
+            verify=read_authorities(),
             proxy=find_proxy(url),
             # `find_proxy` reads the environment, for it lets no plain http:// leave this machine.
             trust_env=False,
         )
-    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-        raise ConfigError(f"{_PROXIES}, SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error}") from error
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise ConfigError(f"{_PROXIES} cannot be used: {error}") from error
+
+
+def read_authorities() -> ssl.SSLContext:
+    """Read the certificate authorities that the environment names, once. Raises ConfigError if they cannot be used."""
+    named = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    try:
+        return _build_tls_context(*named.values())
+    except OSError as error:
+        # httpx takes the first one that is set.
+        name, path = next((name, path) for name, path in named.items() if path)
+        raise ConfigError(f"{name}={path} cannot be used: {error.strerror}") from error
 
 
 class _KeepingSocket(ssl.SSLSocket):

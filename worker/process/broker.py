@@ -1,15 +1,20 @@
 """The worker's connection to its broker.
 
 It outlasts whatever the broker does or sends: errors for which kombu and Celery would end the worker count as a lost
-connection, which is made again soon. And it fetches as many messages at once as the worker has room for, since fetching
-them one by one, as kombu does, takes half of a record's processor time."""
+connection, which is made again soon. A message that no process of ours can have sent is dropped before Celery sees it,
+which would fail at it again and again. And it fetches as many messages at once as the worker has room for, since
+fetching them one by one, as kombu does, takes half of a record's processor time."""
 
-from collections.abc import Callable
+import json
+import re
+from base64 import b64decode
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
 import redis
+import structlog
 from celery.app.amqp import AMQP
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
@@ -19,6 +24,10 @@ from kombu.transport.redis import Channel, Transport
 from kombu.utils.json import loads
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
+from worker.clocks import LogInterval
+
+log = structlog.get_logger()
+
 # A write that changes nothing, since there is no such key. A replica and a server that is loading refuse it.
 PROBE = ("PEXPIRE", "oathbulk:probe", 1)
 
@@ -26,9 +35,9 @@ PROBE = ("PEXPIRE", "oathbulk:probe", 1)
 # as long again.
 INTERVALS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
 
-# Errors of kombu 5.7 and Celery 5.7 that a new connection mends: all but AttributeError for a message that they cannot
-# read; AttributeError for a message that is acknowledged after its connection was closed; RuntimeError also for a task
-# that ends while Celery connects again (see LastingConsumer).
+# Errors of kombu 5.7 and Celery 5.7 that a new connection mends: all but AttributeError for a command to all workers
+# that they cannot read; AttributeError for a message that is acknowledged after its connection was closed; RuntimeError
+# also for a task that ends while Celery connects again (see LastingConsumer).
 _MENDED_BY_RECONNECTING = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
 # Seconds after which a worker with little room fetches all the same: longer than the time between two messages that are
@@ -37,6 +46,141 @@ LONGEST_DELAY = 0.05
 
 # Tries at dropping the messages of a lost connection: threads change a set in few of them, and not in ten.
 CLOSE_TRIES = 10
+
+
+# What the names of our queues begin with. All else that is fetched (answers to remote control) is judged by Celery.
+QUEUES = b"oathbulk."
+# Bytes of a message at most. Ours have about a thousand, and some more for a long name of a batch.
+LARGEST_MESSAGE = 16 * 1024
+# Our tasks, with the types of their arguments.
+TASKS: Mapping[str, list[type]] = {
+    "oathbulk.activate": [int, str],
+    "oathbulk.dispatch": [],
+    "oathbulk.notify": [],
+    "oathbulk.prepare": [],
+    "oathbulk.replay": [],
+}
+# The largest id that the database can have.
+_LARGEST_ID = 2**63 - 1
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# All that stands in a message of ours, as Celery 5.7 and kombu 5.7 write it: for each key the types, patterns and
+# values that it may have.
+_MESSAGE: Mapping[str, tuple[Any, ...]] = {
+    "body": (str,),
+    "content-encoding": ("utf-8",),
+    "content-type": ("application/json",),
+    "headers": (dict,),
+    "properties": (dict,),
+}
+_HEADERS: Mapping[str, tuple[Any, ...]] = {
+    "lang": ("py",),
+    "task": (*TASKS,),
+    "id": (_UUID,),
+    "root_id": (_UUID,),
+    "parent_id": (_UUID, None),
+    "argsrepr": (str,),
+    "kwargsrepr": (str,),
+    "origin": (str,),
+    "ignore_result": (bool, None),
+    "retries": (0,),
+    "replaced_task_nesting": (0,),
+    "timelimit": ([None, None],),
+    "stamps": ({},),
+    **dict.fromkeys(("shadow", "eta", "expires", "group", "group_index", "stamped_headers"), (None,)),
+}
+_PROPERTIES: Mapping[str, tuple[Any, ...]] = {
+    "correlation_id": (_UUID,),
+    "reply_to": (_UUID, ""),
+    "delivery_mode": (2,),
+    "delivery_info": (dict,),
+    "priority": (0, 3),
+    "body_encoding": ("base64",),
+    "delivery_tag": (_UUID,),
+}
+_DELIVERY: Mapping[str, tuple[Any, ...]] = {"exchange": ("",), "routing_key": (str,)}
+_EMBEDDED: Mapping[str, tuple[Any, ...]] = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), (None,))
+# Keys that some of our messages have: those that a worker gave back, those of beat, and those with a label.
+_SOMETIMES: Mapping[str, tuple[Any, ...]] = {
+    "redelivered": (bool,),
+    "celery_beat_task": (True,),
+    "argsrepr": (str,),
+    "kwargsrepr": (str,),
+}
+
+
+class NotOurs(Exception):
+    """No process of ours sends such a message."""
+
+
+def is_ours(text: bytes) -> bool:
+    """Whether a process of ours can have sent this message: it has the keys that ours have and no others, with values
+    of their types, and asks for a task of ours with its arguments."""
+    try:
+        _check_message(text)
+    # RecursionError: JSON of many levels.
+    except (NotOurs, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _check_message(text: bytes) -> None:
+    """Raises NotOurs, ValueError, RecursionError."""
+    if len(text) > LARGEST_MESSAGE:
+        raise NotOurs
+    message = json.loads(text)
+    _check(message, _MESSAGE)
+    headers, properties = message["headers"], message["properties"]
+    _check(headers, _HEADERS)
+    _check(properties, _PROPERTIES)
+    _check(properties["delivery_info"], _DELIVERY)
+    match json.loads(b64decode(message["body"], validate=True)):
+        case [list(arguments), dict(named), embedded] if not named:
+            _check(embedded, _EMBEDDED)
+        case _:
+            raise NotOurs
+    types = TASKS[headers["task"]]
+    if [type(each) for each in arguments] != types or not all(0 < each <= _LARGEST_ID for each in arguments[:1]):
+        raise NotOurs
+
+
+def _check(found: Any, known: Mapping[str, tuple[Any, ...]]) -> None:
+    """Check that each of the known keys is there, and no other, each with a value that it may have. Raises NotOurs."""
+    if type(found) is not dict or not known.keys() <= found.keys():
+        raise NotOurs
+    for key, value in found.items():
+        if not any(_fits(value, each) for each in known.get(key) or _SOMETIMES.get(key, ())):
+            raise NotOurs
+
+
+def _fits(value: Any, allowed: Any) -> bool:
+    """Whether a value is of a type, fits a pattern, or equals a value: 0 is neither False nor 0.0."""
+    if isinstance(allowed, type):
+        return type(value) is allowed
+    if isinstance(allowed, re.Pattern):
+        return type(value) is str and allowed.fullmatch(value) is not None
+    return type(value) is type(allowed) and value == allowed
+
+
+class DroppedMessages:
+    """The messages on our queues that this process has dropped, since they are not ours."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._interval = LogInterval()
+
+    def keep_ours(self, queue: bytes, text: bytes) -> bool:
+        """Whether to work on this message of this queue. Otherwise it is counted; a line a minute says how many."""
+        if not queue.startswith(QUEUES) or is_ours(text):
+            return True
+        self.count += 1
+        if self._interval.begin_if_over():
+            cure = "see who else writes to the server of OATHBULK_REDIS_URL"
+            log.warning("message_dropped", dropped=self.count, bytes=len(text), cure=cure)
+        return False
+
+
+# Those of this process: kombu makes its channels by itself.
+dropped = DroppedMessages()
 
 
 class LastingConnection(Connection):
@@ -81,6 +225,12 @@ class FetchingChannel(Channel):
         self.fetched_at = monotonic()
         if not self.ack_emulation:
             self.QoS = FetchingRoom
+        self.client.set_response_callback("BRPOP", self._keep_ours)
+
+    @staticmethod
+    def _keep_ours(fetched: list[bytes] | None) -> list[bytes] | None:
+        """Drop what is not ours: to kombu, nothing came."""
+        return fetched if fetched and dropped.keep_ours(*fetched) else None
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *rest: Any, **more: Any
@@ -110,7 +260,7 @@ class FetchingChannel(Channel):
         name = f"{queue}{self.sep}{priority}" if priority else queue
         # Where the server is older than this command, or does not permit it, kombu fetches one by one.
         with self.conn_or_acquire() as client, suppress(redis.ResponseError):
-            return client.rpop(name, room) or []
+            return [text for text in client.rpop(name, room) or [] if dropped.keep_ours(name.encode(), text)]
         return []
 
 
@@ -118,8 +268,8 @@ class LastingTransport(Transport):
     """A transport that counts more errors as a lost connection than kombu does, since any other ends the worker.
 
     Every refusal of the server counts: during a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING),
-    its memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. A message that nobody can
-    read counts too. It is lost then, and its record goes again when the queue lease runs out."""
+    its memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. A command to all workers that
+    nobody can read counts too."""
 
     Channel = FetchingChannel
     connection_errors = (*Transport.connection_errors, redis.ResponseError, *_MENDED_BY_RECONNECTING)
@@ -144,7 +294,14 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
 
     It then goes through the sets of tasks in hand, and before Python 3.14 that raises RuntimeError where a thread
     changes one meanwhile: https://github.com/celery/celery/issues/7162,
-    https://github.com/python/cpython/issues/123089."""
+    https://github.com/python/cpython/issues/123089.
+
+    Workers do not ask each other for clocks and revoked tasks (mingle), nor listen to each other (gossip): the database
+    has what they need to know, and gossip ends in a traceback where the server dies."""
+
+    def __init__(self, *arguments: Any, worker_options: Mapping[str, Any] | None = None, **options: Any) -> None:
+        alone = {"without_gossip": True, "without_mingle": True}
+        super().__init__(*arguments, worker_options={**(worker_options or {}), **alone}, **options)
 
     @retry(retry=retry_if_exception_type(RuntimeError), stop=stop_after_attempt(CLOSE_TRIES), reraise=True)
     def on_close(self) -> None:

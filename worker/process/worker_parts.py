@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
@@ -37,8 +38,10 @@ from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
 from worker.pingone.retry_policy import explain_hold
+from worker.pingone.transport import read_authorities
+from worker.process.broker import dropped
 from worker.process.parts import Parts, part
-from worker.records.activation import WORKER_ENDS, Activation, fail_if_dead_letter
+from worker.records.activation import NOTHING_TO_DO, WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import LearntResync, Resync
 
@@ -59,10 +62,12 @@ class Activations:
     def activate_record(self, record_id: int, name: str) -> str:
         """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered for
         a dead letter. If the environment is not configured here, raises ConfigError, or, if another process is well,
-        hands the record back and ends this process."""
+        hands the record back and ends this process; if the record is not of this environment, nothing is done."""
         try:
             activation = self._find_activation(name)
         except ConfigError as error:
+            if self._leases.find_foreign_batch(record_id, name) is None:
+                return NOTHING_TO_DO
             if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
                 raise
             self._leases.hand_back(record_id, 0.0)
@@ -101,7 +106,7 @@ class WorkerParts(Parts):
 
     @part
     def processes(self) -> Processes:
-        return Processes(self.database, name_this_process())
+        return Processes(self.database, name_this_process(), lambda: dropped.count)
 
     @part
     def fitness(self) -> Fitness:
@@ -249,6 +254,7 @@ def end_if_unfit(
     """Ask PingOne with the credentials and the network of this process before it takes a message, and write down that
     it lives. End the process with one line if it fails and others are well. If the database is away, or no other
     process is well, let it begin. `deadline` of each request in seconds."""
+    _end_without_authorities(processes)
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -258,9 +264,27 @@ def end_if_unfit(
             raise
         return
     if sickness is not None and not is_spared:
-        # Celery has no console of ours, and its log may go elsewhere.
-        print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(FAILS_ALONE)
+        _end_alone(sickness)
+
+
+def _end_without_authorities(processes: Processes) -> None:
+    """End the process if it cannot read the certificate authorities that its environment names: it can call nobody,
+    whether others are well or not."""
+    try:
+        read_authorities()
+    except ConfigError as error:
+        sickness = Sickness(PauseReason.ENVIRONMENT, str(error))
+        with suppress(DBAPIError):
+            if processes.fall_sick(sickness):
+                _end_alone(sickness)
+        print(f"oathbulk: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(UNUSABLE_SETUP)
+
+
+def _end_alone(sickness: Sickness) -> None:
+    # Celery has no console of ours, and its log may go elsewhere.
+    print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(FAILS_ALONE)
 
 
 def _find_sickness(

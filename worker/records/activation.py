@@ -53,6 +53,7 @@ class Activation:
         clock: PingOneClock | None = None,
         resync: Resync | None = None,
     ) -> None:
+        self._environment_name = environment.name
         self._environment_id = environment.environment_id
         self._leases = leases
         self._pace = pace
@@ -137,7 +138,7 @@ class Activation:
         """Handle a claim that found nothing: a message that came twice needs nothing, a record whose batch was stopped
         goes back, and a worker that is configured for another tenant than the batch must stop."""
         self._leases.hand_back_stopped(record_id)
-        foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_id)
+        foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_name, self._environment_id)
         if foreign_batch is not None:
             self._consequences.stop_process_or_batch(foreign_batch, PauseReason.ENVIRONMENT)
 

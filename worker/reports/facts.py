@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, func, not_, or_, select, text, union_all
@@ -32,7 +32,7 @@ from worker.leases.moves import may_begin
 from worker.leases.replay import is_replayable
 from worker.observability.wording import count_things
 from worker.pace.known_pace import Hold, KnownPace, read_pace
-from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
+from worker.reports.stall import STILL_AFTER, Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import format_time
 from worker.rules.resync import NeedsFlag
@@ -573,7 +573,7 @@ def read_in(
     processes = read_processes(database, connection)
     return [
         replace(
-            _make_status(connection, batch, counted[batch.id]),
+            _make_status(connection, batch, counted[batch.id], is_worked=any(each.is_alive for each in processes)),
             fleet=Fleet(processes, batch=batch.name),
             license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
         )
@@ -682,7 +682,7 @@ def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
     return RecordCounts(groups, kept["refused"], kept["rows_closed"])
 
 
-def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> BatchStatus:
+def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts, *, is_worked: bool) -> BatchStatus:
     counts, is_finished = counted.statuses, counted.is_finished(batch)
     dead = [group for group in counted.groups if group["status"] == Status.DEAD_LETTER]
     helped = (group for group in dead if group["replayable"] and group["reason"] not in NEEDS_MENDING)
@@ -720,7 +720,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         in_work_until=max(filter(None, in_work), default=None) if is_in_work else None,
-        still_for=_measure_standstill(batch, counted, counts),
+        still_for=_measure_standstill(batch, counted, counts, is_worked=is_worked),
         waiting=waiting,
         on_the_table=counted.add_up("on_the_table"),
         may_import=batch.may_import,
@@ -757,14 +757,19 @@ def _is_pace_settled(counted: RecordCounts) -> bool:
     return abs(early - late) <= max(SETTLED_WITHIN * most, math.sqrt(most))
 
 
-def _measure_standstill(batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int]) -> float | None:
+def _measure_standstill(
+    batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int], *, is_worked: bool
+) -> float | None:
     """Measure for how many seconds none of the due records has moved: since one was settled or failed, or since the
-    first became due. None if none is due, or the batch does not run."""
+    first became due. None if none is due, or the batch does not run. Where no worker runs, a backoff of up to a minute
+    is no reason to wait longer before that is told."""
     in_window, due_at = counts[Status.QUEUED] + counts[Status.ACTIVATING], counted.next_due_at
     if batch.state != BatchState.RUNNING or not (in_window or (due_at is not None and due_at <= batch.now)):
         return None
-    moved_at = (batch.running_since, counted.finished_at, batch.failed_at)
-    return _seconds_since(batch, *moved_at, None if in_window else due_at)
+    moved_at = max(filter(None, (batch.running_since, counted.finished_at, batch.failed_at)))
+    if in_window or due_at is None or (not is_worked and due_at - moved_at < timedelta(seconds=STILL_AFTER)):
+        return _seconds_since(batch, moved_at)
+    return _seconds_since(batch, moved_at, due_at)
 
 
 def _measure_preparation(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> float:

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from prometheus_client import Metric
@@ -58,15 +59,17 @@ class AttemptGroup(NamedTuple):
 
 class MetricsCollector(Collector):
     """Reads the database whenever it is asked for the metrics, and keeps what is not counted again; threads may ask.
-    `read_statuses` reads how all batches stand; `clock` counts seconds."""
+    `read_statuses` reads how all batches stand; `clock` counts seconds; a backup touches `backup_stamp`."""
 
     def __init__(
         self,
         database: Database,
         read_statuses: Callable[[], Sequence[BatchStatus]],
         clock: Callable[[], float] = time.monotonic,
+        backup_stamp: Path | None = None,
     ) -> None:
         self._database = database
+        self._backup_stamp = backup_stamp
         self._read_statuses = read_statuses
         self._clock = clock
         self._lock = threading.Lock()
@@ -83,7 +86,8 @@ class MetricsCollector(Collector):
                 paces = _read_paces(self._database, connection)
                 fleet = Fleet(read_processes(self._database, connection))
                 lost_notices = connection.scalar(select(func.count(Batch.notice_error))) or 0
-            return make_metrics(self._statuses, self._attempts, paces, fleet, lost_notices)
+            age = measure_backup_age(self._backup_stamp)
+            return make_metrics(self._statuses, self._attempts, paces, fleet, lost_notices, age)
 
     def _count(self) -> None:
         began = self._clock()
@@ -102,9 +106,11 @@ def make_metrics(
     paces: Mapping[str, KnownPace],
     fleet: Fleet,
     lost_notices: int,
+    backup_age: float | None,
 ) -> Iterator[Metric]:
     """Make the metrics of what was read. `paces` are by what a license is called: its name, or the environment's if it
-    has none; `lost_notices`: batches whose last notice the webhook did not take."""
+    has none; `lost_notices`: batches whose last notice the webhook did not take; `backup_age`: seconds since the last
+    backup, None if nobody says where to look."""
     named = [((batch.name, batch.environment), batch) for batch in statuses]
     yield from _make_counts(named)
     yield from _make_states(named)
@@ -112,6 +118,18 @@ def make_metrics(
     yield from _make_paces(paces)
     yield from _make_fleet(fleet)
     yield _gauge("notices_lost", "Batches whose last notice the webhook did not take.", (), [((), lost_notices)])
+    if backup_age is not None:
+        yield _gauge(
+            "backup_age_seconds", "Seconds since the last backup; +Inf if none is known.", (), [((), backup_age)]
+        )
+
+
+def measure_backup_age(stamp: Path | None) -> float | None:
+    """Measure for how many seconds a backup has not touched this file: infinitely long if it is not there."""
+    try:
+        return None if stamp is None else max(time.time() - stamp.stat().st_mtime, 0.0)
+    except OSError:
+        return math.inf
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Sample]) -> GaugeMetricFamily:

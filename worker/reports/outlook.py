@@ -11,7 +11,7 @@ from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from worker.observability.wording import agree, count_things, format_duration, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage, describe_rows
-from worker.reports.stall import Cause, describe_sick, explain_stall, write_run
+from worker.reports.stall import DROPPED_CURE, Cause, describe_dropped, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
 
 # Seconds. A shorter hold is over before somebody has read of it.
@@ -143,6 +143,8 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
         notes.append(f"These ended, since they fail where others do not: {describe_sick(statuses[0].fleet)}")
+    if statuses and (dropped := describe_dropped(statuses[0].fleet)):
+        notes.append(f"{dropped}: {DROPPED_CURE}.")
     return notes
 
 

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import Any
 
 from worker.fleet import KnownProcess
+from worker.observability.wording import agree, count_things
 
 # Seconds after which due work of which nothing has moved counts as a stall.
 STILL_AFTER = 60.0
@@ -89,6 +90,11 @@ class Fleet:
         return list({(each.name.partition(":")[0], each.reason): each for each in ended}.values())
 
     @property
+    def dropped(self) -> int:
+        """Messages that the processes that live have dropped, since no process of oathbulk sends such."""
+        return sum(process.dropped for process in self.processes if process.is_alive)
+
+    @property
     def seconds_since_tick(self) -> float | None:
         """Seconds since any process did the dispatcher's work; None if none ever did. Below 0 if the database's clock
         was set back since."""
@@ -148,6 +154,18 @@ def explain_unprepared(fleet: Fleet) -> Stall:
 def describe_sick(fleet: Fleet) -> str:
     """Name each process that ended since it failed alone, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
+
+
+# What to do where messages were dropped.
+DROPPED_CURE = "see who else writes to the server of OATHBULK_REDIS_URL"
+
+
+def describe_dropped(fleet: Fleet) -> str:
+    """Say how many messages the workers have dropped; empty if none."""
+    if not fleet.dropped:
+        return ""
+    dropped = f"{count_things(fleet.dropped, 'message')} {agree(fleet.dropped, 'was', 'were')}"
+    return f"{dropped} dropped that neither workers nor beat send"
 
 
 def _name_worker(fleet: Fleet) -> str:

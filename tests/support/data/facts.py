@@ -158,7 +158,7 @@ class MadeUp:
     lost_notices: int
 
     def collect(self) -> Iterator[Metric]:
-        return make_metrics(self.statuses, self.attempts, self.paces, self.fleet, self.lost_notices)
+        return make_metrics(self.statuses, self.attempts, self.paces, self.fleet, self.lost_notices, 3600.0)
 
 
 def make_process(name: str, sick: str | None = None, tick: float | None = None) -> KnownProcess:

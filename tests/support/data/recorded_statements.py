@@ -58,6 +58,9 @@ class Nowhere:
     def read_hold_left(self) -> float:
         return 0.0
 
+    def is_new(self) -> bool:
+        return False
+
     def count_waiting(self) -> int:
         return 0
 

@@ -87,6 +87,11 @@ class PublishedIds:
         self.environments: list[str] = []
         self.labels: dict[int, str] = {}
         self.waiting = 0
+        self.was_wiped = False
+
+    def is_new(self) -> bool:
+        was_wiped, self.was_wiped = self.was_wiped, False
+        return was_wiped
 
     def count_waiting(self) -> int:
         return self.waiting

@@ -133,6 +133,7 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ([ticked(90.0)], "the last tick came 90 s ago", "celery -A worker beat"),
         ([ticked(None)], "no tick ever came", "celery -A worker beat"),
         ([ticked(-3600.0)], "the last tick lies in the future", "NTP"),
+        ([replace(WELL, dropped=2)], "2 messages were dropped that neither workers nor beat send", "who else writes"),
         # Nobody waits for them.
         ([ticked(90.0, is_alive=False)], "none runs now", ""),
         ([ticked(None, is_alive=False)], "none runs now", ""),
@@ -198,8 +199,9 @@ def test_authorities_that_cannot_be_read_are_named_and_without_a_server_its_cert
     assert check_network(environment_at("https://127.0.0.1:1")).state is State.NOT_KNOWN
     assert check_network(environment_at("http://127.0.0.1:1")).state is State.WELL
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
-    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
-        check_network(environment_at("https://127.0.0.1:1"))
+    for scheme in ("https", "http"):
+        with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+            check_network(environment_at(f"{scheme}://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(

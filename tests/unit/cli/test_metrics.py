@@ -2,10 +2,13 @@
 `oathbulk metrics`."""
 
 import math
+import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,7 +22,7 @@ from support.data.facts import make_process, make_reading, parse_metrics, write_
 
 from worker.cli.metrics import serve
 from worker.reports.facts import BatchStatus
-from worker.reports.metrics import MetricsCollector
+from worker.reports.metrics import MetricsCollector, measure_backup_age
 from worker.reports.stall import Fleet
 
 # What Prometheus asks for.
@@ -66,3 +69,11 @@ def test_a_database_that_is_away_is_told_without_the_statement() -> None:
     assert answer.status_code == 503
     assert "connection refused" in answer.text
     assert not any(hidden in answer.text for hidden in ("SELECT", "308714"))
+
+
+def test_a_backup_is_as_old_as_its_stamp_and_for_ever_where_that_is_missing(tmp_path: Path) -> None:
+    stamp = tmp_path / "stamp"
+    assert (measure_backup_age(None), measure_backup_age(stamp)) == (None, math.inf)
+    stamp.touch()
+    os.utime(stamp, (0, time.time() - 7200))
+    assert measure_backup_age(stamp) == pytest.approx(7200, abs=600)

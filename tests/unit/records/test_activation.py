@@ -148,7 +148,7 @@ class World:
         self._write("may read?")
         return self.may_work and not self.is_lease_lost
 
-    def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
+    def find_foreign_batch(self, record_id: int, name: str, environment_id: str) -> int | None:
         return BATCH if self.is_strange else None
 
     def hand_back(self, record_id: int, delay: float) -> None:
