@@ -75,13 +75,13 @@ def lead_into_rehearsal(variables: Mapping[str, str], home: Path) -> dict[str, s
 def open_installation_with(batch: str | None) -> Installation:
     """Open the installation that has this batch, or any batch if None: the one of this process's settings; or where
     that has none, the latest rehearsal, which is then named on stderr. Commands that change nothing read so what
-    `oathbulk rehearse` has left. A home that a person names is the one that is read, however empty it is."""
+    `oathbulk rehearse` has left. Without a batch, a home that is there is the one that is read, however empty."""
     here = Installation()
     if is_rehearsals(here.settings.home):
         # It was named, and what else is set here leads elsewhere.
         return Installation(lead_into_rehearsal(here.variables, here.settings.home))
-    is_named = batch is None and "OATHBULK_HOME" in here.variables
-    if not here.settings.is_embedded_database or is_named or _has(here, batch):
+    is_meant = batch is None and here.has_home
+    if not here.settings.is_embedded_database or is_meant or _has(here, batch):
         return here
     for home in _list_rehearsals(here.settings.home):
         rehearsal = Installation(lead_into_rehearsal(here.variables, home))
