@@ -629,6 +629,11 @@ def _find_on_the_table(
             raise NotGiven(
                 f"batch {name!r} has the token as {spellings}: write it so, with its zeros, if it is that one"
             )
+        not_loaded = select(RefusedRow.row_number).where(
+            RefusedRow.batch_id == batch_id, RefusedRow.serial_key == serial_number.lower()
+        )
+        if (row := connection.scalar(not_loaded)) is not None:
+            raise NotGiven(f"row {row} of batch {name!r}, with this token, was not loaded: mend it first")
         raise NotGiven(f"batch {name!r} has no token {serial_number}: see what is printed on it")
     if record.is_on_the_table and record.owner_id in (None, NOBODY):
         return record

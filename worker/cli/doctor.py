@@ -305,7 +305,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
                 "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
-    return CheckOutcome(f"lines are chained; {heads}")
+    return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
 
 
 def _can_append(path: Path) -> bool:

@@ -159,7 +159,7 @@ def undo(
     done, impossible = _undo_batches(installation, lists, undo_batch, actor, showing)
     if batch and impossible:
         raise impossible[0]
-    if output is not None:
+    if output is not None and done:
         write_output(output, partial(_write_losses, done))
     unknown = _find_unknown(tokens, lists.values()) if tokens and not batch else []
     if as_json:

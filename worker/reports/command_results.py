@@ -34,7 +34,7 @@ def describe_closed(batch: str, where: Sequence[str], rows: int) -> str:
         return f"No row of {batch} that failed or has not begun is like that, so none was closed."
     again = " ".join(["oathbulk replay", quote(batch), *(f"--where {quote(condition)}" for condition in where)])
     closed = f"{count_things(rows, 'row')} of {batch} {agree(rows, 'is', 'are')} closed."
-    return f"{closed} Let what had been loaded go again with: {again}"
+    return f"{closed} What was loaded goes again by `{again}`, and the rest by a mend."
 
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:

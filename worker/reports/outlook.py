@@ -3,7 +3,7 @@ and which command goes on. Terminal, desk, report and log say the same. Pure, bu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from shlex import quote
 
 from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
@@ -14,8 +14,8 @@ from worker.reports.facts import BatchStatus, Outage, describe_rows
 from worker.reports.stall import DROPPED_CURE, Cause, describe_dropped, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
 
-# Seconds. A shorter hold is over before somebody has read of it.
-LONG_HOLD = 10.0
+# A shorter hold is over before somebody has read of it.
+LONG_HOLD = timedelta(seconds=3)
 # Dates that are told one by one.
 MOST_WAVES = 4
 # The outlook of a batch that runs while no record is in work.
@@ -36,7 +36,7 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
             return f"Cancelled.{_describe_still_read(status)}"
         case "paused":
             return _describe_paused(status, has_buttons=has_buttons)
-    if status.hold and status.hold.left >= LONG_HOLD:
+    if status.hold and status.hold.until - status.hold.since >= LONG_HOLD:
         return describe_hold(status.hold, None if has_buttons else quote(status.name))
     if status.outage:
         return describe_outage(status.outage)
@@ -72,7 +72,8 @@ def _describe_running(status: BatchStatus) -> str:
         due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
         return due + describe_waves(status, " ")
     if status.stall:
-        return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
+        still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
+        return still + describe_waves(status, " ")
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."

@@ -422,6 +422,8 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
 
 def _describe_refused(line: Read) -> NextStep:
     """Say how a row that was refused comes back."""
+    if line.is_closed:
+        return NextStep("nothing: its row was not loaded, and a person closed it. A mend with it adds the token")
     return NextStep(
         f"nothing by itself: its row was not loaded ({line.reason})",
         f"Export the rows that were not loaded, correct them in the file, then: {write_mend(line.batch, NOT_LOADED)}",
