@@ -8,6 +8,7 @@ from models import (  # noqa: F401  (their tables join the metadata)
     audit,
     batch,
     change,
+    installation,
     inventory_job,
     pace,
     process,

@@ -9,23 +9,31 @@ import secrets
 import ssl
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from time import sleep
 
 import celery.signals
 import click
 from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
+from sqlalchemy.exc import DBAPIError
 
 from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
+from worker.database.engine import Database
+from worker.database.errors import explain
+from worker.database.schema import read_installation_id
 from worker.observability.logs import configure_logs
 from worker.observability.wording import escape_line
 from worker.process import broker
 
+# What our queues are called here and on command lines (`-Q`); in Redis the installation's id stands behind each.
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
 PREPARE_QUEUE = "oathbulk.prepare"
+# Seconds between two tries to read the installation's id while the database is away.
+BETWEEN_TRIES = 1.0
 
 
 @contextmanager
@@ -124,6 +132,31 @@ FLOWERS_VARIABLES = {
 }
 if "flower" in sys.argv:
     os.environ.update(FLOWERS_VARIABLES | os.environ)
+
+
+def name_queues(database: Database) -> None:
+    """Use the queues of this database's installation: another one may use the same Redis. While the database is away,
+    or has no schema yet, wait for it, since nothing can be done without it."""
+    is_told = False
+    while True:
+        try:
+            installation = read_installation_id(database)
+            break
+        except DBAPIError as error:
+            if not is_told:
+                # Celery has not set up its log yet.
+                print(f"oathbulk: waits for the database: {explain(error)}", file=sys.stderr, flush=True)  # noqa: T201
+            is_told = True
+            sleep(BETWEEN_TRIES)
+    app.amqp.queues = [
+        Queue(f"{name}.{installation}", alias=name) for name in (DISPATCH_QUEUE, PREPARE_QUEUE, ACTIVATE_QUEUE)
+    ]
+
+
+@celery.signals.beat_init.connect
+def _name_queues_of_beat(**_: object) -> None:
+    with closing(Database(settings.database, connections=1)) as database:
+        name_queues(database)
 
 
 @celery.signals.import_modules.connect

@@ -335,7 +335,8 @@ USUAL = 3
 
 
 class CeleryBroker:
-    """Publishes ids as messages for the task of this name. Raises kombu's and redis' errors."""
+    """Publishes ids as messages for the task of this name, on the queue of this alias. Raises kombu's and redis'
+    errors."""
 
     def __init__(self, app: Celery, task: str, queue: str) -> None:
         self._app = app
@@ -345,13 +346,18 @@ class CeleryBroker:
     def is_new(self) -> bool:
         """Leave a mark in Redis, which is lost with the messages. Returns whether it was not there."""
         with self._app.connection_or_acquire() as connection:
-            return bool(connection.default_channel.client.set(f"{self._queue}:kept", 1, nx=True))
+            return bool(connection.default_channel.client.set(f"{self._find_name()}:kept", 1, nx=True))
 
     def count_waiting(self) -> int:
         """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""
-        lists = (self._queue, f"{self._queue}{Channel.sep}{USUAL}")
+        queue = self._find_name()
+        lists = (queue, f"{queue}{Channel.sep}{USUAL}")
         with self._app.connection_or_acquire() as connection:
             return sum(int(connection.default_channel.client.llen(name)) for name in lists)
+
+    def _find_name(self) -> str:
+        """Find the name that the queue has in Redis."""
+        return str(self._app.amqp.queues[self._queue].name)
 
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False

@@ -5,11 +5,11 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_init, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
 from models.encrypted import DecryptionError
-from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
+from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, name_queues, settings
 from worker.config.settings import ONLY_BATCH
 from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
@@ -22,14 +22,20 @@ only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
 parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE), only_batch=only_batch)
 
 
-@worker_init.connect
+@celeryd_init.connect
 def begin(**_signal: object) -> None:
     """End a process that could do no work, since it would take messages from workers that could: if settings are
-    missing; if the database is a standby, lacks the schema, or is of no use for another lasting reason; and if this
-    process fails where others work."""
+    missing; or if the database is a standby, lacks the schema, or is of no use for another lasting reason. Then take
+    the queues of its installation."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
     end_if_unusable(parts.database)
+    name_queues(parts.database)
+
+
+@worker_init.connect
+def end_if_unfit_here(**_signal: object) -> None:
+    """End a process that fails where others work."""
     end_if_unfit(parts.database, parts.processes, parts.environments, parts.clients, settings.tuning.call_deadline)
     # The logger in which Celery says that a task has failed.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())

@@ -1,5 +1,6 @@
 """The schema of the first release."""
 
+import secrets
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,10 +31,12 @@ def upgrade() -> None:
     _create_pace()
     _create_process()
     _create_tenant_fact()
+    _create_installation()
 
 
 def downgrade() -> None:
     for table in (
+        "installation",
         "tenant_fact",
         "process",
         "pace",
@@ -376,6 +379,11 @@ def _create_tenant_fact() -> None:
         sa.Column("record_id", sa.BigInteger()),
         sa.CheckConstraint("name IN ('resync_on_first_call')", name="name"),
     )
+
+
+def _create_installation() -> None:
+    table = op.create_table("installation", sa.Column("id", sa.String(8), primary_key=True))
+    op.bulk_insert(table, [{"id": secrets.token_hex(4)}])
 
 
 def _index(table: str, name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import func, select, update
 from support.data.next_version import NEXT, move_schema, start_upgrade, write_next_version
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes.waiting import wait_until
-from support.servers.valkey import NAMES, ValkeyServer, copy_every_message, count_waiting
+from support.servers.valkey import ValkeyServer, copy_every_message, count_waiting, find_queues
 
 from migrations import HEAD
 from models.attempt import Outcome
@@ -102,9 +102,11 @@ def test_spoilt_messages_are_dropped_and_counted_and_the_batch_ends_as_if_none_h
     fleet.wait_until(lambda: count_waiting(valkey_url), "records are queued")
     dice = random.Random(1)
     with closing(redis.Redis.from_url(valkey_url)) as client:
-        usual = NAMES[1]
         # A worker may fetch all between two looks.
-        message = wait_until(lambda: client.lindex(usual, 0), "a message waits")
+        usual, message = wait_until(
+            lambda: next(((name, first) for name in find_queues(client) if (first := client.lindex(name, 0))), None),
+            "a message waits",
+        )
         unknown = message.replace(json.loads(message)["body"].encode(), b64encode(UNKNOWN_ENVIRONMENT))
         spoilt = [spoil(message, dice) for _ in range(SPOILT)]
         for start in range(0, SPOILT, 100):
@@ -129,6 +131,18 @@ def test_a_wiped_redis_costs_seconds_and_no_queue_lease(make_fleet, postgres_url
     fleet.wait_until_posted(posted + 60)
     assert time.monotonic() - wiped_at < 60 / 20 + 5
     fleet.judge_as_made()
+
+
+def test_two_installations_use_one_redis_side_by_side(make_fleet, postgres_url, valkey_url, sqlite_home, tmp_path):
+    first = make_fleet(postgres_url, valkey_url, make_shipment(60), settings=PATIENT)
+    (tmp_path / "second").mkdir()
+    with Fleet(tmp_path / "second", sqlite_home, None, valkey_url, make_shipment(60), settings=PATIENT) as second:
+        for name, fleet in (("first", first), ("second", second)):
+            fleet.worker(name)
+            fleet.beat()
+        for fleet in (first, second):
+            fleet.wait_until(fleet.is_finished, "none waits for messages that the other has taken", timeout=20)
+        assert [fleet.judge_as_made().attempts for fleet in (first, second)] == [60, 60]
 
 
 @pytest.mark.usefixtures("sqlite_home")

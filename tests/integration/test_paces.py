@@ -178,7 +178,7 @@ def test_a_hold_is_written_again_only_when_it_has_changed(
     pace = make_pace()
     pace.hold(60, WHY)
     # It began long ago, so that a beginning of now is told from its own.
-    client.hincrby(f"oathbulk:pace-4:{LICENSE}", "held_since", -1_000_000_000)
+    client.hincrby(f"oathbulk::pace-4:{LICENSE}", "held_since", -1_000_000_000)
     paces.synchronize(pace)
     before = paces.read(LICENSE).hold
     paces.synchronize(pace)

@@ -52,6 +52,7 @@ TABLES = {
         "pace",
         "process",
         "tenant_fact",
+        "installation",
         "inventory_job",
     ),
 }

@@ -21,7 +21,7 @@ import redis
 from celery import Celery
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
-from kombu import Connection, Exchange, Producer, pools
+from kombu import Connection, Exchange, Producer, Queue, pools
 from sqlalchemy import inspect, select, text, update
 from support.data.batches import (
     ENVIRONMENT_ID,
@@ -50,6 +50,7 @@ from worker.batches.loading import Loader, NameTaken, NameUnfit
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.sources import load_environment, load_settings
+from worker.database.schema import read_installation_id
 from worker.embedded.home import home_key
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import open_shipment
@@ -343,8 +344,11 @@ def place(tmp_path: Path, sqlite_url: str, valkey_url: str) -> Iterator[Place]:
 
 
 @pytest.fixture
-def app(valkey_url: str) -> Iterator[Celery]:
+def app(place: Place, valkey_url: str) -> Iterator[Celery]:
+    """One that sends to the queues of the place's installation."""
+    installation = read_installation_id(place.database)
     with closing(Celery(broker=valkey_url)) as app:
+        app.amqp.queues = [Queue(f"{name}.{installation}", alias=name) for name in (ACTIVATE, DISPATCH)]
         yield app
     # Another app of this process would get the same connections, and late answers to `ping` with them.
     pools.reset()
@@ -370,16 +374,16 @@ def dispatch(place: Place, app: Celery) -> None:
     assert len(place.pingone.posts) == 1
 
 
-def send_pickles(broker_url: str, trap: Trap) -> None:
+def send_pickles(broker_url: str, queue: str, trap: Trap) -> None:
     """To the queue of tasks, and to the commands that every worker listens to."""
     body = pickle.dumps(((trap, "default"), {}, {}))
     command = pickle.dumps({"method": "ping", "arguments": {"x": trap}, "destination": None})
     kind = {"content_type": "application/x-python-serialize", "content_encoding": "binary"}
     with Connection(broker_url) as connection, connection.channel() as channel:
         producer = Producer(channel)
-        producer.publish(body, routing_key=ACTIVATE, headers=HEADERS, **kind)
+        producer.publish(body, routing_key=queue, headers=HEADERS, **kind)
         # As JSON, and not JSON.
-        producer.publish(body, routing_key=ACTIVATE, headers=HEADERS, content_type="application/json")
+        producer.publish(body, routing_key=queue, headers=HEADERS, content_type="application/json")
         pidbox = Exchange("celery.pidbox", type="fanout")
         Producer(channel, exchange=pidbox).publish(command, **kind)
 
@@ -392,15 +396,15 @@ def send_strange_tasks(app: Celery) -> None:
         app.send_task(task, ("touch owned",), queue=ACTIVATE)
 
 
-def send_strange_envelopes(broker_url: str) -> None:
+def send_strange_envelopes(broker_url: str, queue: str) -> None:
     """Wait until the worker has taken them."""
     with redis.Redis.from_url(broker_url) as client:
         for envelope in STRANGE_ENVELOPES * 3:
-            client.lpush(ACTIVATE, envelope)
+            client.lpush(queue, envelope)
             # kombu quotes what is said to all workers and cannot be read, if it hears it between two connections.
             if isinstance(envelope, bytes) or QUOTED not in envelope:
                 client.publish("/0.celery.pidbox", envelope)
-        wait_until(lambda: not client.llen(ACTIVATE), "all were taken")
+        wait_until(lambda: not client.llen(queue), "all were taken")
 
 
 def test_a_worker_does_nothing_but_a_task_of_ours_with_an_id_and_works_on_whatever_else_is_on_its_queues(
@@ -414,9 +418,9 @@ def test_a_worker_does_nothing_but_a_task_of_ours_with_an_id_and_works_on_whatev
     place.database.change(update(Record).values(status="pending", reason=None))
 
     trap = Trap(tmp_path / "trap")
-    send_pickles(valkey_url, trap)
+    send_pickles(valkey_url, app.amqp.queues[ACTIVATE].name, trap)
     send_strange_tasks(app)
-    send_strange_envelopes(valkey_url)
+    send_strange_envelopes(valkey_url, app.amqp.queues[ACTIVATE].name)
     dropped = "SELECT dropped FROM process"
     # Two are as ours could be, for environments of which the record is not.
     sent = 2 + len(STRANGE_ARGUMENTS) - 2 + 5 + 3 * len(STRANGE_ENVELOPES)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, select
 
 from migrations import HEAD, VERSION_TABLE
+from models.installation import InstallationId
 from worker.database.engine import AUDIT_LOCK, Database
 from worker.database.errors import is_deadlock
 
@@ -43,6 +44,12 @@ def read_revision(connection: Connection) -> str | None:
             "OATHBULK_HOME or OATHBULK_DATABASE_URL; a new database begins empty"
         )
     return None
+
+
+def read_installation_id(database: Database) -> str:
+    """Read the id of the installation that the database is of."""
+    with database.reading() as connection:
+        return connection.execute(select(InstallationId.id)).scalar_one()
 
 
 def ensure_current(database: Database) -> None:

@@ -34,8 +34,8 @@ NEEDED_BYTES = 4 * 1024 * 1024
 
 # The processes of the stack.
 PARTS = ("worker", "beat")
-# Beginnings of variables that beat does not get: it needs the broker alone.
-NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "OATHBULK_WEBHOOK_", "PINGONE_")
+# Beginnings of variables that beat does not get: it needs the broker, and the database for the names of the queues.
+NOT_FOR_BEAT = ("OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "OATHBULK_WEBHOOK_", "PINGONE_")
 
 
 class Stack:

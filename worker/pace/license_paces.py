@@ -42,8 +42,9 @@ SAME_HOLD = 1.0
 
 
 class Paces:
-    """Paces by license and rate group; thread-safe. `on_alone` is told, in a sentence, when this process could not
-    reach PingOne while another could; `on_lifted` is told the license whose hold a person has lifted."""
+    """Paces of an installation, by license and rate group; thread-safe. `on_alone` is told, in a sentence, when this
+    process could not reach PingOne while another could; `on_lifted` is told the license whose hold a person has
+    lifted."""
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Paces:
         memory: PaceMemory,
         settings: Settings,
         *,
+        installation: str = "",
         on_alone: Callable[[str], object],
         on_lifted: Callable[[str], object],
     ) -> None:
         self._redis = redis
         self._memory = memory
         self._settings = settings
+        self._installation = installation
         self._on_alone = on_alone
         self._on_lifted = on_lifted
         self._lock = threading.Lock()
@@ -81,6 +84,7 @@ class Paces:
             furthest=self._settings.tuning.furthest_slot,
             threads=self._settings.concurrency,
             longest_hold=self._settings.tuning.longest_hold,
+            installation=self._installation,
             on_alone=self._on_alone,
             on_lifted=partial(self._on_lifted, environment.license),
         )
@@ -160,7 +164,15 @@ class PaceMemory:
 def make_other_groups(pace: Pace) -> list[Pace]:
     """Make paces of the other rate groups of this license, to read and change what Redis keeps of them."""
     return [
-        Pace(pace.redis, pace.license, rate, group, furthest=pace.furthest, longest_hold=pace.longest_hold)
+        Pace(
+            pace.redis,
+            pace.license,
+            rate,
+            group,
+            furthest=pace.furthest,
+            longest_hold=pace.longest_hold,
+            installation=pace.installation,
+        )
         for group, rate in START_RATES.items()
     ]
 

@@ -299,7 +299,8 @@ class PaceState:
     redis.RedisError.
 
     `longest_wait` and `longest_hold`, in seconds: nobody reserves a slot further away, or asks for a longer hold. A
-    state with times beyond these cannot be true, and is replaced."""
+    state with times beyond these cannot be true, and is replaced. `installation`: the id of the one whose pace it is;
+    another one may use the same Redis, with limits and holds that a person has set otherwise."""
 
     def __init__(
         self,
@@ -309,11 +310,12 @@ class PaceState:
         *,
         longest_wait: float,
         longest_hold: float,
+        installation: str = "",
     ) -> None:
         # Its number is that of the fields: workers of the version before, which know others, have a state of their own
         # during an update. A license may have any name, so the keys of groups do not begin like this one.
-        prefix = "oathbulk:pace-4" if group is RateGroup.MFA else f"oathbulk:pace-4-of-{group}"
-        self._keys = [f"{prefix}:{license}"]
+        name = "pace-4" if group is RateGroup.MFA else f"pace-4-of-{group}"
+        self._keys = [f"oathbulk:{installation}:{name}:{license}"]
         self._redis = redis
         self._delivery_told_at = -math.inf
         self._process = uuid.uuid4().hex

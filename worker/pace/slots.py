@@ -97,6 +97,7 @@ class Pace:
         furthest: float = 2.0,
         threads: int = 0,
         longest_hold: float = 120.0,
+        installation: str = "",
         ahead: float = AHEAD,
         on_alone: Callable[[str], object] = _do_nothing,
         on_lifted: Callable[[], object] = _do_nothing,
@@ -104,9 +105,13 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.license, self.group, self.redis, self.furthest = license, group, redis, furthest
+        self.installation = installation
         # Requests a second of the fleet, as this process heard of it last.
         self.rate = rate
-        state = PaceState(redis, license, group, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
+        longest_wait = max(furthest, LONGEST_WAIT)
+        state = PaceState(
+            redis, license, group, longest_wait=longest_wait, longest_hold=longest_hold, installation=installation
+        )
         self._state, self._highest, self._recall = state, max(highest, rate), recall
         self._threads, self._sleep = threads, sleep
         self._spacing = Spacing(sleep, clock)

@@ -20,6 +20,7 @@ from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
+from worker.database.schema import read_installation_id
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.license_paces import PaceMemory, Paces
 from worker.pingone.clients import Clients
@@ -74,6 +75,10 @@ class Parts:
         )
 
     @part
+    def installation_id(self) -> str:
+        return read_installation_id(self.database)
+
+    @part
     def keyring(self) -> Keyring:
         return load_keyring(self.settings)
 
@@ -88,7 +93,12 @@ class Parts:
             self.clients.end_pauses(license)
 
         return Paces(
-            self.redis, self.pace_memory, self.settings, on_alone=self.handle_failing_alone, on_lifted=end_pauses
+            self.redis,
+            self.pace_memory,
+            self.settings,
+            installation=self.installation_id,
+            on_alone=self.handle_failing_alone,
+            on_lifted=end_pauses,
         )
 
     @part

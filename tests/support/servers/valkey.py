@@ -8,7 +8,6 @@ from dataclasses import replace
 import redis
 from support.servers.server import Server
 
-from worker.dispatch import USUAL
 from worker.embedded.valkey import ValkeyConfig, ask_pid, connect, find_valkey_binary
 
 
@@ -44,21 +43,22 @@ class ValkeyServer(Server):
             client.flushall()
 
 
-ACTIVATE_QUEUE = "oathbulk.activate"
-# The lists in Redis of which the queue consists: messages that go ahead of all others, and the usual ones.
-NAMES = (ACTIVATE_QUEUE, f"{ACTIVATE_QUEUE}\x06\x16{USUAL}")
+def find_queues(client: redis.Redis, name: str = "activate") -> list[bytes]:
+    """The lists in Redis of which queues of this name consist, of each installation: messages that go ahead of all
+    others, and the usual ones."""
+    return [key for key in client.keys(f"oathbulk.{name}.*") if client.type(key) == b"list"]
 
 
 def count_waiting(url: str) -> int:
     """Records whose message no worker has fetched yet."""
     with closing(redis.Redis.from_url(url)) as client:
-        return sum(int(client.llen(name)) for name in NAMES)
+        return sum(int(client.llen(name)) for name in find_queues(client))
 
 
 def copy_every_message(url: str, times: int = 1) -> int:
     """Put so many copies of each waiting message onto the queue's far end; how many were waiting."""
     with closing(redis.Redis.from_url(url)) as client:
-        waiting = {name: client.lrange(name, 0, -1) for name in NAMES}
+        waiting = {name: client.lrange(name, 0, -1) for name in find_queues(client)}
         for name, messages in waiting.items():
             if messages:
                 client.lpush(name, *messages * times)

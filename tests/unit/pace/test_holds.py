@@ -18,7 +18,7 @@ from worker.pace.redis_state import Reservation
 from worker.pace.search import HIGHEST_RATES, START_RATES, Leg, RateGroup, Search, SlotTooFar, choose_rates
 from worker.pace.slots import AHEAD, RECENT, Holds, Pace, Reservations, Slot
 
-KEY = "oathbulk:pace-4:made-up-license"
+KEY = "oathbulk::pace-4:made-up-license"
 WHY, UNREACHABLE = "PingOne answered 503 and asks for 60 s", "PingOne cannot be reached"
 HOUR = 3600 * 1_000_000
 TIMES = ("next_at", "held_until", "counted_since", "look_from")
@@ -203,10 +203,10 @@ def test_each_group_begins_at_its_own_rate_and_has_a_key_of_its_own(
     rates = {group: paces.of(environment(rate=40), group).wait().rate for group in RateGroup}
     assert rates == pytest.approx({RateGroup.MFA: 40.0, **START_RATES}, rel=0.01)
     assert sorted(client.keys()) == [
-        b"oathbulk:pace-4-of-configuration:made-up",
-        b"oathbulk:pace-4-of-directory:made-up",
-        b"oathbulk:pace-4-of-inventory:made-up",
-        b"oathbulk:pace-4:made-up",
+        b"oathbulk::pace-4-of-configuration:made-up",
+        b"oathbulk::pace-4-of-directory:made-up",
+        b"oathbulk::pace-4-of-inventory:made-up",
+        b"oathbulk::pace-4:made-up",
     ]
 
 

@@ -21,7 +21,7 @@ from worker.pace.redis_state import KEPT_MILLISECONDS, MICROSECONDS, Reading
 from worker.pace.search import PaceOutOfReach, Search, SlotTooFar, restart_counting
 from worker.pace.slots import AT_ONCE, Pace, Slot, Spacing, call_patiently
 
-KEY = "oathbulk:pace-4:made-up-license"
+KEY = "oathbulk::pace-4:made-up-license"
 
 # Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
 INTERVAL = 100.0

@@ -37,6 +37,7 @@ def parts(valkey_url: str) -> Iterator[Parts]:
         Settings(redis_url=valkey_url, database_url="sqlite:////nowhere/oathbulk.db", tuning=Tuning(longest_hold=45)),
         load,  # type: ignore[arg-type]
     )
+    parts.installation_id = "made-up"  # type: ignore[method-assign]
     # Where the limit was found before is asked of the database, which these tests have none of.
     parts.pace_memory.recall_search = lambda *_: None  # type: ignore[method-assign]
     yield parts
