@@ -14,7 +14,7 @@ from worker.config.settings import ONLY_BATCH
 from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
 from worker.process import affinity
-from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable
+from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable, end_without_authorities
 from worker.records.activation import DeadLettered
 
 # The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
@@ -25,18 +25,19 @@ parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QU
 @celeryd_init.connect
 def begin(**_signal: object) -> None:
     """End a process that could do no work, since it would take messages from workers that could: if settings are
-    missing; or if the database is a standby, lacks the schema, or is of no use for another lasting reason. Then take
-    the queues of its installation."""
+    missing; if the database is a standby, lacks the schema, or is of no use for another lasting reason; and if this
+    process fails where others work. Then take the queues of its installation."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
     end_if_unusable(parts.database)
+    end_without_authorities(parts.processes)
     name_queues(parts.database)
+    end_if_unfit(parts.database, parts.processes, parts.environments, parts.clients, settings.tuning.call_deadline)
 
 
 @worker_init.connect
-def end_if_unfit_here(**_signal: object) -> None:
-    """End a process that fails where others work."""
-    end_if_unfit(parts.database, parts.processes, parts.environments, parts.clients, settings.tuning.call_deadline)
+def hear_failures(**_signal: object) -> None:
+    """Leave out of the log what is told elsewhere."""
     # The logger in which Celery says that a task has failed.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())
 

@@ -108,8 +108,8 @@ def describe_way_back(installation: Installation, batch: str, file: Path, refuse
     if refused:
         lines.append(
             f"Of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} not loaded only the serial number"
-            " is kept: write the other cells too, as your own file has them; of seeds, mend with the vendor's file and the"
-            f" corrected list: oathbulk mend {quote(batch)} FILE --assign LIST"
+            " is kept: write the other cells too, as your own file has them; of seeds, mend with the vendor's file and"
+            f" the corrected list: oathbulk mend {quote(batch)} FILE --assign LIST"
         )
     return lines
 

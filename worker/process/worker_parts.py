@@ -254,7 +254,6 @@ def end_if_unfit(
     """Ask PingOne with the credentials and the network of this process before it takes a message, and write down that
     it lives. End the process with one line if it fails and others are well. If the database is away, or no other
     process is well, let it begin. `deadline` of each request in seconds."""
-    _end_without_authorities(processes)
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -267,7 +266,7 @@ def end_if_unfit(
         _end_alone(sickness)
 
 
-def _end_without_authorities(processes: Processes) -> None:
+def end_without_authorities(processes: Processes) -> None:
     """End the process if it cannot read the certificate authorities that its environment names: it can call nobody,
     whether others are well or not."""
     try:
