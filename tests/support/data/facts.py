@@ -2,7 +2,7 @@
 database. Each test changes what it is about."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -156,9 +156,10 @@ class MadeUp:
     paces: dict[str, KnownPace]
     fleet: Fleet
     lost_notices: int
+    backup_age: float | None = 3600.0
 
     def collect(self) -> Iterator[Metric]:
-        return make_metrics(self.statuses, self.attempts, self.paces, self.fleet, self.lost_notices, 3600.0)
+        return make_metrics(*(getattr(self, each.name) for each in fields(self)))
 
 
 def make_process(name: str, sick: str | None = None, tick: float | None = None) -> KnownProcess:
