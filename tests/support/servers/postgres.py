@@ -290,7 +290,8 @@ _END_OTHERS = """
 EMPTY = """
     DO $$ DECLARE each record; BEGIN
         FOR each IN SELECT relname, pg_relation_size(oid) AS bytes FROM pg_class
-                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname NOT IN ('schema_revision', 'installation')
+                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+                        AND relname NOT IN ('schema_revision', 'installation')
         LOOP
             IF each.bytes > 131072 THEN EXECUTE format('TRUNCATE %I CASCADE', each.relname);
             ELSIF each.bytes > 0 THEN EXECUTE format('DELETE FROM %I', each.relname);
