@@ -154,9 +154,14 @@ def name_queues(database: Database) -> None:
 
 
 @celery.signals.beat_init.connect
-def _name_queues_of_beat(**_: object) -> None:
+def _name_queues_of_sender(**_: object) -> None:
     with closing(Database(settings.database, connections=1)) as database:
         name_queues(database)
+
+
+# What a person sends by `celery -A worker call` goes to the installation's queues too.
+if "call" in sys.argv:
+    _name_queues_of_sender()
 
 
 @celery.signals.import_modules.connect

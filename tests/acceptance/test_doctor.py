@@ -171,7 +171,10 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
             ],
         ),
         # PingOne does not tell its roles then.
-        ("inventory", "configuration"): ([], ["the role Environment Admin, probably in this environment"]),
+        ("inventory", "configuration"): (
+            [],
+            ["PingOne does not tell which role permits it. Try Environment Admin, in this environment"],
+        ),
         ("mfa", "directory"): (["roles"], ["INSUFFICIENT_PERMISSIONS", f"{ADD_ROLE} Identity Data Admin"]),
     }
     for groups, (faulty, words) in expected.items():

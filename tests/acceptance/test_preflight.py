@@ -2,6 +2,7 @@
 What each finding says is in unit/preflight/."""
 
 import csv
+import re
 import shlex
 from datetime import UTC, datetime, timedelta
 
@@ -46,14 +47,14 @@ def test_what_is_asked_goes_on_when_the_printed_command_is_pasted_and_is_kept_in
     assert desk.oathbulk(*words, "--json").json["blocking"] == ["locks_early", "devices_old"]
     # Who accepts one thing is asked about the other.
     asked = desk.oathbulk(*words, "--accept", "locks_early")
-    assert "? devices_old: Waiting for activation longer than 20 hours: 2 of the devices." in asked.stdout
+    assert re.search(r"\? devices_old \(.+\): Waiting for activation longer than 20 hours: 2 of the", asked.stdout)
     assert "nothing was loaded, since it is asked about devices_old." in asked.stderr
     assert (asked.code, batches(desk), pingone.posts) == (2, [], [])
 
     (line,) = [line for line in asked.stderr.splitlines() if line.startswith("Accept it: oathbulk ")]
     typed = desk.oathbulk(*shlex.split(line.removeprefix("Accept it: oathbulk ")))
 
-    assert (typed.code, "? devices_old (accepted): " in typed.stdout) == (4, True), typed.stderr
+    assert (typed.code, "? devices_old (accepted" in typed.stdout) == (4, True), typed.stderr
     line = desk.oathbulk("audit", "pallet 7", "--json").json["lines"][0]
     assert (line["action"], line["ticket"], line["facts"]["canary"]) == ("load", "CHG 4711", 2)
     assert line["facts"]["accepted"] == ["locks_early", "devices_old"]

@@ -70,6 +70,7 @@ REQUIRED = CREDENTIALS | {
 # What is typed behind a command that needs more to get as far as its settings.
 ARGUMENTS = {
     **dict.fromkeys(("check", "load", "run"), "shipment.csv"),
+    "give": "batch MADE1 ann@x.test",
     **dict.fromkeys(("pause", "resume", "cancel", "replay", "verify", "undo"), "batch"),
     "mend": "batch shipment.csv",
     "show": "A1",

@@ -87,6 +87,7 @@ def connection() -> Iterator[Connection]:
 STATES = [
     {"status": status, "otp1_state": first, "otp2_state": second, "verdict": verdict, "otp_expires_at": expires_at}
     | {"pairing": pairing, "user_id": user_id, "is_in_inventory": is_in_inventory}
+    | {"username": "ann", "email": None, "external_id": None}
     for status, first, second, verdict, expires_at, pairing, user_id, is_in_inventory in product(
         Status,
         OtpState,

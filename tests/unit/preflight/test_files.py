@@ -167,7 +167,7 @@ NO_LIST = SimpleNamespace(assignment=None, hints=Hints(), format=OTP_PAIRS, colu
 
 
 def test_a_mend_counts_broken_rows_of_the_box_whose_tokens_its_list_does_not_name(tmp_path: Path) -> None:
-    (tmp_path / "box.csv").write_text(BOX + f"MADE8, {HEX[:-1]}, hotp\nMADE9, {HEX[:-1]}, hotp\n")
+    (tmp_path / "box.csv").write_text(BOX + f"MADE9, {HEX[:-1]}, hotp\nMADE8, {HEX[:-1]}, hotp\n")
     (tmp_path / "who.csv").write_text(who("1a", "9z"))
     assignment = open_assignment(tmp_path / "who.csv")
     shipment = open_shipment(tmp_path / "box.csv", assignment=assignment, only_assigned=True, hints=Hints(mends=True))
