@@ -87,7 +87,7 @@ def write_otps_of_the_simulator(place: Place) -> None:
 
 
 def write_new_device_ids(place: Place) -> None:
-    correct_rows(place, "august-failed.csv", place.made.rows, "device_id")
+    correct_rows(place, "august-all.csv", place.made.rows, "device_id")
 
 
 def write_files_with_names(place: Place) -> None:
@@ -212,12 +212,15 @@ THOROUGH = {
     ),
     "docs/operating.md#purge": Situation(
         make_shipment(6, hopeless={"locked": 1}),
-        {"oathbulk run july.csv --accept user_not_found": 0, "oathbulk run june.csv --accept user_not_found": 1},
+        {
+            "oathbulk run july.csv --accept user_not_found --accept person_twice": 0,
+            "oathbulk run june.csv --accept user_not_found --accept person_twice": 1,
+        },
         {"oathbulk run july.csv": write_files_with_names, "oathbulk purge --older-than": let_a_hundred_days_pass},
     ),
     "docs/security.md#what-is-kept-about-people": Situation(
         make_shipment(4),
-        {"oathbulk run july.csv --accept user_not_found": 0},
+        {"oathbulk run july.csv --accept user_not_found --accept person_twice": 0},
         {"oathbulk run july.csv": write_files_with_names},
     ),
     "docs/operating.md#after-a-restore": Situation(
