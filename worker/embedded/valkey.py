@@ -72,8 +72,6 @@ class EmbeddedValkey:
         self._config_file = self._directory / "valkey.conf"
         self._log = self._directory / "valkey.log"
         self._process: subprocess.Popen[bytes] | None = None
-        # Whether the last `start` started a server, which is empty, instead of adopting one.
-        self.is_new = False
 
     def start(self) -> str:
         """Adopt the server that runs already or start one, and return its URL, password included. Raises EmbeddedError.
@@ -113,7 +111,6 @@ class EmbeddedValkey:
             if config and (pid := ask_pid(config, self._directory)):
                 # The process that started it may have been killed before it could write the pid.
                 write_pid(self._pid_file, pid)
-                self.is_new = False
                 return config.url
             if time.monotonic() > give_up_at:
                 pid, _ = read_holder(self._pid_file)
@@ -134,7 +131,6 @@ class EmbeddedValkey:
                 config = ValkeyConfig.generate()
             config.write(self._config_file, self._directory)
             if self._run(binary, config, lock):
-                self.is_new = True
                 return config.url
             config = None
         raise EmbeddedError(

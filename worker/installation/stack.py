@@ -18,7 +18,6 @@ from worker.embedded.home import FREE_SPACE, EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
-from worker.leases.queue import forget_messages
 from worker.process.parts import Parts
 
 # Seconds beyond the deadlines of both calls of a record, in which a worker that ends settles what it has in hand.
@@ -63,7 +62,7 @@ class Stack:
         (self._home / "logs").mkdir(mode=0o700, exist_ok=True)
         self._variables["OATHBULK_HOME"] = str(self._home)
         if self._valkey is not None:
-            self._variables["OATHBULK_REDIS_URL"] = self._start_valkey(self._valkey)
+            self._variables["OATHBULK_REDIS_URL"] = self._valkey.start()
         for name in PARTS:
             self._start_part(name)
 
@@ -102,18 +101,8 @@ class Stack:
             self._installation.database.try_to_write()
         if self._valkey is not None:
             # A server that lives is adopted; otherwise one is started with the same port and password.
-            self._start_valkey(self._valkey)
+            self._valkey.start()
         self._next_check_at = time.monotonic() + CHECK_EVERY
-
-    def _start_valkey(self, valkey: EmbeddedValkey) -> str:
-        """Start Valkey if none runs, and return its URL. What was queued before is queued again at once: at a slow pace
-        its leases take minutes to run out."""
-        url = valkey.start()
-        if valkey.is_new:
-            # If the database is away, they run out by themselves.
-            with suppress(DBAPIError):
-                forget_messages(self._installation.database)
-        return url
 
     def stop(self) -> None:
         """End all processes. Calls in flight are settled, or their records handed back, first."""

@@ -77,7 +77,7 @@ def test_it_keeps_nothing_on_the_disk_comes_back_empty_at_its_url_and_wants_a_pa
     valkey.stop()
     assert not is_running(pid)
     assert {path.name for path in (home / "valkey").iterdir()} == {"valkey.conf", "valkey.log", "valkey.pid"}
-    assert (valkey.start(), valkey.is_new) == (url, True)
+    assert valkey.start() == url
     assert ask(url, "GET", "lost") is None
 
 
@@ -106,7 +106,7 @@ def test_a_server_whose_parent_was_killed_is_adopted(valkey: EmbeddedValkey, hom
         parent.send_signal(signal.SIGKILL)
     # Which the parent may not have written yet.
     (home / "valkey" / "valkey.pid").write_text("")
-    assert (valkey.start(), valkey.is_new, pid_of(url)) == (url, False, pid)
+    assert (valkey.start(), pid_of(url)) == (url, pid)
     assert (home / "valkey" / "valkey.pid").read_text() == f"{pid}\n"
     # An orphan is stopped without being started.
     EmbeddedValkey(home).stop()
@@ -126,7 +126,7 @@ def test_a_killed_server_starts_again_empty_at_the_same_url(
         (home / "valkey" / "valkey.conf").write_bytes(b"\x00port")
     again = valkey.start()
     assert again == url or is_damaged
-    assert (ask(again, "GET", "lost"), valkey.is_new) == (None, True)
+    assert ask(again, "GET", "lost") is None
 
 
 def test_a_port_taken_by_a_stranger_is_left_to_it_and_the_password_changed(valkey: EmbeddedValkey) -> None:
