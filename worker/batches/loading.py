@@ -520,10 +520,10 @@ class RefusedRows:
                 write((error.row_number, error.serial_number, str(error.fault), error.reason[:LONGEST_DETAIL]))
 
 
-def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Collection[int]) -> int:
+def forget_refused_rows(connection: Connection, batch_id: int, row_numbers: Collection[int]) -> int:
     """Delete the refused rows of a batch with these numbers, since their tokens have records now. Returns how many."""
-    closed = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
-    return connection.execute(closed).rowcount if row_numbers else 0
+    mended = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
+    return connection.execute(mended).rowcount if row_numbers else 0
 
 
 def needs_trial(connection: Connection, environment_id: str) -> bool:

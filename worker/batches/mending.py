@@ -33,10 +33,10 @@ from worker.batches.loading import (
     Found,
     NewRecord,
     RecordRows,
-    close_refused_rows,
     count_used,
     describe_files,
     find_used_otps,
+    forget_refused_rows,
     has_purged,
     make_record_writer,
     skip_used_otps,
@@ -131,13 +131,13 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrected:
-    """What becomes of some rows: `corrections` are taken, `errors` are refused. `closed`: numbers of rows that had been
+    """What becomes of some rows: `corrections` are taken, `errors` are refused. `cured`: numbers of rows that had been
     refused and now are good. `dates`: new dates of records that only wait, and `given`: rows that say who gets what
     waits to be given out, each by record id."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
-    closed: set[int] = field(default_factory=set)
+    cured: set[int] = field(default_factory=set)
     dates: dict[int, datetime] = field(default_factory=dict)
     given: dict[int, Row] = field(default_factory=dict)
 
@@ -204,7 +204,7 @@ class Corrections:
             if isinstance(outcome, RowError):
                 done.errors.append(outcome)
                 continue
-            done.closed |= places.refused_with(row)
+            done.cured |= places.refused_with(row)
             if outcome is not None:
                 candidates[outcome.new.row.row_number] = (row, outcome)
         good, conflicting = self._conflicts.split([correction.new.row for _, correction in candidates.values()])
@@ -220,7 +220,7 @@ class Corrections:
                 self.counts.left_out += 1
                 continue
             done.errors.append(replace(error, row_number=row.row_number))
-            done.closed -= places.refused_with(row)
+            done.cured -= places.refused_with(row)
         return done
 
     def find_second_tokens(self, corrected: Corrected) -> list[Row]:
@@ -528,23 +528,23 @@ class Mender:
         record_rows = RecordRows(self._keyring, batch.id, self._max_age, may_be_active=may_be_active)
         write = _Writer(self._database, connection, batch, record_rows)
         rows = shipment.tokens()
-        done, closed = 0, 0
+        done, cured = 0, 0
         while chunk := list(islice(rows, CHUNK)):
             corrected = corrections.judge([row for row in chunk if isinstance(row, Row)])
-            closed += write.write(corrected)
+            cured += write.write(corrected)
             errors = [row for row in chunk if isinstance(row, RowError)] + corrected.errors
             for error in sorted(errors, key=lambda error: error.row_number):
                 self._on_refused(error)
             mended.refused += len(errors)
             done += len(chunk)
             self._on_progress("Mending rows", done)
-        is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or closed
+        is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or cured
         if mended.added and not is_of_batch:
             problem = f"none of its tokens is one of batch {batch.name!r}"
             raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
         if mended.again or mended.added:
             put_off(connection, batch.id)
-        values: dict[str, Any] = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - closed}
+        values: dict[str, Any] = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - cured}
         if mended.again or mended.added or mended.given or mended.dated:
             values["columns"] = list(dict.fromkeys([*batch.columns, *mended_batch.spelled.values()]))
         connection.execute(update(Batch).where(Batch.id == batch.id).values(values))
@@ -724,7 +724,7 @@ class _Writer:
         for date in set(corrected.dates.values()):
             ids = [record_id for record_id, other in corrected.dates.items() if other == date]
             set_date(self._database, self._connection, self._batch_id, Record.id.in_(ids), date)
-        return close_refused_rows(self._connection, self._batch_id, corrected.closed)
+        return forget_refused_rows(self._connection, self._batch_id, corrected.cured)
 
     def _change(self, correction: Correction) -> dict[str, Any]:
         """Compute the columns of a record that goes again, with its id."""

@@ -184,7 +184,7 @@ def load_shipment(
     command: str = "load",
 ) -> tuple[Loaded, list[RowError]] | None:
     """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
-    saying so, where every row is active already. `found`: its preflight; `command`: the one that was typed. Raises
+    saying so, where every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
     refused = list[RowError]()
