@@ -100,7 +100,7 @@ TIMEOUT = 30.0
 TASK_PAGES = 25
 _PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/task/types")
 # Of one batch, at the desk.
-_BATCH_PAGES = ("", "/left", "/pause", "/resume", "/cancel", "/replay", "/pace")
+_BATCH_PAGES = ("", "/failed", "/pause", "/resume", "/cancel", "/replay", "/pace")
 _WORKERS = "/api/workers?refresh=1"
 _FAILED = "/api/tasks?state=FAILURE"
 _ALL_TASKS = "/api/tasks?limit=100000"
