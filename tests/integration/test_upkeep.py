@@ -18,6 +18,8 @@ from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
 from worker.batches.upkeep import Upkeep
+from worker.cli.exit_codes import ALL_ACTIVE, STALLED
+from worker.cli.status import choose_check_code
 from worker.pingone.errors import Answer
 from worker.reports.facts import Outage, read_statuses
 from worker.rules import breaker
@@ -274,6 +276,26 @@ def test_an_outage_is_told_from_the_first_attempt_without_an_answer_until_one_is
     assert told() == Outage(since, None)
     fleet.end(probe, Active())
     assert told() is None
+
+
+def test_a_minute_without_an_answer_is_told_before_the_batch_pauses(
+    fleet: ScriptedFleet, database: MovingDatabase
+) -> None:
+    made = make_batch(database, 3)
+
+    def told() -> tuple[bool, int]:
+        (status,) = read_statuses(database, made.name)
+        return status.outage is not None, choose_check_code(status)
+
+    fleet.fail(made, 1, UNKNOWN)
+    assert told() == (False, ALL_ACTIVE)
+    fleet.pass_time(40)
+    fleet.fail(made, 1, UNDELIVERED)
+    # Its attempts end, so something moves; and nothing comes of it.
+    fleet.pass_time(40)
+    assert told() == (True, STALLED)
+    fleet.end(fleet.tick()[0], Active())
+    assert told() == (False, ALL_ACTIVE)
 
 
 @ON_SQLITE

@@ -33,7 +33,7 @@ from worker.leases.replay import is_replayable
 from worker.observability.wording import count_things
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import STILL_AFTER, Fleet, Rehearsal, Stall, find_stall
-from worker.rules.breaker import Thresholds
+from worker.rules.breaker import LONGEST_PROBE, Thresholds
 from worker.rules.hours import format_time
 from worker.rules.resync import NeedsFlag
 from worker.tenants import read_resync
@@ -728,7 +728,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         unprepared_for=_measure_waiting(connection, batch) if is_prepared else None,
         needs_flag=read_resync(connection, batch.environment_id).needs,
         purged_at=batch.purged_at,
-        outage=_read_outage(connection, batch),
+        outage=None if is_finished else _read_outage(connection, batch, counted, counts),
     )
 
 
@@ -799,16 +799,28 @@ def _count_old_devices(batch: _BatchRow, counted: RecordCounts) -> int:
     )
 
 
-def _read_outage(connection: Connection, batch: _BatchRow) -> Outage | None:
-    """Read the outage of a batch that is paused for one, or tries whether it is over; None if PingOne answers."""
-    is_paused = batch.state == BatchState.PAUSED and batch.reason == PauseReason.OUTAGE
-    if not is_paused and not (batch.state == BatchState.RUNNING and batch.outages):
-        return None
-    if is_paused:
+def _read_outage(
+    connection: Connection, batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int]
+) -> Outage | None:
+    """Read the outage of a batch that is paused for one, tries whether it is over, or has had no answer for a minute
+    and has records to try; None if PingOne answers."""
+    next_due_at = counted.next_due_at
+    if batch.state == BatchState.PAUSED and batch.reason == PauseReason.OUTAGE:
         is_overdue = batch.probe_at is not None and batch.probe_at <= batch.now
         return Outage(find_silence(connection, batch), batch.probe_at, is_overdue)
-    # The count of outages is set back at the next tick only.
-    return None if was_answered(connection, batch, Thresholds()) else Outage(find_silence(connection, batch), None)
+    if batch.state != BatchState.RUNNING:
+        return None
+    if batch.outages:
+        # The count of outages is set back at the next tick only.
+        return None if was_answered(connection, batch, Thresholds()) else Outage(find_silence(connection, batch), None)
+    is_in_window = bool(counts[Status.QUEUED] + counts[Status.ACTIVATING])
+    waits = (next_due_at - batch.now).total_seconds() if next_due_at else math.inf
+    if not is_in_window and waits > LONGEST_PROBE:
+        return None
+    since = find_silence(connection, batch)
+    if since is None or _seconds_since(batch, since) < STILL_AFTER:
+        return None
+    return Outage(since, next_due_at if waits > 0 and not is_in_window else None)
 
 
 def _seconds_since(batch: _BatchRow, *moments: datetime | None) -> float:
