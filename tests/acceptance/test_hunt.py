@@ -70,7 +70,7 @@ FOUND_BY = {
 HUNTED_ON_POSTGRESQL = range(1000, 1150)
 FOUND_ON_POSTGRESQL_BY = {
     "tells_the_result_of_one_thread_to_another": 1175,
-    "forgets_a_thread_that_waits": 1162,
+    "forgets_a_thread_that_waits": 1558,
     "lets_nobody_lead_next": 1050,
 }
 # What is made came later than these.
