@@ -85,7 +85,7 @@ UNKNOWN = [
     {"call": "otp1", "resync": False, "status": 503, "milliseconds": 91},
     {"call": "read", "milliseconds": 20000},
 ]
-THROTTLED = {"call": "otp1", "resync": False, "status": 429, "milliseconds": 12}
+THROTTLED = {"call": "otp1", "resync": False, "status": 429, "milliseconds": 12, "correlation_id": "corr-3"}
 ASKS_FOR_SECOND = {
     **{"call": "otp1", "resync": False, "status": 400, "code": "INVALID_DATA", "detail_code": "EXTRA_OTP_REQUIRED"},
     **{"milliseconds": 100, "error_id": "error-2", "correlation_id": "corr-1"},

@@ -56,7 +56,7 @@ def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
     since: datetime | None = None
     for row in rows:
         failure = _build_failure(row, batch.running_after)
-        if row.id < last_active or breaker.has_answer(failure):
+        if row.id < last_active or failure.is_answered or breaker.has_answer(failure):
             break
         if failure.is_unanswered:
             since = row.ended_at

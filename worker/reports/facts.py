@@ -643,7 +643,8 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
     return {
         "records": func.count(),
         **{name: func.count().filter(*holding) for name, holding in conditions.items()},
-        "attempts": func.sum(Record.attempts),
+        # One that is going on may end without counting, and so is counted once it has ended.
+        "attempts": func.sum(Record.attempts) - func.count().filter(Record.status == Status.ACTIVATING),
         "otp_posts": func.sum(all_posts()),
         "requests": func.sum(Record.requests),
         "rate_limited": func.sum(Record.rate_limited),
