@@ -80,7 +80,8 @@ class NewRecord:
 class Conflicts:
     """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
     of the rows; None if it does not exist yet. `is_written`: the caller writes the rows that may be loaded, so that
-    later chunks find them in the database; otherwise they are remembered here. `now`: the database's time."""
+    later chunks find them in the database; otherwise those of a batch are remembered here. `now`: the database's
+    time."""
 
     def __init__(
         self,
@@ -97,7 +98,8 @@ class Conflicts:
         self._keyring = keyring
         self._environment_id = environment_id
         self._batch_id = batch_id
-        self._is_written = is_written
+        # Only rows that a batch completes may be another's repeat: see `_explain_duplicate`.
+        self._is_forgotten = is_written or batch_id is None
         # Row numbers of good rows that are not written, by serial number or device.
         self._not_written: dict[str, int] = {}
 
@@ -108,7 +110,7 @@ class Conflicts:
         devices = self._find_by_device(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
-        in_chunk: dict[str, int] = {} if self._is_written else self._not_written
+        in_chunk: dict[str, int] = {} if self._is_forgotten else self._not_written
         for row in rows:
             earlier = [*serials.get(row.serial_number.lower(), []), *devices.get(row.device_id or "", [])]
             refusal = (

@@ -1,6 +1,7 @@
 """What the files of a shipment tell, with the sentences that a person reads; pairs of OTPs beside the seed of their
 token; and what a run would do."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +164,13 @@ def test_what_the_files_say_is_told(
     assert "in_database" not in findings
 
 
+def verdicts_of(good: Sequence[Row] = (), refused: Sequence[RowError] = ()) -> Verdicts:
+    verdicts = Verdicts()
+    verdicts.take(good)
+    verdicts.refuse(refused, {})
+    return verdicts
+
+
 NO_LIST = SimpleNamespace(assignment=None, hints=Hints(), format=OTP_PAIRS, columns=[])
 
 
@@ -174,7 +182,7 @@ def test_a_mend_counts_broken_rows_of_the_box_whose_tokens_its_list_does_not_nam
     with reading_without_records() as reader:
         verdicts, leftovers = reader.read(shipment)
     findings = {each.name: each for each in check_files(shipment, verdicts, leftovers, totp_max_age=120)}
-    assert [error.serial_number for error in verdicts.refused] == ["MADE9"]
+    assert [error.serial_number for error in verdicts.refused.first] == ["MADE9"]
     assert findings["broken_rows"].text == "Left out, since the list does not name them: 1 broken row of the box."
 
 
@@ -182,7 +190,7 @@ def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
     reasons = ["it has no person"] * 2 + ["it is bad"]
     rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
     for number, told in enumerate(("1 row", "2 rows", "3 rows, 2 of them"), 1):
-        findings = check_files(NO_LIST, Verdicts(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
+        findings = check_files(NO_LIST, verdicts_of(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
         assert f"Refused: {told}{'' if number == 3 else ','} since it has no person" == findings[0].text
 
 
@@ -194,7 +202,7 @@ def test_a_pair_that_aged_is_asked_about() -> None:
         )
         for age in (119, 121)
     ]
-    (found,) = check_files(NO_LIST, Verdicts(good=rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
+    (found,) = check_files(NO_LIST, verdicts_of(rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
     assert (found.name, found.serials) == ("stale_otp", ("MADE121",))
 
 
@@ -219,7 +227,7 @@ def test_a_pair_with_a_time_and_without_a_type_is_asked_about(
     assert [(each.name, each.level, each.serials) for each in found] == [("otp_type_missing", Level.ASK, asked)] * bool(
         asked
     )
-    assert [row.otp_type for row in verdicts.good] == ["hotp"]
+    assert [row.otp_type for row in verdicts.list_good()] == ["hotp"]
 
 
 def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
@@ -233,7 +241,7 @@ def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
         )
         for hours, device in ((23, DEVICE), (25, DEVICE), (26, None))
     ]
-    (found,) = check_files(NO_LIST, Verdicts(good=rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
+    (found,) = check_files(NO_LIST, verdicts_of(rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
     assert (found.name, found.level, found.serials) == ("devices_expire", Level.ASK, ("MADE25",))
 
 
@@ -286,8 +294,8 @@ FREE = Finding("token_not_paired", Level.NOTE, "They are paired.", 2)
 def make_report(*findings: Finding, requests: int = 9) -> Report:
     """Ten rows of seeds without a device; one more is refused."""
     rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
-    verdicts = Verdicts(good=rows, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
-    return Report(verdicts, list(findings), requests=requests, rate=20.0)
+    refused = [RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)]
+    return Report(verdicts_of(rows, refused), list(findings), requests=requests, rate=20.0)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +322,8 @@ def test_requests_are_those_of_the_tokens_that_would_be_activated() -> None:
     # The license has less: it takes longer, and no more requests.
     report.keep_to_license(2.0)
     assert (expect_work(report, BOTH, None).requests, expect_work(report, BOTH, None).seconds) == (22, 11.0)
-    for row in report.verdicts.good[:5]:
-        report.verdicts.doubt(row, "devices_old", "")
+    for number in range(1, 6):
+        report.verdicts.doubt(f"MADE{number}", "devices_old", "")
     asked, accepted = expect_work(report, BOTH, None), expect_work(report, BOTH, None, {"devices_old"})
     assert [(work.tokens, work.devices, work.requests) for work in (asked, accepted)] == [(5, 5, 11), (10, 10, 22)]
 

@@ -50,7 +50,9 @@ def row(number: int = 1, otps: Seed | OtpPair = HOTP, **fields: object) -> Row:
 
 
 def verdicts_of(*rows: Row) -> Verdicts:
-    return Verdicts(good=list(rows))
+    verdicts = Verdicts()
+    verdicts.take(rows)
+    return verdicts
 
 
 def told(findings: Sequence[Finding]) -> list[tuple[str, tuple[str, ...]]]:
@@ -230,7 +232,8 @@ def test_what_is_wrong_with_a_person(users: list[User], user_id: str | None, nam
 def test_what_is_known_of_a_person_who_was_found_by_name_is_held_against_the_token() -> None:
     verdicts = verdicts_of(row(username="alice", user_id=None, device_id=None))
     check_persons(verdicts, Directory(User(id="User-1", username="alice")).find, 40)
-    assert verdicts.find_user_id(verdicts.good[0]) == "user-1"
+    (alice,) = verdicts.list_good()
+    assert alice.known_user_id == "user-1"
     found = told(check_inventory(verdicts, [token(user_id="user-7")], Switches(may_pair=True)))
     assert ("token_taken", ("MADE1",)) in found
 
