@@ -682,7 +682,8 @@ def test_each_row_is_told_what_the_load_does_with_it_and_nothing_is_written(
         return
     assert [row.row_number for row in verdicts.list_good()] == [record.row_number for record in desk.records(loaded)]
     told, refused = (
-        sorted((error.row_number, error.reason) for error in errors) for errors in (verdicts.refused.first, desk.refused)
+        sorted((error.row_number, error.reason) for error in errors)
+        for errors in (verdicts.refused.first, desk.refused)
     )
     assert told == refused
 

@@ -227,7 +227,11 @@ def _find_known(row: Row | RowError, joined: Row | RowError) -> Row | None:
     return next((each for each in (joined, row) if isinstance(each, Row)), None)
 
 
-_SEEN = """CREATE TABLE seen ("serial number" TEXT, device TEXT, file_row TEXT, row_number INTEGER, facts BLOB, secret BLOB)"""
+_SEEN = """
+    CREATE TABLE seen (
+        "serial number" TEXT, device TEXT, file_row TEXT, row_number INTEGER, facts BLOB, secret BLOB
+    )
+"""
 # What stands on several rows, in the file's order.
 _TWICE = """
     SELECT "{what}", row_number, {other} FROM seen WHERE "{what}" IN (
