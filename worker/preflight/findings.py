@@ -87,7 +87,7 @@ class Finding:
 def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> list[Finding]:
     """Make the finding about these tokens; none if there are none. `{n}` in the text is how many they are."""
     total, named = 0, list[str]()
-    for total, serial in enumerate(serials, 1):  # noqa: B007 - how many there were
+    for total, serial in enumerate(serials, 1):
         if total <= NAMED:
             named.append(serial)
     return [Finding(name, level, text.format(n=total), total, tuple(named))] if total else []

@@ -1,6 +1,8 @@
 """What the files of a shipment tell, with the sentences that a person reads; pairs of OTPs beside the seed of their
 token; and what a run would do."""
 
+import sqlite3
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -9,13 +11,16 @@ from types import SimpleNamespace
 import pytest
 
 from models.row_fault import RowFault
+from worker import intake, preflight
 from worker.intake.files import Hints
 from worker.intake.formats import OTP_PAIRS
 from worker.intake.lists import open_assignment
 from worker.intake.rows import Row, RowError
-from worker.intake.shipment import Leftovers, Switches, open_shipment
+from worker.intake.shipment import Leftovers, Switches, open_scratch, open_shipment
+from worker.pingone.devices import User, UserAttribute
 from worker.preflight.files import HOTP_WINDOW, TOTP_WINDOW, check_files, is_consecutive, reading_without_records
 from worker.preflight.findings import Finding, Level, Report, Verdicts, expect_work
+from worker.preflight.tenant import check_devices, check_inventory, check_persons
 from worker.rules.hours import DailyHours
 from worker.vault.otps import Otp, OtpPair, Secret, Seed
 
@@ -243,6 +248,75 @@ def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
     ]
     (found,) = check_files(NO_LIST, verdicts_of(rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
     assert (found.name, found.level, found.serials) == ("devices_expire", Level.ASK, ("MADE25",))
+
+
+# What stays of a row.
+
+
+def check_large(folder: Path, rows: int) -> int:
+    """Make a whole preflight of so many rows that are all doubted. Returns the peak of the memory, in bytes."""
+    header = "serial,otp1,otp2,username,otp_type,generated_at,Site"
+    lines = (f"MADE{n:06},308714,367299,user{n},totp,2026-03-01T11:59:30Z,site {n}" for n in range(rows))
+    (folder / "pairs.csv").write_text("\n".join([header, *lines, ""]))
+
+    def find(_: UserAttribute, names: Sequence[str]) -> list[User]:
+        return [User(id=f"id-{name}", username=name) for name in names]
+
+    tracemalloc.start()
+    try:
+        shipment = open_shipment(folder / "pairs.csv", switches=Switches(may_pair=True))
+        with reading_without_records() as reader:
+            verdicts, leftovers = reader.read(shipment)
+        findings = check_files(shipment, verdicts, leftovers, totp_max_age=120)
+        findings += check_persons(verdicts, find, 1)
+        findings += check_inventory(verdicts, [])
+        findings += check_devices(verdicts, lambda _: (), max_devices=1)
+        assert [each.tokens for each in findings if each.name == "stale_otp"] == [rows]
+        assert sum(line[4] == "stale_otp" for line in verdicts.lines({})) == rows
+        assert expect_work(Report(verdicts, findings, rate=1.0), shipment.switches, None, {"stale_otp"}).tokens == rows
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_file_and_no_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("SQLITE_TMPDIR", str(temporary))
+    check_large(tmp_path, 10)
+    assert check_large(tmp_path, 6_000) < 1.2 * check_large(tmp_path, 2_000)
+    assert [*temporary.iterdir()] == []
+
+
+def test_nothing_secret_and_no_column_of_the_files_own_is_kept_of_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    def open_watched(tables: str) -> sqlite3.Connection:
+        scratch = open_scratch(tables)
+        scratch.set_trace_callback(statements.append)
+        return scratch
+
+    for module in (intake.shipment, preflight.findings):
+        monkeypatch.setattr(module, "open_scratch", open_watched)
+    (tmp_path / "seeds.csv").write_text(BOX)
+    (tmp_path / "pairs.csv").write_text(f"serial,otp1,otp2,username,Site\nMADE7,308714,367299,{USER}7,Basel\n")
+    (tmp_path / "who.csv").write_text("serial,username,Site\nMADE1,ada,Basel\n")
+    for shipment in (
+        open_shipment(tmp_path / "seeds.csv", assignment=open_assignment(tmp_path / "who.csv"), switches=BOTH),
+        open_shipment(tmp_path / "pairs.csv", switches=BOTH),
+    ):
+        with reading_without_records() as reader:
+            verdicts, leftovers = reader.read(shipment)
+        check_files(shipment, verdicts, leftovers, totp_max_age=120)
+    written = "".join(statements).lower()
+    assert all(name in written for name in ("made1", "made7"))
+    assert [
+        value for value in ("308714", "367299", HEX[:-1], bytes.fromhex(HEX).hex(), "basel") if value in written
+    ] == []
 
 
 # Pairs of OTPs beside the seed of their token.
