@@ -229,6 +229,10 @@ class Verdicts:
         that differ only in case are the same person's."""
         self.doubt_where(_SECOND, "person_twice", reason)
 
+    def forget_doubts(self, names: Iterable[str]) -> None:
+        """Forget what was noted under these findings, since not all rows were looked at."""
+        self._scratch.executemany("DELETE FROM doubt WHERE finding = ?", ((name,) for name in names))
+
     def doubted(self, name: str) -> Iterator[str]:
         """The serial numbers that stand under this finding."""
         found = self._scratch.execute("SELECT serial_number FROM doubt WHERE finding = ? ORDER BY rowid", (name,))
@@ -257,14 +261,15 @@ class Verdicts:
         return map(GoodRow._make, found)
 
     def list_by_name(self, kind: str, condition: str) -> Iterator[GoodRow]:
-        """List rows by this name of their person, each name where the file has it first."""
+        """List rows by this kind of name of their person, each name where the file has it first."""
         order = f"min(id) OVER (PARTITION BY {kind}), id"
         found = self._scratch.execute(f"SELECT {_COLUMNS} FROM good WHERE {condition} ORDER BY {order}")
         return map(GoodRow._make, found)
 
-    def count_names(self, kind: str, condition: str) -> int:
-        """Count these names of persons."""
-        return self._count(f"(SELECT 1 FROM good WHERE {condition} GROUP BY {kind})", "true")
+    def count_names(self, kind: str, condition: str) -> Iterator[tuple[str, int]]:
+        """List the names of such rows in the same order, and how many rows have each."""
+        found = f"SELECT {kind}, count(*) FROM good WHERE {condition} GROUP BY {kind} ORDER BY min(id)"
+        return iter(self._scratch.execute(found))
 
     def note_user(self, row: GoodRow, user_id: str) -> None:
         """Note the id of the person whom PingOne finds by the name that a row gives."""

@@ -4,8 +4,7 @@ is refused stops nothing: it is reported as unknown."""
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from itertools import groupby, islice
-from operator import attrgetter
+from itertools import islice
 from typing import TypeVar
 
 import tenacity
@@ -260,14 +259,19 @@ def check_persons(
     for attribute in UserAttribute:
         conditions[attribute] = f"{unnamed} AND {attribute.column} <> ''"
         unnamed += f" AND coalesce({attribute.column}, '') = ''"
-    total = sum(verdicts.count_names(attribute.column, condition) for attribute, condition in conditions.items())
+    total = sum(1 for each in conditions for _ in verdicts.count_names(each.column, conditions[each]))
     find_users = _tell_progress(find_users, total, on_progress)
     for attribute, condition in conditions.items():
-        groups = groupby(verdicts.list_by_name(attribute.column, condition), attrgetter(attribute.column))
-        while chunk := {name: [*rows] for name, rows in islice(groups, REQUESTS * names_per_request)}:
-            found = group_by_name(attribute, find_all(attribute, list(chunk), find_users, names_per_request))
-            for name, rows in chunk.items():
-                for row in rows:
+        names = verdicts.count_names(attribute.column, condition)
+        rows = verdicts.list_by_name(attribute.column, condition)
+        while chunk := dict(islice(names, REQUESTS * names_per_request)):
+            try:
+                found = group_by_name(attribute, find_all(attribute, list(chunk), find_users, names_per_request))
+            except Exception:
+                verdicts.forget_doubts(PERSON_TEXTS)
+                raise
+            for name, times in chunk.items():
+                for row in islice(rows, times):
                     _judge_person(verdicts, row, found.get(fold_case(name), []))
     return verdicts.ask_about(PERSON_TEXTS)
 

@@ -32,7 +32,15 @@ from worker.pingone.inventory import InventoryToken
 from worker.pingone.wire import Page
 from worker.preflight import tenant
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts
-from worker.preflight.tenant import MOST_TOKENS, SAMPLE, TenantCheck, check_devices, check_inventory, check_persons
+from worker.preflight.tenant import (
+    MOST_TOKENS,
+    REQUESTS,
+    SAMPLE,
+    TenantCheck,
+    check_devices,
+    check_inventory,
+    check_persons,
+)
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otps import Otp, OtpPair, Secret, Seed
 
@@ -245,6 +253,21 @@ def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> No
     check_persons(verdicts_of(*rows, *more), directory.find, 40, heard)
     assert directory.asked == [("username", 40), ("username", 40), ("username", 20), ("email", 3)]
     assert heard == [("Looking persons up", done, 103) for done in (40, 80, 100)]
+
+
+def test_nothing_is_said_of_persons_of_whom_some_could_not_be_looked_up() -> None:
+    verdicts, asked = verdicts_of(*(row(number, username=f"u{number}") for number in range(REQUESTS + 1))), 0
+
+    def find(_: UserAttribute, names: Sequence[str]) -> list[User]:
+        nonlocal asked
+        asked += 1
+        if asked > REQUESTS:
+            raise OutcomeUnknown(Answer())
+        return []
+
+    with pytest.raises(OutcomeUnknown):
+        check_persons(verdicts, find, 1)
+    assert verdicts.doubts == 0
 
 
 def test_where_forty_are_too_many_half_of_them_are_asked_for() -> None:
