@@ -26,7 +26,7 @@ _DIGEST = 16
 # Fields in which two rows of one token must agree, like their OTPs or seed: all that we act on. The lot, like a
 # person's own columns, changes nothing in PingOne.
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
-# An identity that only one row of a file may have: its kind and its value.
+# An identity that only one row of a file may have: its kind, which is one of these or SHARED, and its value.
 Identity: TypeAlias = "tuple[str, str]"
 _IDENTITIES = ("serial number", "device", "file_row")
 # The kind of a serial number whose secret another one has too. The row of that one takes the place of the first row.
@@ -229,9 +229,10 @@ def _find_known(row: Row | RowError, joined: Row | RowError) -> Row | None:
 
 _SEEN = """
     CREATE TABLE seen (
-        "serial number" TEXT, device TEXT, file_row TEXT, row_number INTEGER, facts BLOB, secret BLOB
+        "serial number" TEXT, device TEXT, file_row TEXT, row_number INTEGER, facts TEXT, secret TEXT
     )
 """
+_SEE = "INSERT INTO seen VALUES (?, nullif(?, ''), nullif(?, ''), ?, ?, nullif(?, ''))"
 # What stands on several rows, in the file's order.
 _TWICE = """
     SELECT "{what}", row_number, {other} FROM seen WHERE "{what}" IN (
@@ -246,16 +247,16 @@ def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
     key = os.urandom(_DIGEST)
     repeats: dict[Identity, Repeat] = {}
     with closing(open_scratch(_SEEN)) as scratch:
-        scratch.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?)", (_describe_row(row, key) for row in rows))
+        scratch.executemany(_SEE, (_describe_row(row, key) for row in rows))
         # By the digest of each secret, the first row with it, and that row's token.
-        secrets: dict[bytes, tuple[int, str]] = {}
+        secrets: dict[str, tuple[int, str]] = {}
         for secret, number, serial in scratch.execute(_TWICE.format(what="secret", other='"serial number"')):
             first, other = secrets.setdefault(secret, (number, serial))
             if other != serial:
                 repeats[SHARED, serial] = first, number
                 repeats.setdefault((SHARED, other), (number, first))
         for what in _IDENTITIES:
-            seen: dict[str, tuple[int, bytes]] = {}
+            seen: dict[str, tuple[int, str]] = {}
             for value, number, facts in scratch.execute(_TWICE.format(what=what, other="facts")):
                 first, facts_of_first = seen.setdefault(value, (number, facts))
                 if first != number:
@@ -266,30 +267,25 @@ def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
     return repeats
 
 
-def _describe_row(row: Row, key: bytes) -> tuple[object, ...]:
-    """Make the values of a row of `seen`."""
+def _describe_row(row: Row, key: bytes) -> tuple[int | str, ...]:
+    """List the values for `_SEE`."""
     secret = row.otps.secret.reveal() if isinstance(row.otps, Seed) else b""
-    digest = hashlib.blake2b(secret, digest_size=_DIGEST, key=key).digest() if secret else None
-    identities = dict(_identify(row))
-    return (*map(identities.get, _IDENTITIES), row.row_number, _digest_facts(row, key), digest)
+    digest = hashlib.blake2b(secret, digest_size=_DIGEST, key=key).hexdigest() if secret else ""
+    return *_list_identities(row), row.row_number, _digest_facts(row, key), digest
 
 
-def _identify(row: Row) -> Iterator[Identity]:
-    """List the identities that only this row may have. PingOne may change the case of a serial number; an export that
-    comes back may have lost its leading zeros."""
-    yield "serial number", row.serial_number.lower()
-    if row.device_id:
-        yield "device", row.device_id
-    if row.file_row:
-        yield "file_row", str(row.file_row)
+def _list_identities(row: Row) -> tuple[str, str, str]:
+    """List the values of _IDENTITIES, empty where the row has none. PingOne may change the case of a serial number; an
+    export that comes back may have lost its leading zeros."""
+    return row.serial_number.lower(), row.device_id or "", str(row.file_row or "")
 
 
-def _digest_facts(row: Row, key: bytes) -> bytes:
+def _digest_facts(row: Row, key: bytes) -> str:
     """Make a digest of all that we act on. Names that differ only in case are the same person's."""
     facts = [each.lower() if isinstance(each, str) else each for each in _FACTS(row)]
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=_DIGEST, key=key)
     digest.update(row.otps.to_plaintext() if row.otps else b"")
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError | None:
@@ -303,7 +299,8 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
             "neither is loaded; ask the vendor which token has it"
         )
         return RowError(number, reason, row.serial_number, RowFault.REPEATED)
-    found = [(what, repeats[what, value]) for what, value in _identify(row) if (what, value) in repeats]
+    identities = zip(_IDENTITIES, _list_identities(row), strict=True)
+    found = [(identity[0], repeats[identity]) for identity in identities if identity in repeats]
     for what, (first, differing) in found:
         if differing is not None:
             reason = (

@@ -163,7 +163,7 @@ def _check_types(verdicts: Verdicts) -> list[Finding]:
 def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
     """Find devices that PingOne will have deleted before their date."""
     reason, gone_from = "its device is deleted before its date, after 24 hours", write_date(now + DEVICE_WAITS)
-    verdicts.doubt_where("device_id <> '' AND not_before > ?", "devices_expire", reason, gone_from)
+    verdicts.doubt_where("device_id IS NOT NULL AND not_before > ?", "devices_expire", reason, gone_from)
     text = (
         "With a device that PingOne deletes before their date, since it waits longer than 24 hours: {n} of the tokens."
         " Leave device_id out and let them be paired on their date (--pair), or bring them on that day."

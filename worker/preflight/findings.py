@@ -121,21 +121,28 @@ class GoodRow(NamedTuple):
 # have a token of the shipment already.
 _TABLES = """
     CREATE TABLE good (
-        id INTEGER PRIMARY KEY, row_number INTEGER, serial_number TEXT, user_id TEXT, found_user_id TEXT,
-        device_id TEXT, username TEXT, email TEXT, external_id TEXT, otp_type TEXT, digits INTEGER,
-        hash_algorithm TEXT, time_step INTEGER, generated_at TEXT, not_before TEXT, lacks_type INTEGER,
-        is_in_inventory INTEGER
+        id INTEGER PRIMARY KEY, row_number INTEGER, serial_number TEXT, otp_type TEXT, lacks_type INTEGER,
+        user_id TEXT, device_id TEXT, username TEXT, email TEXT, external_id TEXT, generated_at TEXT, not_before TEXT,
+        hash_algorithm TEXT, digits INTEGER, time_step INTEGER, found_user_id TEXT, is_in_inventory INTEGER
     );
     CREATE TABLE other (row_number INTEGER, serial_number TEXT, person TEXT, verdict TEXT, reason TEXT);
     CREATE TABLE doubt (serial_number TEXT PRIMARY KEY, finding TEXT, reason TEXT);
     CREATE TABLE owner (name TEXT);
 """
 _COLUMNS = ", ".join(f"good.{name}" for name in GoodRow._fields)
-_INSERT = f"INSERT INTO good VALUES ({', '.join('?' * 17)})"
-_PERSON = (*PERSON[1:], PERSON[0])
-_NAME_PERSON = f"coalesce({', '.join(f'nullif({name}, {chr(39) * 2})' for name in _PERSON)}, '')"
+# sqlite3 looks for an adapter of each None and each bool, which takes longer than all else.
+_INSERT = """
+    INSERT INTO good VALUES (
+        ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''),
+        nullif(?, ''), nullif(?, ''), nullif(?, 0), nullif(?, 0), NULL, NULL
+    )
+"""
+# In which order a person is named: by the id only if there is no name.
+_NAMES = (*PERSON[1:], PERSON[0])
 # Rows of persons who are named by an earlier row, or own a token.
-_NAMED = " UNION ALL ".join(f"SELECT id, '{name} ' || fold({name}) FROM good WHERE {name} <> ''" for name in PERSON)
+_NAMED = " UNION ALL ".join(
+    f"SELECT id, '{name} ' || fold({name}) FROM good WHERE {name} IS NOT NULL" for name in PERSON
+)
 _SECOND = f"""
     id IN (
         SELECT id FROM (
@@ -147,7 +154,8 @@ _SECOND = f"""
 _LINES = f"""
     SELECT row_number, serial_number, person, verdict, reason FROM other
     UNION ALL
-    SELECT row_number, serial_number, {_NAME_PERSON}, coalesce(finding, 'ready'), coalesce(reason, '')
+    SELECT row_number, serial_number, coalesce({", ".join(_NAMES)}, ''), coalesce(finding, 'ready'),
+        coalesce(reason, '')
     FROM good LEFT JOIN doubt USING (serial_number)
     ORDER BY row_number
 """
@@ -219,7 +227,7 @@ class Verdicts:
         """Note why a token would not become active; the first reason stays."""
         self._scratch.execute("INSERT OR IGNORE INTO doubt VALUES (?, ?, ?)", (serial_number, name, reason))
 
-    def doubt_where(self, condition: str, name: str, reason: str, *values: str | None) -> None:
+    def doubt_where(self, condition: str, name: str, reason: str, *values: str) -> None:
         """Note the same of all rows that a load takes and that meet a condition, in the file's order."""
         doubts = f"SELECT serial_number, ?, ? FROM good WHERE {condition} ORDER BY id"
         self._scratch.execute(f"INSERT OR IGNORE INTO doubt {doubts}", (name, reason, *values))
@@ -286,7 +294,7 @@ class Verdicts:
 
     def list_user_ids(self) -> Iterator[str]:
         """List the ids of all persons that are known, each once, in the file's order."""
-        known = "SELECT id, coalesce(nullif(user_id, ''), found_user_id) AS person FROM good"
+        known = "SELECT id, coalesce(user_id, found_user_id) AS person FROM good"
         known = f"SELECT person FROM ({known}) WHERE person IS NOT NULL GROUP BY person ORDER BY min(id)"
         return (person for (person,) in self._scratch.execute(known))
 
@@ -322,23 +330,25 @@ class Verdicts:
         return self._scratch.execute(expected, (*accepted,))
 
 
-def _list_values(number: int, row: Row) -> tuple[object, ...]:
-    """List the values of a row of `good`."""
+def _list_values(number: int, row: Row) -> tuple[int | str, ...]:
+    """List the values for `_INSERT`, without None."""
     seed = row.otps if isinstance(row.otps, Seed) else None
-    parameters = (seed.digits, seed.hash_algorithm, seed.time_step) if seed else (None, None, None)
-    dates = write_date(row.generated_at), write_date(row.not_before)
-    person = row.user_id, None, row.device_id, row.username, row.email, row.external_id
-    return number, row.row_number, row.serial_number, *person, row.otp_type, *parameters, *dates, row.lacks_type, None
+    return (
+        *(number, row.row_number, row.serial_number, row.otp_type, int(row.lacks_type)),
+        *(row.user_id or "", row.device_id or "", row.username or "", row.email or "", row.external_id or ""),
+        *(write_date(row.generated_at), write_date(row.not_before), seed.hash_algorithm if seed else ""),
+        *(seed.digits if seed else 0, seed.time_step or 0 if seed else 0),
+    )
 
 
-def write_date(date: datetime | None) -> str | None:
-    """Write a date in UTC so that earlier ones sort first."""
-    return date.isoformat(timespec="microseconds") if date else None
+def write_date(date: datetime | None) -> str:
+    """Write a date in UTC so that earlier ones sort first; empty if there is none."""
+    return date.isoformat(timespec="microseconds") if date else ""
 
 
 def name_person(row: Row) -> str:
     """The name by which a row says who gets its token, the id only if it has no other; empty where it names nobody."""
-    return next((value for name in (*PERSON[1:], PERSON[0]) if (value := getattr(row, name))), "")
+    return next((value for name in _NAMES if (value := getattr(row, name))), "")
 
 
 def describe_kind(row: Row) -> str:

@@ -257,8 +257,8 @@ def check_persons(
     # Each row by the first name that it has, in the order of the attributes.
     unnamed, conditions = "true", dict[UserAttribute, str]()
     for attribute in UserAttribute:
-        conditions[attribute] = f"{unnamed} AND {attribute.column} <> ''"
-        unnamed += f" AND coalesce({attribute.column}, '') = ''"
+        conditions[attribute] = f"{unnamed} AND {attribute.column} IS NOT NULL"
+        unnamed += f" AND {attribute.column} IS NULL"
     total = sum(1 for each in conditions for _ in verdicts.count_names(each.column, conditions[each]))
     find_users = _tell_progress(find_users, total, on_progress)
     for attribute, condition in conditions.items():
@@ -421,7 +421,7 @@ def check_devices(
     persons = [person for number, person in enumerate(verdicts.list_user_ids()) if number in chosen]
     asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
     devices = {person: _list_or_nothing(list_devices, person) for person in asked}
-    theirs = f"coalesce(nullif(user_id, ''), found_user_id) IN ({', '.join('?' * len(persons))})"
+    theirs = f"coalesce(user_id, found_user_id) IN ({', '.join('?' * len(persons))})"
     for row in verdicts.list_good(theirs, *persons):
         _judge_device(verdicts, row, devices[row.known_user_id or ""], max_devices)
     among = f"Among {len(persons)} of the {everybody} persons, evenly spread over the file: " if is_sample else ""
