@@ -215,7 +215,8 @@ class RowReader:
             errors = [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]
             refused, left_out = self._judge(shipment, whole, verdicts)
-            persons = {row.row_number: name_person(row) for row in read}
+            numbers = {error.row_number for error in (*errors, *refused, *left_out)}
+            persons = {row.row_number: name_person(row) for row in read if row.row_number in numbers}
             verdicts.refuse([*errors, *refused], persons)
             verdicts.refuse(left_out, persons, "left_out")
         verdicts.not_in_box = leftovers.not_in_box

@@ -139,9 +139,10 @@ _INSERT = """
 """
 # In which order a person is named: by the id only if there is no name.
 _NAMES = (*PERSON[1:], PERSON[0])
-# Rows of persons who are named by an earlier row, or own a token.
+# Rows of persons who are named by an earlier row, or own a token. Ids are in small letters already.
+_FOLDED = {name: f"fold({name})" for name in PERSON} | {"user_id": "user_id"}
 _NAMED = " UNION ALL ".join(
-    f"SELECT id, '{name} ' || fold({name}) FROM good WHERE {name} IS NOT NULL" for name in PERSON
+    f"SELECT id, '{name} ' || {folded} FROM good WHERE {name} IS NOT NULL" for name, folded in _FOLDED.items()
 )
 _SECOND = f"""
     id IN (
