@@ -95,7 +95,7 @@ def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> l
 
 class GoodRow(NamedTuple):
     """What is kept of a row that a load takes: whom it is for, which device, and which parameters its seed has, None of
-    a pair. `user_id` is that of the person whom PingOne finds by name, where the row has none."""
+    a pair. `found_user_id` is that of the person whom PingOne finds by name."""
 
     id: int
     row_number: int
