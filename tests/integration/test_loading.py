@@ -680,9 +680,10 @@ def test_each_row_is_told_what_the_load_does_with_it_and_nothing_is_written(
     except UnusableFile:
         assert not verdicts.good
         return
-    assert [row.row_number for row in verdicts.good] == [record.row_number for record in desk.records(loaded)]
+    assert [row.row_number for row in verdicts.list_good()] == [record.row_number for record in desk.records(loaded)]
     told, refused = (
-        sorted((error.row_number, error.reason) for error in errors) for errors in (verdicts.refused, desk.refused)
+        sorted((error.row_number, error.reason) for error in errors)
+        for errors in (verdicts.refused.first, desk.refused)
     )
     assert told == refused
 
@@ -699,7 +700,7 @@ def test_a_token_in_progress_is_named_with_its_batch(desk: LoadingDesk) -> None:
         "the serial number is in progress in batch 'earlier' (row 2): wait until it is finished, or cancel it there"
     )
     # Records of another environment are no matter.
-    assert len(examine(desk, token(0), environment_id="tenant-2")[0].good) == 1
+    assert examine(desk, token(0), environment_id="tenant-2")[0].good == 1
 
 
 @ON_SQLITE

@@ -136,9 +136,9 @@ def find_tokens(
     }
 
 
-def find_difference(seed: Seed, token: InventoryToken) -> str | None:
+def find_difference(seed: Any, token: InventoryToken) -> str | None:
     """Find a parameter of the token that differs from the seed's, so that PingOne would refuse every OTP; None if all
-    that PingOne shows agree."""
+    that PingOne shows agree. `seed`: a seed, or a row with its parameters."""
     wanted = {
         "type": seed.otp_type,
         "number of digits": seed.digits,

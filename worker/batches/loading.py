@@ -10,6 +10,7 @@ from itertools import count, islice
 from operator import attrgetter
 from shlex import quote
 from typing import Any, TypeAlias
+from weakref import finalize
 
 from sqlalchemy import ColumnElement, Connection, TextClause, delete, func, insert, select, text, true, update
 from sqlalchemy import Row as ResultRow
@@ -33,7 +34,7 @@ from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
-from worker.intake.shipment import Shipment
+from worker.intake.shipment import Shipment, open_scratch
 from worker.leases.moves import put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things, escape_line
@@ -77,10 +78,27 @@ class NewRecord:
     next_counter: int | None = None
 
 
+class FirstRows:
+    """On which row of a file each value stands first, in a temporary database."""
+
+    def __init__(self) -> None:
+        self._scratch = open_scratch("CREATE TABLE first (value TEXT PRIMARY KEY, row_number INTEGER) WITHOUT ROWID")
+        finalize(self, self._scratch.close)
+
+    def get(self, value: str) -> int | None:
+        found = self._scratch.execute("SELECT row_number FROM first WHERE value = ?", (value,)).fetchone()
+        return found and int(found[0])
+
+    def setdefault(self, value: str, row_number: int) -> int:
+        self._scratch.execute("INSERT OR IGNORE INTO first VALUES (?, ?)", (value, row_number))
+        return self.get(value) or row_number
+
+
 class Conflicts:
     """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
     of the rows; None if it does not exist yet. `is_written`: the caller writes the rows that may be loaded, so that
-    later chunks find them in the database; otherwise they are remembered here. `now`: the database's time."""
+    later chunks find them in the database; otherwise those of a batch are remembered here. `now`: the database's
+    time."""
 
     def __init__(
         self,
@@ -97,9 +115,8 @@ class Conflicts:
         self._keyring = keyring
         self._environment_id = environment_id
         self._batch_id = batch_id
-        self._is_written = is_written
-        # Row numbers of good rows that are not written, by serial number or device.
-        self._not_written: dict[str, int] = {}
+        # By serial number or device, the rows of a batch that are good and not written.
+        self._not_written = None if is_written or batch_id is None else FirstRows()
 
     def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
         """Split these rows into those that may become records, and errors for the others. Rows of earlier calls count
@@ -108,7 +125,7 @@ class Conflicts:
         devices = self._find_by_device(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
-        in_chunk: dict[str, int] = {} if self._is_written else self._not_written
+        in_chunk: dict[str, int] | FirstRows = {} if self._not_written is None else self._not_written
         for row in rows:
             earlier = [*serials.get(row.serial_number.lower(), []), *devices.get(row.device_id or "", [])]
             refusal = (
@@ -122,7 +139,8 @@ class Conflicts:
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
                 good.append(NewRecord(row, self._choose_counter(row, earlier)))
-                in_chunk |= {value: row.row_number for _, value in _identities(row)}
+                for _, value in _identities(row):
+                    in_chunk.setdefault(value, row.row_number)
         return good, errors
 
     def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
@@ -191,13 +209,13 @@ class Conflicts:
             return f"{what}: {cure}", RowFault.PERSON_UNFIT
         return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
-    def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
+    def _explain_duplicate(self, row: Row, in_chunk: dict[str, int] | FirstRows) -> Refusal | None:
         """Explain that a row repeats one that was split before and is not written yet; None if it does not. Repeats
         within a file are refused when it is read; this finds rows of an export that become equal once completed.
         `in_chunk`: row numbers by serial number or device."""
         for what, value in _identities(row):
-            if value in in_chunk:
-                return _refuse_repeated(what, in_chunk[value])
+            if (first := in_chunk.get(value)) is not None:
+                return _refuse_repeated(what, first)
         return None
 
     def _explain_conflict(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:

@@ -30,6 +30,7 @@ from worker.batches.finding import find_batch
 from worker.batches.loading import (
     CHUNK,
     Conflicts,
+    FirstRows,
     Found,
     NewRecord,
     RecordRows,
@@ -189,7 +190,7 @@ class Corrections:
         self._conflicts = Conflicts(connection, keyring, batch.environment_id, now, batch.id, is_written=is_written)
         self._next_row = 1 + max(self._find_last_row(Record), self._find_last_row(RefusedRow))
         # Row numbers in this file, by the row number in the batch.
-        self._seen: dict[int, int] = {}
+        self._seen = FirstRows()
 
     def judge(self, rows: Sequence[Row]) -> Corrected:
         """Decide what becomes of these rows."""
@@ -235,7 +236,7 @@ class Corrections:
     def _judge(self, row: Row, place: _Place, done: Corrected) -> Correction | RowError | None:
         """Decide what becomes of a row; None if its record stays as it is, or gets a date or its person alone."""
         number = place.row_number
-        if number is not None and (first := self._seen.setdefault(number, row.row_number)) != row.row_number:
+        if number is not None and (first := self._seen.setdefault(str(number), row.row_number)) != row.row_number:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
         record = place.record
         if record is None:

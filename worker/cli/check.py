@@ -6,7 +6,6 @@ import csv
 import re
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -56,7 +55,7 @@ from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
 from worker.installation.stack import parts_with_redis
 from worker.intake.formats import FORMATS
-from worker.intake.rows import Row, RowError
+from worker.intake.rows import KEPT, Row, RowError, RowErrors
 from worker.intake.shipment import Shipment, Switches
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things, format_duration, write_share
@@ -88,8 +87,6 @@ MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("�
 SHOWN = 20
 # Tokens, rows and reasons of a finding that are shown beside others, and the lines of such a screen.
 EXAMPLES, MOST_LINES = 3, 24
-# Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
-KEPT = 10_000
 # The part in which reasons of the same kind differ: which row another batch has of the token.
 _OF_ROW = re.compile(r" \(row \d+\)")
 
@@ -167,7 +164,7 @@ def run_preflight(
     with showing_progress(f"{undone.capitalize()}.", is_quiet=is_quiet) as progress:
         with _reading_rows(installation, environment, shipment, mends) as (reader, known):
             report = check_shipment(shipment, reader, installation.settings, rate, progress)
-            report.verdicts.refused.sort(key=attrgetter("row_number"))
+            report.verdicts.refused.first.sort(key=attrgetter("row_number"))
         if environment is None:
             report.unknown.append("the database and PingOne: no environment is configured here")
         elif not mends and (loaded := find_loaded_as(installation, shipment, asked.environment)):
@@ -253,29 +250,30 @@ def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
         yield Installation(installation.variables | {"OATHBULK_HOME": home}, makes_home=True)
 
 
-def print_refused_rows(refused: Sequence[RowError], listing: str) -> None:
+def print_refused_rows(refused: RowErrors, listing: str) -> None:
     """Print refused rows on stderr, those with the same reason in one line, and how many more there are. `listing`: the
     command that lists each by itself."""
     groups = _group_by_reason(refused)
     shown = dict([*groups.items()][:SHOWN])
     for reason, errors in shown.items():
         error_console.print(_describe_rows(reason, errors), soft_wrap=True)
-    more = len(refused) - sum(map(len, shown.values()))
-    if more or len(shown) < len(refused):
+    more = refused.total - sum(map(len, shown.values()))
+    if more or len(shown) < refused.total:
         others = f"… and {more} more. " if more else ""
         error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
 
 
-def _group_by_reason(refused: Sequence[RowError]) -> dict[str, list[RowError]]:
+def _group_by_reason(refused: RowErrors) -> dict[str, list[RowError]]:
     groups: dict[str, list[RowError]] = {}
-    for error in refused[:KEPT]:
+    for error in refused.first[:KEPT]:
         groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
     return groups
 
 
-def refused_to_json(refused: Sequence[RowError]) -> list[dict[str, Any]]:
+def refused_to_json(refused: RowErrors) -> list[dict[str, Any]]:
     return [
-        {"row": error.row_number, "serial": error.serial_number, "reason": error.reason} for error in refused[:KEPT]
+        {"row": error.row_number, "serial": error.serial_number, "reason": error.reason}
+        for error in refused.first[:KEPT]
     ]
 
 
@@ -287,11 +285,11 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
     verdicts = report.verdicts
     return {
         "file": str(file),
-        "rows": len(verdicts.good),
-        "rows_refused": len(verdicts.refused),
+        "rows": verdicts.good,
+        "rows_refused": verdicts.refused.total,
         "refused": refused_to_json(verdicts.refused),
-        "left_out": len(verdicts.left_out),
-        "doubtful": len(verdicts.doubts),
+        "left_out": verdicts.left_out.total,
+        "doubtful": verdicts.doubts,
         **findings_to_json(report),
         "blocking": [finding.name for finding in blocking],
         "requests": report.requests,
@@ -374,7 +372,7 @@ def check(
         _print_screen(shipment, asked, report, work, output)
     if output is not None:
         write_output(output, partial(_write_verdicts, report, shipment))
-    is_well = report.is_complete and not report.blocking(asked.accepted) and not report.verdicts.refused
+    is_well = report.is_complete and not report.blocking(asked.accepted) and not report.verdicts.refused.total
     raise typer.Exit(ALL_ACTIVE if is_well else SOME_FAILED)
 
 
@@ -459,11 +457,11 @@ def _cut_text(text: Text, most: int, room: Room) -> list[Text]:
 
 def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork) -> Iterator[str]:
     """Say what becomes of all rows, what a run would do with them, for how long, and from when on."""
-    verdicts, expected = report.verdicts, report.verdicts.list_expected(asked.accepted)
+    verdicts = report.verdicts
     if verdicts.are_all_left_out:
         yield describe_all_active(shipment.path, verdicts.rows)
         return
-    doubted, refused, left_out = len(verdicts.good) - work.tokens, len(verdicts.refused), len(verdicts.left_out)
+    doubted, refused, left_out = verdicts.good - work.tokens, verdicts.refused.total, verdicts.left_out.total
     parts = [
         f"{work.tokens:,} would be activated",
         f"{doubted:,} {agree(doubted, 'is', 'are')} asked about" * bool(doubted),
@@ -473,7 +471,7 @@ def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work:
     yield f"{count_things(verdicts.rows, 'row')}: {', '.join(filter(None, parts))}."
     if work.tokens:
         yield f"{_describe_changes(work, shipment, asked)} {_describe_time(report, work, asked)}"
-        yield describe_dates(Counter(row.not_before for row in expected), parse_zone(asked.source.zone))
+        yield describe_dates(verdicts.count_dates(asked.accepted), parse_zone(asked.source.zone))
 
 
 def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions) -> str:
@@ -530,7 +528,7 @@ def _describe_next(shipment: Shipment, asked: LoadOptions, report: Report, outpu
     words = write_words(replace(asked, accept=None, offline=False))
     if output is not None:
         yield f"Every row with person and reason: {output}"
-    elif report.batch is None and (verdicts.refused or verdicts.doubts or verdicts.not_in_box):
+    elif report.batch is None and (verdicts.refused.total or verdicts.doubts or verdicts.not_in_box):
         telling = [*write_words(replace(asked, accept=None)), "-o", f"{shipment.path.stem}-rows.csv"]
         yield f"Every row with person and reason: {write_command('check', shipment.path, telling)}"
     if any(finding.level == Level.STOP for finding in blocking):

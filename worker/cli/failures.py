@@ -3,6 +3,7 @@ traceback."""
 
 import errno
 import re
+import sqlite3
 import sys
 from typing import NoReturn
 
@@ -84,6 +85,10 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
+    # Of a database of ours, SQLAlchemy makes an error of its own.
+    if isinstance(error, sqlite3.OperationalError):
+        cure = "free some space there, or name another folder by SQLITE_TMPDIR, and type the command again"
+        _fail(f"the folder of temporary files is full, or refuses to be written to ({error}): {cure}", UNUSABLE_SETUP)
     if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
         cure = "see whether the path is the right one, and the rights to its directories"
         _fail(f"{error.filename} is out of reach ({error.strerror}): {cure}", WRONG_USAGE)

@@ -3,7 +3,6 @@ file as `load` does."""
 
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -43,7 +42,7 @@ from worker.cli.shipment_options import (
     write_words,
 )
 from worker.installation.installation import Installation, read_fleet, read_histories, read_statuses
-from worker.intake.rows import RowError, UnusableFile
+from worker.intake.rows import RowErrors, UnusableFile
 from worker.intake.shipment import Shipment
 from worker.observability.wording import agree, count_things
 from worker.preflight.findings import Report
@@ -102,14 +101,14 @@ def mend(
     with installation.database.reading() as connection:
         shipment = allow_as_before(connection, batch, source.open(file, mends=True))
     asked = LoadOptions(environment=environment, offline=offline, accept=accept)
-    found, refused = examine(installation, shipment, asked, as_json=as_json, mends=batch), list[RowError]()
+    found, refused = examine(installation, shipment, asked, as_json=as_json, mends=batch), RowErrors()
     with showing_progress("Nothing was mended.", is_quiet=as_json) as progress:
         mender = Mender(
             installation.database,
             installation.keyring,
             this_person(installation.settings, ticket),
             totp_max_age=installation.settings.tuning.totp_max_age,
-            on_refused=refused.append,
+            on_refused=refused.add,
             on_progress=progress,
         )
         mended = mender.mend(shipment, batch, found.choose_accepted(asked.accepted))
@@ -182,12 +181,12 @@ def load_shipment(
     *,
     as_json: bool = False,
     command: str = "load",
-) -> tuple[Loaded, list[RowError]] | None:
+) -> tuple[Loaded, RowErrors] | None:
     """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
     saying so, where every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
-    refused = list[RowError]()
+    refused = RowErrors()
     rows = found.verdicts.rows if found else None
     try:
         with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
@@ -198,7 +197,7 @@ def load_shipment(
                 this_person(settings, asked.ticket),
                 totp_max_age=settings.tuning.totp_max_age,
                 first_records=settings.tuning.first_records,
-                on_refused=refused.append,
+                on_refused=refused.add,
                 on_progress=lambda what, done, _=None: progress(what, done, rows),
             ).load(
                 shipment,
@@ -240,7 +239,7 @@ def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
         console.print(f"It is {loaded.out_of_hours}.")
 
 
-def print_refused(installation: Installation, loaded: Loaded, refused: Sequence[RowError]) -> None:
+def print_refused(installation: Installation, loaded: Loaded, refused: RowErrors) -> None:
     """Print the refused rows, and the command that lists each of them."""
     listing, rehearsal = write_export(loaded.name, f"--status {NOT_LOADED}", NOT_LOADED), find_rehearsal(installation)
     print_refused_rows(refused, rehearsal.write(listing) if rehearsal else listing)

@@ -1,10 +1,11 @@
 """Lists that go with a shipment: who gets what, which is joined with its rows by the serial number; and tokens that
 somebody names, such as those of people who leave."""
 
+import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +78,36 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 # Who gets what
 
 
+class Lines(Mapping[str, Row]):
+    """The lines of a list as rows without OTPs, by serial number in lowercase. They are packed until one is asked for,
+    since a list may be as long as its shipment; the first of a serial number stays."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
+
+    def add(self, line: Row) -> None:
+        values = {name: value for name in ASSIGNED if (value := getattr(line, name))}
+        if line.not_before:
+            values["not_before"] = line.not_before.isoformat()
+        packed = marshal.dumps((line.row_number, line.serial_number, values, line.extra))
+        self._packed.setdefault(line.serial_number.lower(), packed)
+
+    def __getitem__(self, key: str) -> Row:
+        number, serial, values, extra = marshal.loads(self._packed[key])  # noqa: S302 - what `add` has packed
+        if "not_before" in values:
+            values["not_before"] = datetime.fromisoformat(values["not_before"])
+        return Row(row_number=number, serial_number=serial, otps=None, extra=extra, **values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
@@ -142,9 +173,9 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     return Assignment(path, columns, digest, lines, faults, tuple(nameless))
 
 
-def _sort_lines(read: Iterable[Row | RowError]) -> tuple[dict[str, Row], dict[str, RowError], list[RowError]]:
+def _sort_lines(read: Iterable[Row | RowError]) -> tuple[Lines, dict[str, RowError], list[RowError]]:
     """Sort the lines of a list by serial number, and collect their faults, and lines without a usable serial number."""
-    lines, faults = dict[str, Row](), dict[str, RowError]()
+    lines, faults = Lines(), dict[str, RowError]()
     nameless: list[RowError] = []
     for line in read:
         serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
@@ -163,7 +194,7 @@ def _sort_lines(read: Iterable[Row | RowError]) -> tuple[dict[str, Row], dict[st
             kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
             faults[key] = RowError(line.row_number, fault, serial, kind)
         without_person = Row(row_number=line.row_number, serial_number=serial, otps=None)
-        lines.setdefault(key, line if isinstance(line, Row) else without_person)
+        lines.add(line if isinstance(line, Row) else without_person)
     return lines, faults, nameless
 
 

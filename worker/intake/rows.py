@@ -206,6 +206,23 @@ class RowError:
     list_line: int | None = None
 
 
+# Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
+KEPT = 10_000
+
+
+@dataclass(slots=True)
+class RowErrors:
+    """Errors of rows: `total` of them, of which the first KEPT or some more are here."""
+
+    first: list[RowError] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, *errors: RowError) -> None:
+        self.total += len(errors)
+        if len(self.first) < KEPT:
+            self.first += errors
+
+
 class RowRefused(Exception):
     """A row is refused; the message is the reason of the RowError that is made of this, `serial` what stands in the
     row for a serial number, `fault` the kind of the reason."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -26,13 +26,23 @@ _DIGEST = 16
 # Fields in which two rows of one token must agree, like their OTPs or seed: all that we act on. The lot, like a
 # person's own columns, changes nothing in PingOne.
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
-# An identity that only one row of a file may have: its kind and its value.
+# An identity that only one row of a file may have: its kind, which is one of these or SHARED, and its value.
 Identity: TypeAlias = "tuple[str, str]"
+_IDENTITIES = ("serial number", "device", "file_row")
 # The kind of a serial number whose secret another one has too. The row of that one takes the place of the first row.
 SHARED = "secret of another"
 # For an identity on several rows: the number of the first row, and of the first one that disagrees with it; None if all
 # agree.
 Repeat: TypeAlias = "tuple[int, int | None]"
+
+
+def open_scratch(tables: str) -> sqlite3.Connection:
+    """Open a temporary database with these tables, for what would fill the memory. SQLite writes what its cache cannot
+    hold to a nameless file (https://www.sqlite.org/inmemorydb.html), which is gone with this process at the latest. It
+    is not encrypted: nothing secret belongs into it."""
+    scratch = sqlite3.connect("", check_same_thread=False)
+    scratch.executescript(f"PRAGMA temp_store = FILE; PRAGMA journal_mode = OFF; {tables}")
+    return scratch
 
 
 def read_clock() -> datetime:
@@ -121,11 +131,15 @@ class Shipment:
         only at its end: commit nothing before.
         """
         leftovers = leftovers or Leftovers()
-        in_box: set[str] = set()
+        missing = set(self.assignment.lines) if self.assignment else set[str]()
+        # Without leading zeros, the serial numbers of the list, and those of them that the shipment has.
+        bare_lines, bare = {key.lstrip("0") for key in missing}, set[str]()
         with self._opened() as (file, _, rows):
             for row in rows:
-                if row.serial_number is not None:
-                    in_box.add(row.serial_number.lower())
+                if bare_lines and row.serial_number is not None:
+                    key = row.serial_number.lower()
+                    missing.discard(key)
+                    bare |= {key.lstrip("0")} & bare_lines
                 joined = self._join(row)
                 is_unassigned = isinstance(joined, RowError) and joined.reason == NO_PERSON
                 leftovers.unassigned += is_unassigned
@@ -144,9 +158,8 @@ class Shipment:
                 "Nothing of it should be kept: let the program that writes it finish, and load it again",
             )
         if self.assignment is not None:
-            missing = {key: line.serial_number for key, line in self.assignment.lines.items() if key not in in_box}
-            bare = {serial.lstrip("0") for serial in in_box} if missing else set[str]()
-            leftovers.not_in_box += missing.values()
+            lines = self.assignment.lines
+            leftovers.not_in_box += [lines[key].serial_number for key in lines if key in missing] if missing else []
             leftovers.without_zeros += sum(key.lstrip("0") in bare for key in missing)
 
     def read_through(self) -> Shipment:
@@ -214,53 +227,71 @@ def _find_known(row: Row | RowError, joined: Row | RowError) -> Row | None:
     return next((each for each in (joined, row) if isinstance(each, Row)), None)
 
 
+_SEEN = """
+    CREATE TABLE seen (
+        "serial number" TEXT, device TEXT, file_row TEXT, row_number INTEGER, facts TEXT, secret TEXT
+    )
+"""
+_SEE = "INSERT INTO seen VALUES (?, nullif(?, ''), nullif(?, ''), ?, ?, nullif(?, ''))"
+# What stands on several rows, in the file's order.
+_TWICE = """
+    SELECT "{what}", row_number, {other} FROM seen WHERE "{what}" IN (
+        SELECT "{what}" FROM seen WHERE "{what}" IS NOT NULL GROUP BY "{what}" HAVING count(*) > 1
+    ) ORDER BY rowid
+"""
+
+
 def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
-    """Find the identities that several rows have. Only a keyed digest of each row's facts is kept meanwhile, and the
-    key is forgotten afterwards."""
+    """Find the identities that several rows have. Only a keyed digest of each row's facts and of its secret is kept
+    meanwhile, and the key is forgotten afterwards."""
     key = os.urandom(_DIGEST)
-    seen = defaultdict[str, dict[str, tuple[int, bytes]]](dict)
-    # By the digest of each secret, the first row with it, and that row's token.
-    secrets: dict[bytes, tuple[int, str]] = {}
     repeats: dict[Identity, Repeat] = {}
-    for row in rows:
-        here = (row.row_number, _digest_facts(row, key))
-        if isinstance(row.otps, Seed):
-            mine = (row.row_number, row.serial_number.lower())
-            digest = hashlib.blake2b(row.otps.secret.reveal(), digest_size=_DIGEST, key=key).digest()
-            other = secrets.setdefault(digest, mine)
-            if other[1] != mine[1]:
-                repeats[SHARED, mine[1]] = other[0], mine[0]
-                repeats.setdefault((SHARED, other[1]), (mine[0], other[0]))
-        for what, value in _identify(row):
-            first = seen[what].setdefault(value, here)
-            if first is not here:
-                _, differing = repeats.get((what, value), (0, None))
-                if differing is None and first[1] != here[1]:
-                    differing = row.row_number
-                repeats[what, value] = first[0], differing
+    with closing(open_scratch(_SEEN)) as scratch:
+        scratch.executemany(_SEE, (_describe_row(row, key) for row in rows))
+        # By the digest of each secret, the first row with it, and that row's token.
+        secrets: dict[str, tuple[int, str]] = {}
+        for secret, number, serial in scratch.execute(_TWICE.format(what="secret", other='"serial number"')):
+            first, other = secrets.setdefault(secret, (number, serial))
+            if other != serial:
+                repeats[SHARED, serial] = first, number
+                repeats.setdefault((SHARED, other), (number, first))
+        for what in _IDENTITIES:
+            seen: dict[str, tuple[int, str]] = {}
+            for value, number, facts in scratch.execute(_TWICE.format(what=what, other="facts")):
+                first, facts_of_first = seen.setdefault(value, (number, facts))
+                if first != number:
+                    _, differing = repeats.get((what, value), (0, None))
+                    if differing is None and facts != facts_of_first:
+                        differing = number
+                    repeats[what, value] = first, differing
     return repeats
 
 
-def _identify(row: Row) -> Iterator[Identity]:
-    """List the identities that only this row may have. PingOne may change the case of a serial number; an export that
-    comes back may have lost its leading zeros."""
-    yield "serial number", row.serial_number.lower()
-    if row.device_id:
-        yield "device", row.device_id
-    if row.file_row:
-        yield "file_row", str(row.file_row)
+def _describe_row(row: Row, key: bytes) -> tuple[int | str, ...]:
+    """List the values for `_SEE`."""
+    secret = row.otps.secret.reveal() if isinstance(row.otps, Seed) else b""
+    digest = hashlib.blake2b(secret, digest_size=_DIGEST, key=key).hexdigest() if secret else ""
+    return *_list_identities(row), row.row_number, _digest_facts(row, key), digest
 
 
-def _digest_facts(row: Row, key: bytes) -> bytes:
+def _list_identities(row: Row) -> tuple[str, str, str]:
+    """List the values of _IDENTITIES, empty where the row has none. PingOne may change the case of a serial number; an
+    export that comes back may have lost its leading zeros."""
+    return row.serial_number.lower(), row.device_id or "", str(row.file_row or "")
+
+
+def _digest_facts(row: Row, key: bytes) -> str:
     """Make a digest of all that we act on. Names that differ only in case are the same person's."""
     facts = [each.lower() if isinstance(each, str) else each for each in _FACTS(row)]
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=_DIGEST, key=key)
     digest.update(row.otps.to_plaintext() if row.otps else b"")
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError | None:
     """The error of a row whose token or device another row of the file has too; None if it is loaded all the same."""
+    if not repeats:
+        return None
     number, reason = row.row_number, None
     if shared := repeats.get((SHARED, row.serial_number.lower())):
         reason = (
@@ -268,7 +299,8 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
             "neither is loaded; ask the vendor which token has it"
         )
         return RowError(number, reason, row.serial_number, RowFault.REPEATED)
-    found = [(what, repeats[what, value]) for what, value in _identify(row) if (what, value) in repeats]
+    identities = zip(_IDENTITIES, _list_identities(row), strict=True)
+    found = [(identity[0], repeats[identity]) for identity in identities if identity in repeats]
     for what, (first, differing) in found:
         if differing is not None:
             reason = (

@@ -1,7 +1,6 @@
 """Checks a shipment by its files and our own records: rows that the load will refuse or leave out, OTPs that are not
 consecutive or too old, and presses on the first morning. Rows are read as by the load; nothing is written."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,11 +16,11 @@ from worker.batches.loading import CHUNK, Conflicts, LoadCounts, Loaded, describ
 from worker.batches.mending import Corrections, MendedBatch, list_names
 from worker.config.settings import Settings
 from worker.intake.formats import OTP_PAIRS
-from worker.intake.rows import Row, RowError, canonical_column, find_alike
+from worker.intake.rows import Row, RowError, RowErrors, canonical_column, find_alike
 from worker.intake.shipment import Leftovers, Shipment
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
-from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_person, name_tokens
+from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_person, name_tokens, write_date
 from worker.vault.otps import OtpPair, Seed
 
 # How long PingOne keeps a device that waits for its activation.
@@ -69,31 +68,29 @@ def note_run(pid: int) -> Finding:
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
     """Say which rows will be refused or left out. `mends`: they belong to a batch, so none need be good."""
     reason = ""
-    if verdicts.refused:
-        reasons = Counter(error.reason for error in verdicts.refused)
-        (reason, times), *_ = reasons.most_common(1)
-        refused = len(verdicts.refused)
+    if refused := verdicts.refused.total:
+        reason, times = verdicts.find_commonest_reason()
         some = "" if times == refused else f"{times} of them "
         text = f"Refused: {count_things(refused, 'row')}, {some}since {reason}"
         yield _name_rows("rows_refused", text, verdicts.refused)
-    if verdicts.refused_by_database:
-        first, number = verdicts.refused_by_database[0], len(verdicts.refused_by_database)
+    if number := verdicts.refused_by_database.total:
+        first = verdicts.refused_by_database.first[0]
         # Not repeated if it is the reason above.
         why = f" Row {first.row_number}: {first.reason}" if first.reason != reason else ""
         text = f"Refused for what our own database holds: {count_things(number, 'row')}.{why}"
         yield _name_rows("in_database", text, verdicts.refused_by_database)
-    if verdicts.left_out:
-        text = f"Active in other batches, and left out: {count_things(len(verdicts.left_out), 'token')}."
+    if verdicts.left_out.total:
+        text = f"Active in other batches, and left out: {count_things(verdicts.left_out.total, 'token')}."
         yield _name_rows("left_out", text, verdicts.left_out)
-    if not (verdicts.good or verdicts.left_out or mends):
-        problem = LoadCounts(rows_refused=len(verdicts.refused)).explain_nothing_left() or "no row is left to load"
+    if not (verdicts.good or verdicts.left_out.total or mends):
+        problem = LoadCounts(rows_refused=verdicts.refused.total).explain_nothing_left() or "no row is left to load"
         yield Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Correct it first.")
 
 
-def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
+def _name_rows(name: str, text: str, errors: RowErrors) -> Finding:
     """Make a note about refused rows."""
-    serials = tuple(error.serial_number for error in errors if error.serial_number)
-    return Finding(name, Level.NOTE, text, len(errors), serials[:NAMED])
+    serials = tuple(error.serial_number for error in errors.first if error.serial_number)
+    return Finding(name, Level.NOTE, text, errors.total, serials[:NAMED])
 
 
 def _check_columns(shipment: Shipment) -> Iterator[Finding]:
@@ -134,23 +131,17 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
 
 
 def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
-    """Find the rows of persons who have an active token of the shipment, or get one by an earlier row. Names that
-    differ only in case are the same person's."""
-    owned = {name for row in verdicts.active for name in list_names(row)}
-    for row in verdicts.good:
-        if not owned.isdisjoint(names := list_names(row)):
-            verdicts.doubt(row, "person_twice", "its person has or gets another token")
-        owned.update(names)
+    """Find the rows of persons who have an active token of the shipment, or get one by an earlier row."""
+    verdicts.doubt_second_tokens("its person has or gets another token")
     text = ANOTHER_FOR_PERSON.format(whole="batch" if mends else "shipment")
     return name_tokens("person_twice", Level.ASK, text, verdicts.doubted("person_twice"))
 
 
 def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Finding]:
     """Find TOTP pairs that are too old to be sent."""
-    oldest = now - timedelta(seconds=max_age)
-    for row in verdicts.good:
-        if row.otp_type == "totp" and row.generated_at is not None and row.generated_at < oldest:
-            verdicts.doubt(row, "stale_otp", "its TOTP pair is too old to be sent: produce it again")
+    oldest = write_date(now - timedelta(seconds=max_age))
+    reason = "its TOTP pair is too old to be sent: produce it again"
+    verdicts.doubt_where("otp_type = 'totp' AND generated_at < ?", "stale_otp", reason, oldest)
     text = (
         f"Older than {max_age:g} seconds, and so not sent: {{n}} of the TOTP pairs. Produce them right before the load,"
         " or load the vendor's seeds."
@@ -160,9 +151,8 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
 
 def _check_types(verdicts: Verdicts) -> list[Finding]:
     """Find pairs that look like TOTP, since they have a time, and would go as HOTP."""
-    for row in verdicts.good:
-        if row.lacks_type:
-            verdicts.doubt(row, "otp_type_missing", "it has a time, as TOTP has, and no otp_type: write totp or hotp")
+    reason = "it has a time, as TOTP has, and no otp_type: write totp or hotp"
+    verdicts.doubt_where("lacks_type", "otp_type_missing", reason)
     text = (
         "With generated_at, as TOTP has, and without otp_type: {n} of the pairs. They would be sent as HOTP, however"
         " old they are. Write totp or hotp into otp_type."
@@ -172,10 +162,8 @@ def _check_types(verdicts: Verdicts) -> list[Finding]:
 
 def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
     """Find devices that PingOne will have deleted before their date."""
-    gone_from = now + DEVICE_WAITS
-    for row in verdicts.good:
-        if row.device_id and row.not_before and row.not_before > gone_from:
-            verdicts.doubt(row, "devices_expire", "its device is deleted before its date, after 24 hours")
+    reason, gone_from = "its device is deleted before its date, after 24 hours", write_date(now + DEVICE_WAITS)
+    verdicts.doubt_where("device_id IS NOT NULL AND not_before > ?", "devices_expire", reason, gone_from)
     text = (
         "With a device that PingOne deletes before their date, since it waits longer than 24 hours: {n} of the tokens."
         " Leave device_id out and let them be paired on their date (--pair), or bring them on that day."
@@ -185,7 +173,7 @@ def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
 
 def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:
     """Count the tokens that will be behind PingOne's counter on the first morning."""
-    if behind := sum(isinstance(row.otps, Seed) and row.otp_type == "hotp" for row in verdicts.good):
+    if behind := verdicts.count_where("digits IS NOT NULL AND otp_type = 'hotp'"):
         yield Finding(
             "presses_to_discard",
             Level.NOTE,
@@ -220,35 +208,40 @@ class RowReader:
         verdicts, leftovers = Verdicts(), Leftovers()
         tokens = telling(shipment.tokens(leftovers), on_progress, "Reading rows", each=CHUNK)
         while chunk := list(islice(tokens, CHUNK)):
-            for token in chunk:
-                if isinstance(token, Row):
-                    verdicts.count_kind(token)
-                    verdicts.persons[token.row_number] = name_person(token)
+            read = [token for token in chunk if isinstance(token, Row)]
+            for row in read:
+                verdicts.count_kind(row)
             chunk = [shipment.require_ids(token) for token in chunk]
-            verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
+            errors = [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]
-            self._judge(shipment, whole, verdicts)
+            refused, left_out = self._judge(shipment, whole, verdicts)
+            numbers = {error.row_number for error in (*errors, *refused, *left_out)}
+            persons = {row.row_number: name_person(row) for row in read if row.row_number in numbers}
+            verdicts.refuse([*errors, *refused], persons)
+            verdicts.refuse(left_out, persons, "left_out")
         verdicts.not_in_box = leftovers.not_in_box
         return verdicts, leftovers
 
-    def _judge(self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts) -> None:
-        """Split good rows of the file into those that are taken, refused, and left out."""
+    def _judge(
+        self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts
+    ) -> tuple[list[RowError], list[RowError]]:
+        """Take good rows of the file. Returns those that are refused, and those that are left out."""
         if self._corrections:
             corrected = self._corrections.judge(rows)
             records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
             for row in self._corrections.find_second_tokens(corrected):
-                verdicts.doubt(row, "person_twice", "its person has a token of this batch already")
+                reason = "its person has a token of this batch already"
+                verdicts.doubt(row.serial_number, "person_twice", reason)
         else:
             records, conflicting = self._conflicts.split(rows)
         left_out, refused = part_left_out(shipment, conflicting)
         active = {error.row_number for error in conflicting if error.fault == RowFault.ACTIVE_ELSEWHERE}
-        verdicts.active += [row for row in rows if row.row_number in active]
+        verdicts.note_owners(name for row in rows if row.row_number in active for name in list_names(row))
+        verdicts.refused_by_database.add(*(error for error in refused if error.fault != RowFault.REPEATED))
         good = [record.row for record in records]
-        verdicts.refused += refused
-        verdicts.refused_by_database += [error for error in refused if error.fault != RowFault.REPEATED]
-        verdicts.left_out += left_out
-        verdicts.good += good
+        verdicts.take(good)
         self._compare_with_seeds(good, verdicts)
+        return refused, left_out
 
     def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
         """Note which pairs are not consecutive OTPs, by a seed of their token that we still have."""
@@ -258,7 +251,7 @@ class RowReader:
             found = [(record, self._conflicts.open(record)) for record in earlier.get(row.serial_number.lower(), ())]
             seeds = [(seed, record.next_counter) for record, seed in found if isinstance(seed, Seed)]
             if seeds and not any(is_consecutive(row, seed, reached) for seed, reached in seeds):
-                verdicts.doubt(row, "not_consecutive", NOT_CONSECUTIVE)
+                verdicts.doubt(row.serial_number, "not_consecutive", NOT_CONSECUTIVE)
 
 
 @contextmanager

@@ -2,19 +2,21 @@
 know; a verdict on every row; and what a run would do."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from math import ceil
-from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import finalize
 
 from models.person import PERSON
-from worker.intake.rows import Row, RowError
-from worker.intake.shipment import Switches
+from worker.intake.rows import Row, RowError, RowErrors
+from worker.intake.shipment import Switches, open_scratch
+from worker.pingone.devices import fold_case
 from worker.pingone.errors import PingOneError
 from worker.rules.hours import DailyHours
-from worker.vault.otps import OtpPair
+from worker.vault.otps import OtpPair, Seed
 
 # Serial numbers that a finding names at most; `-o FILE` has them all.
 NAMED = 5
@@ -84,46 +86,112 @@ class Finding:
 
 def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> list[Finding]:
     """Make the finding about these tokens; none if there are none. `{n}` in the text is how many they are."""
-    named = list(serials)
-    if not named:
-        return []
-    return [Finding(name, level, text.format(n=len(named)), len(named), tuple(named[:NAMED]))]
+    total, named = 0, list[str]()
+    for total, serial in enumerate(serials, 1):
+        if total <= NAMED:
+            named.append(serial)
+    return [Finding(name, level, text.format(n=total), total, tuple(named))] if total else []
 
 
-@dataclass(slots=True)
+class GoodRow(NamedTuple):
+    """What is kept of a row that a load takes: whom it is for, which device, and which parameters its seed has, None of
+    a pair. `found_user_id` is that of the person whom PingOne finds by name."""
+
+    id: int
+    row_number: int
+    serial_number: str
+    user_id: str | None
+    found_user_id: str | None
+    device_id: str | None
+    username: str | None
+    email: str | None
+    external_id: str | None
+    otp_type: str
+    digits: int | None
+    hash_algorithm: str | None
+    time_step: int | None
+
+    @property
+    def known_user_id(self) -> str | None:
+        """The id of the person who gets the token, in small letters; None where it is not known."""
+        return self.user_id or self.found_user_id
+
+
+# Rows that a load takes; the others; by serial number, why a token would not become active; and names of persons who
+# have a token of the shipment already.
+_TABLES = """
+    CREATE TABLE good (
+        id INTEGER PRIMARY KEY, row_number INTEGER, serial_number TEXT, otp_type TEXT, lacks_type INTEGER,
+        user_id TEXT, device_id TEXT, username TEXT, email TEXT, external_id TEXT, generated_at TEXT, not_before TEXT,
+        hash_algorithm TEXT, digits INTEGER, time_step INTEGER, found_user_id TEXT, is_in_inventory INTEGER
+    );
+    CREATE TABLE other (row_number INTEGER, serial_number TEXT, person TEXT, verdict TEXT, reason TEXT);
+    CREATE TABLE doubt (serial_number TEXT PRIMARY KEY, finding TEXT, reason TEXT);
+    CREATE TABLE owner (name TEXT);
+"""
+_COLUMNS = ", ".join(f"good.{name}" for name in GoodRow._fields)
+# sqlite3 looks for an adapter of each None and each bool, which takes longer than all else.
+_INSERT = """
+    INSERT INTO good VALUES (
+        ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''),
+        nullif(?, ''), nullif(?, ''), nullif(?, 0), nullif(?, 0), NULL, NULL
+    )
+"""
+# In which order a person is named: by the id only if there is no name.
+_NAMES = (*PERSON[1:], PERSON[0])
+# Rows of persons who are named by an earlier row, or own a token. Ids are in small letters already.
+_FOLDED = {name: f"fold({name})" for name in PERSON} | {"user_id": "user_id"}
+_NAMED = " UNION ALL ".join(
+    f"SELECT id, '{name} ' || {folded} FROM good WHERE {name} IS NOT NULL" for name, folded in _FOLDED.items()
+)
+_SECOND = f"""
+    id IN (
+        SELECT id FROM (
+            SELECT id, min(id) OVER (PARTITION BY name) AS first
+            FROM (SELECT 0 AS id, name FROM owner UNION ALL {_NAMED})
+        ) WHERE id > first
+    )
+"""
+_LINES = f"""
+    SELECT row_number, serial_number, person, verdict, reason FROM other
+    UNION ALL
+    SELECT row_number, serial_number, coalesce({", ".join(_NAMES)}, ''), coalesce(finding, 'ready'),
+        coalesce(reason, '')
+    FROM good LEFT JOIN doubt USING (serial_number)
+    ORDER BY row_number
+"""
+
+
 class Verdicts:
-    """The rows of a shipment, and what is wrong with those that would not become active."""
+    """The rows of a shipment, and what is wrong with those that would not become active. They lie in a temporary
+    database, so that memory does not grow with the file, and without anything secret or the file's own columns."""
 
-    # What the file brings, as far as it can be read: how many tokens of each kind, and the first of each.
-    kinds: Counter[str] = field(default_factory=Counter)
-    first: dict[str, Row] = field(default_factory=dict)
-    # The rows that a load takes, and those that it refuses.
-    good: list[Row] = field(default_factory=list)
-    refused: list[RowError] = field(default_factory=list)
-    # Those of the refused that are so for what our database holds.
-    refused_by_database: list[RowError] = field(default_factory=list)
-    # Rows that a load leaves out on purpose, since their tokens are active in other batches.
-    left_out: list[RowError] = field(default_factory=list)
-    # By serial number: the name of the finding, and why this token would not become active.
-    doubts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    # Rows whose tokens are active in other batches, whether they are refused or left out for it.
-    active: list[Row] = field(default_factory=list)
-    # By row number: the person whom the row names, or its line of the list.
-    persons: dict[int, str] = field(default_factory=dict)
-    # Serial numbers of the list that the shipment does not have.
-    not_in_box: list[str] = field(default_factory=list)
-    # By row number: the id of the person whom PingOne finds by the name that the row gives.
-    found_users: dict[int, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        # What the file brings, as far as it can be read: how many tokens of each kind, and the first of each.
+        self.kinds = Counter[str]()
+        self.first: dict[str, Row] = {}
+        # How many rows a load takes.
+        self.good = 0
+        # The rows that it refuses, and those of them that it refuses for what our database holds.
+        self.refused = RowErrors()
+        self.refused_by_database = RowErrors()
+        # Rows that it leaves out on purpose, since their tokens are active in other batches.
+        self.left_out = RowErrors()
+        # Serial numbers of the list that the shipment does not have.
+        self.not_in_box: list[str] = []
+        self._scratch = open_scratch(_TABLES)
+        self._scratch.create_function("fold", 1, fold_case, deterministic=True)
+        finalize(self, self._scratch.close)
 
     @property
     def rows(self) -> int:
         """How many rows the shipment has."""
-        return len(self.good) + len(self.refused) + len(self.left_out)
+        return self.good + self.refused.total + self.left_out.total
 
     @property
     def are_all_left_out(self) -> bool:
         """Whether the load leaves out every row, since its token is active already."""
-        return bool(self.left_out) and not (self.good or self.refused)
+        return bool(self.left_out.total) and not (self.good or self.refused.total)
 
     def count_kind(self, row: Row) -> None:
         """Count a token that can be read."""
@@ -131,17 +199,58 @@ class Verdicts:
         self.kinds[kind] += 1
         self.first.setdefault(kind, row)
 
-    def find_user_id(self, row: Row) -> str | None:
-        """The id of the person who gets the token of a row, in small letters; None where it is not known."""
-        return row.user_id or self.found_users.get(row.row_number)
+    def take(self, rows: Sequence[Row]) -> None:
+        """Note rows that a load takes."""
+        self._scratch.executemany(_INSERT, map(_list_values, range(self.good + 1, self.good + len(rows) + 1), rows))
+        self.good += len(rows)
 
-    def doubt(self, row: Row, name: str, reason: str) -> None:
+    def refuse(self, errors: Sequence[RowError], persons: Mapping[int, str], verdict: str = "refused") -> None:
+        """Note rows that a load refuses, or leaves out if that is the verdict. `persons`: whom rows or their lines of
+        the list name, by row number."""
+        values = (
+            (error.row_number, error.serial_number, persons.get(error.row_number, ""), verdict, error.reason)
+            for error in errors
+        )
+        self._scratch.executemany("INSERT INTO other VALUES (?, ?, ?, ?, ?)", values)
+        (self.refused if verdict == "refused" else self.left_out).add(*errors)
+
+    def find_commonest_reason(self) -> tuple[str, int]:
+        """Find the reason that most refused rows have, and how many these are."""
+        reasons = "SELECT reason, count(*) FROM other WHERE verdict = 'refused' GROUP BY reason"
+        reason, times = self._scratch.execute(f"{reasons} ORDER BY count(*) DESC, min(rowid) LIMIT 1").fetchone()
+        return reason, times
+
+    def note_owners(self, names: Iterable[tuple[str, str]]) -> None:
+        """Note what names persons who have an active token of the shipment, each with its kind."""
+        self._scratch.executemany("INSERT INTO owner VALUES (?)", ((f"{kind} {name}",) for kind, name in names))
+
+    def doubt(self, serial_number: str, name: str, reason: str) -> None:
         """Note why a token would not become active; the first reason stays."""
-        self.doubts.setdefault(row.serial_number, (name, reason))
+        self._scratch.execute("INSERT OR IGNORE INTO doubt VALUES (?, ?, ?)", (serial_number, name, reason))
 
-    def doubted(self, name: str) -> list[str]:
+    def doubt_where(self, condition: str, name: str, reason: str, *values: str) -> None:
+        """Note the same of all rows that a load takes and that meet a condition, in the file's order."""
+        doubts = f"SELECT serial_number, ?, ? FROM good WHERE {condition} ORDER BY id"
+        self._scratch.execute(f"INSERT OR IGNORE INTO doubt {doubts}", (name, reason, *values))
+
+    def doubt_second_tokens(self, reason: str) -> None:
+        """Note which rows are of persons who have an active token of the shipment, or get one by an earlier row. Names
+        that differ only in case are the same person's."""
+        self.doubt_where(_SECOND, "person_twice", reason)
+
+    def forget_doubts(self, names: Iterable[str]) -> None:
+        """Forget what was noted under these findings, since not all rows were looked at."""
+        self._scratch.executemany("DELETE FROM doubt WHERE finding = ?", ((name,) for name in names))
+
+    def doubted(self, name: str) -> Iterator[str]:
         """The serial numbers that stand under this finding."""
-        return [serial for serial, (found, _) in self.doubts.items() if found == name]
+        found = self._scratch.execute("SELECT serial_number FROM doubt WHERE finding = ? ORDER BY rowid", (name,))
+        return (serial for (serial,) in found)
+
+    @property
+    def doubts(self) -> int:
+        """How many tokens would not become active."""
+        return self._count("doubt", "true")
 
     def ask_about(self, texts: Mapping[str, str]) -> list[Finding]:
         """Make the findings about doubted tokens, by their names; each is a question."""
@@ -151,31 +260,96 @@ class Verdicts:
             for finding in name_tokens(name, Level.ASK, text, self.doubted(name))
         ]
 
-    def list_expected(self, accepted: Collection[str] = ()) -> list[Row]:
-        """The rows that would be activated: nothing is asked about them, or it is `accepted`."""
-        return [
-            row for row in self.good if (doubt := self.doubts.get(row.serial_number)) is None or doubt[0] in accepted
-        ]
+    def count_where(self, condition: str) -> int:
+        """Count the rows that a load takes and that meet a condition."""
+        return self._count("good", condition)
+
+    def list_good(self, condition: str = "true", *values: str) -> Iterator[GoodRow]:
+        """List the rows that a load takes, in the file's order."""
+        found = self._scratch.execute(f"SELECT {_COLUMNS} FROM good WHERE {condition} ORDER BY id", values)
+        return map(GoodRow._make, found)
+
+    def list_by_name(self, kind: str, condition: str) -> Iterator[GoodRow]:
+        """List rows by this kind of name of their person, each name where the file has it first."""
+        order = f"min(id) OVER (PARTITION BY {kind}), id"
+        found = self._scratch.execute(f"SELECT {_COLUMNS} FROM good WHERE {condition} ORDER BY {order}")
+        return map(GoodRow._make, found)
+
+    def count_names(self, kind: str, condition: str) -> Iterator[tuple[str, int]]:
+        """List the names of such rows in the same order, and how many rows have each."""
+        found = f"SELECT {kind}, count(*) FROM good WHERE {condition} GROUP BY {kind} ORDER BY min(id)"
+        return iter(self._scratch.execute(found))
+
+    def note_user(self, row: GoodRow, user_id: str) -> None:
+        """Note the id of the person whom PingOne finds by the name that a row gives."""
+        self._scratch.execute("UPDATE good SET found_user_id = ? WHERE id = ?", (user_id, row.id))
+
+    def note_in_inventory(self, serial_number: str) -> list[GoodRow]:
+        """Note that the inventory has a token. Returns its rows: PingOne may write a serial number in other letters
+        than the file."""
+        self._scratch.execute("CREATE INDEX IF NOT EXISTS good_by_serial ON good (lower(serial_number))")
+        key = serial_number.lower()
+        if rows := [*self.list_good("lower(serial_number) = ?", key)]:
+            self._scratch.execute("UPDATE good SET is_in_inventory = 1 WHERE lower(serial_number) = ?", (key,))
+        return rows
+
+    def list_user_ids(self) -> Iterator[str]:
+        """List the ids of all persons that are known, each once, in the file's order."""
+        known = "SELECT id, coalesce(user_id, found_user_id) AS person FROM good"
+        known = f"SELECT person FROM ({known}) WHERE person IS NOT NULL GROUP BY person ORDER BY min(id)"
+        return (person for (person,) in self._scratch.execute(known))
+
+    def count_expected(self, accepted: Collection[str] = ()) -> tuple[int, int]:
+        """Count the rows that would be activated, and those of them without a device: nothing is asked about them, or
+        it is `accepted`."""
+        ((total, without_device),) = self._select_expected("count(*), count(*) - count(device_id)", accepted)
+        return total, without_device
+
+    def count_dates(self, accepted: Collection[str] = ()) -> Counter[datetime | None]:
+        """Count the rows that would be activated by the date from which on they may go."""
+        counts = self._select_expected("not_before, count(*)", accepted, "GROUP BY not_before")
+        return Counter({datetime.fromisoformat(date) if date else None: count for date, count in counts})
 
     def lines(self, listed: Mapping[str, Row]) -> Iterator[tuple[str, ...]]:
         """Every row in the file's order, and what only the list has: the number of the row, and of its line of the
         list, serial number, person, verdict and reason. `listed`: the list's lines, by serial number in lowercase."""
-        lines = [(error.row_number, error.serial_number, "refused", error.reason) for error in self.refused]
-        lines += [(error.row_number, error.serial_number, "left_out", error.reason) for error in self.left_out]
-        for row in self.good:
-            lines.append((row.row_number, row.serial_number, *self.doubts.get(row.serial_number, ("ready", ""))))
-        for number, serial, verdict, reason in sorted(lines, key=itemgetter(0)):
+        for number, serial, person, verdict, reason in self._scratch.execute(_LINES):
             line = listed.get((serial or "").lower())
-            person = self.persons.get(number) or (name_person(line) if line else "")
+            person = person or (name_person(line) if line else "")
             yield str(number), str(line.row_number) if line else "", serial or "", person, verdict, reason
         for serial in self.not_in_box:
             line, reason = listed[serial.lower()], "the box has no such serial number"
             yield "", str(line.row_number), serial, name_person(line), "not_in_box", reason
 
+    def _count(self, table: str, condition: str) -> int:
+        (count,) = self._scratch.execute(f"SELECT count(*) FROM {table} WHERE {condition}").fetchone()
+        return int(count)
+
+    def _select_expected(self, columns: str, accepted: Collection[str], group: str = "") -> Iterable[Any]:
+        is_accepted = f"finding IS NULL OR finding IN ({', '.join('?' * len(accepted))})"
+        expected = f"SELECT {columns} FROM good LEFT JOIN doubt USING (serial_number) WHERE {is_accepted} {group}"
+        return self._scratch.execute(expected, (*accepted,))
+
+
+def _list_values(number: int, row: Row) -> tuple[int | str, ...]:
+    """List the values for `_INSERT`, without None."""
+    seed = row.otps if isinstance(row.otps, Seed) else None
+    return (
+        *(number, row.row_number, row.serial_number, row.otp_type, int(row.lacks_type)),
+        *(row.user_id or "", row.device_id or "", row.username or "", row.email or "", row.external_id or ""),
+        *(write_date(row.generated_at), write_date(row.not_before), seed.hash_algorithm if seed else ""),
+        *(seed.digits if seed else 0, seed.time_step or 0 if seed else 0),
+    )
+
+
+def write_date(date: datetime | None) -> str:
+    """Write a date in UTC so that earlier ones sort first; empty if there is none."""
+    return date.isoformat(timespec="microseconds") if date else ""
+
 
 def name_person(row: Row) -> str:
     """The name by which a row says who gets its token, the id only if it has no other; empty where it names nobody."""
-    return next((value for name in (*PERSON[1:], PERSON[0]) if (value := getattr(row, name))), "")
+    return next((value for name in _NAMES if (value := getattr(row, name))), "")
 
 
 def describe_kind(row: Row) -> str:
@@ -263,8 +437,7 @@ def expect_work(
     report: Report, switches: Switches, hours: DailyHours | None, accepted: Collection[str] = ()
 ) -> ExpectedWork:
     """Count what a run would do with the rows that would be activated. `accepted`: findings that a person accepts."""
-    good = report.verdicts.list_expected(accepted)
-    without_device = sum(row.device_id is None for row in good)
+    tokens, without_device = report.verdicts.count_expected(accepted)
     noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
     # Whether the rows were compared with PingOne's inventory.
     is_exact = (
@@ -272,13 +445,13 @@ def expect_work(
         and report.requests > 0
         and not any(text.startswith("the inventory:") for text in report.unknown)
     )
-    imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
+    imports = noted.get("token_not_in_inventory", 0) if is_exact else tokens
     devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
-    requests = len(good) * REQUESTS_PER_RECORD + without_device * REQUESTS_PER_PAIRING
+    requests = tokens * REQUESTS_PER_RECORD + without_device * REQUESTS_PER_PAIRING
     seconds = requests / report.rate
     return ExpectedWork(
-        tokens=len(good),
-        imports=min(imports, len(good)) if switches.may_import else 0,
+        tokens=tokens,
+        imports=min(imports, tokens) if switches.may_import else 0,
         devices=min(devices, without_device) if switches.may_pair else 0,
         is_exact=is_exact,
         requests=round(requests),

@@ -1,10 +1,10 @@
 """Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A read that
 is refused stops nothing: it is reported as unknown."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import tenacity
@@ -14,7 +14,6 @@ from worker.batches.imports import find_difference, list_tokens
 from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.intake.rows import Row
 from worker.intake.shipment import NO_SWITCHES, Switches
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
@@ -26,9 +25,8 @@ from worker.pingone.devices import ACTIVATION_REQUIRED, User, UserAttribute, Use
 from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.wire import is_from_pingone
-from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts, name_tokens
+from worker.preflight.findings import Finding, GoodRow, Level, NotPingOne, Report, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
-from worker.vault.otps import Seed
 
 T = TypeVar("T")
 
@@ -82,7 +80,7 @@ class TenantCheck:
             "the license": lambda: self._check_license(report),
             "the policies": lambda: check_policies(
                 self._read(reads.read_policies),
-                persons=len(verdicts.good),
+                persons=verdicts.good,
                 post_budget=self._settings.otp_post_budget,
                 makes_devices=self._switches.may_pair,
             ),
@@ -248,17 +246,33 @@ SAYS = {
 }
 
 
+# Requests whose answers are in memory together.
+REQUESTS = 100
+
+
 def check_persons(
     verdicts: Verdicts, find_users: FindUsers, names_per_request: int, on_progress: OnProgress = tell_nobody
 ) -> list[Finding]:
     """Look every named person up, so many to a request. Raises what the reads raise."""
-    named = _rows_by_name(verdicts.good)
-    find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
-    for attribute, rows in named.items():
-        found = group_by_name(attribute, find_all(attribute, list(rows), find_users, names_per_request))
-        for name, named_rows in rows.items():
-            for row in named_rows:
-                _judge_person(verdicts, row, found.get(fold_case(name), []))
+    # Each row by the first name that it has, in the order of the attributes.
+    unnamed, conditions = "true", dict[UserAttribute, str]()
+    for attribute in UserAttribute:
+        conditions[attribute] = f"{unnamed} AND {attribute.column} IS NOT NULL"
+        unnamed += f" AND {attribute.column} IS NULL"
+    total = sum(1 for each in conditions for _ in verdicts.count_names(each.column, conditions[each]))
+    find_users = _tell_progress(find_users, total, on_progress)
+    for attribute, condition in conditions.items():
+        names = verdicts.count_names(attribute.column, condition)
+        rows = verdicts.list_by_name(attribute.column, condition)
+        while chunk := dict(islice(names, REQUESTS * names_per_request)):
+            try:
+                found = group_by_name(attribute, find_all(attribute, list(chunk), find_users, names_per_request))
+            except Exception:
+                verdicts.forget_doubts(PERSON_TEXTS)
+                raise
+            for name, times in chunk.items():
+                for row in islice(rows, times):
+                    _judge_person(verdicts, row, found.get(fold_case(name), []))
     return verdicts.ask_about(PERSON_TEXTS)
 
 
@@ -277,31 +291,21 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
     return find
 
 
-def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row]]]:
-    """Group rows by the name of their person: the first name that they have, in the order of the attributes."""
-    named: dict[UserAttribute, dict[str, list[Row]]] = {attribute: defaultdict(list) for attribute in UserAttribute}
-    for row in rows:
-        names = [(attribute, name) for attribute in named if (name := getattr(row, attribute.column))]
-        for attribute, name in names[:1]:
-            named[attribute][name].append(row)
-    return named
-
-
-def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
+def _judge_person(verdicts: Verdicts, row: GoodRow, users: Sequence[User]) -> None:
     """Note what is wrong with the person of a row; if nothing is, who it is. A user id beside the name chooses between
     several people."""
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
-        verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
+        verdicts.doubt(row.serial_number, "other_person", "the user id is not that of the name beside it")
     elif judged := judge_person(meant or users):
         reason, detail = judged
-        verdicts.doubt(row, reason, f"{SAYS[reason]}{detail and f'. {detail}'}")
+        verdicts.doubt(row.serial_number, reason, f"{SAYS[reason]}{detail and f'. {detail}'}")
     elif any(
         _differ(getattr(row, attribute.column), (meant or users)[0].find(attribute)) for attribute in UserAttribute
     ):
-        verdicts.doubt(row, "other_person", "one of its names is another person's, or an old one")
+        verdicts.doubt(row.serial_number, "other_person", "one of its names is another person's, or an old one")
     else:
-        verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()
+        verdicts.note_user(row, (meant or users)[0].id.lower())
 
 
 def _differ(written: str | None, shown: str | None) -> bool:
@@ -335,29 +339,24 @@ def check_inventory(
 ) -> list[Finding]:
     """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
     raises."""
-    # PingOne may write a serial number in other letters than the file.
-    rows = defaultdict[str, list[Row]](list)
-    for row in verdicts.good:
-        rows[row.serial_number.lower()].append(row)
-    found, free, count = set[str](), list[str](), 0
+    free, count = list[str](), 0
     for token in tokens:
         count += 1
-        serial = (token.serial_number or "").lower()
-        for row in rows.get(serial, ()):
-            found.add(serial)
+        for row in verdicts.note_in_inventory(token.serial_number or ""):
             if switches.may_pair and _is_free(token):
                 free.append(row.serial_number)
             _judge_token(verdicts, row, token, may_pair=switches.may_pair)
-    missing = [row for serial, of_token in rows.items() if serial not in found for row in of_token]
+    missing = "is_in_inventory IS NULL"
     if not switches.may_import:
-        for row in missing:
-            verdicts.doubt(row, "token_not_in_inventory", "the inventory has no token of this serial number")
-    imported = [row.serial_number for row in missing] if switches.may_import else []
+        reason = "the inventory has no token of this serial number"
+        verdicts.doubt_where(missing, "token_not_in_inventory", reason)
+    imported = (row.serial_number for row in verdicts.list_good(missing)) if switches.may_import else ()
+    imports = name_tokens("token_not_in_inventory", Level.NOTE, DOES["token_not_in_inventory"], imported)
     return [
         *verdicts.ask_about(TOKEN_TEXTS),
-        *name_tokens("token_not_in_inventory", Level.NOTE, DOES["token_not_in_inventory"], imported),
+        *imports,
         *name_tokens("token_not_paired", Level.NOTE, DOES["token_not_paired"], free),
-        *_check_room(count, len(imported)),
+        *_check_room(count, sum(finding.tokens for finding in imports)),
     ]
 
 
@@ -371,15 +370,15 @@ def _check_room(count: int, imported: int) -> Iterator[Finding]:
         yield Finding("inventory_nearly_full", Level.NOTE, text)
 
 
-def _judge_token(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pair: bool) -> None:
+def _judge_token(verdicts: Verdicts, row: GoodRow, token: InventoryToken, *, may_pair: bool) -> None:
     """Note what the inventory says against a row, if anything."""
-    if isinstance(row.otps, Seed) and (difference := find_difference(row.otps, token)):
-        verdicts.doubt(row, "token_differs", f"PingOne has it with another {difference}")
+    if row.digits is not None and (difference := find_difference(row, token)):
+        verdicts.doubt(row.serial_number, "token_differs", f"PingOne has it with another {difference}")
     elif _is_free(token):
         if not may_pair:
-            verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
-    elif _differ(token.device_id, row.device_id) or _differ(token.user_id, verdicts.find_user_id(row)):
-        verdicts.doubt(row, "token_taken", "it is paired with another person or device")
+            verdicts.doubt(row.serial_number, "token_not_paired", "it is paired with nobody")
+    elif _differ(token.device_id, row.device_id) or _differ(token.user_id, row.known_user_id):
+        verdicts.doubt(row.serial_number, "token_taken", "it is paired with another person or device")
 
 
 def _is_free(token: InventoryToken) -> bool:
@@ -415,22 +414,21 @@ def check_devices(
 ) -> list[Finding]:
     """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
     if that is not known. Raises what the reads raise."""
-    user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
-    everybody = list(dict.fromkeys(filter(None, user_ids.values())))
+    everybody = sum(1 for _ in verdicts.list_user_ids())
     # All of them, or some, evenly spread over the file.
-    is_sample = len(everybody) > SAMPLE
-    persons = [everybody[number * len(everybody) // SAMPLE] for number in range(SAMPLE)] if is_sample else everybody
+    is_sample = everybody > SAMPLE
+    chosen = {number * everybody // SAMPLE for number in range(SAMPLE)} if is_sample else range(everybody)
+    persons = [person for number, person in enumerate(verdicts.list_user_ids()) if number in chosen]
     asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
     devices = {person: _list_or_nothing(list_devices, person) for person in asked}
-    for row in verdicts.good:
-        person = user_ids[row.row_number]
-        if person in devices:
-            _judge_device(verdicts, row, devices[person], max_devices)
-    among = f"Among {len(persons)} of the {len(everybody)} persons, evenly spread over the file: " if is_sample else ""
+    theirs = f"coalesce(user_id, found_user_id) IN ({', '.join('?' * len(persons))})"
+    for row in verdicts.list_good(theirs, *persons):
+        _judge_device(verdicts, row, devices[row.known_user_id or ""], max_devices)
+    among = f"Among {len(persons)} of the {everybody} persons, evenly spread over the file: " if is_sample else ""
     findings = verdicts.ask_about({name: among + text for name, text in DEVICE_TEXTS.items()})
     if is_sample:
         text = (
-            f"The devices of {len(persons)} of the {len(everybody)} persons were read, evenly spread over the file;"
+            f"The devices of {len(persons)} of the {everybody} persons were read, evenly spread over the file;"
             " those of the others are not known."
         )
         findings.append(Finding("devices_sampled", Level.NOTE, text))
@@ -445,14 +443,16 @@ def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDev
         return ()
 
 
-def _judge_device(verdicts: Verdicts, row: Row, devices: Sequence[UserDevice], max_devices: int | None) -> None:
+def _judge_device(verdicts: Verdicts, row: GoodRow, devices: Sequence[UserDevice], max_devices: int | None) -> None:
     """Note what the devices of its person say against a row, if anything."""
     if row.device_id is None:
         if max_devices is not None and len(devices) >= max_devices:
-            verdicts.doubt(row, "too_many_devices", f"the person has {len(devices)} devices, and may have no more")
+            reason = f"the person has {len(devices)} devices, and may have no more"
+            verdicts.doubt(row.serial_number, "too_many_devices", reason)
         return
     device = next((device for device in devices if device.id.lower() == row.device_id), None)
     if device is None:
-        verdicts.doubt(row, "device_not_found", "PingOne does not find this device with this user")
+        verdicts.doubt(row.serial_number, "device_not_found", "PingOne does not find this device with this user")
     elif device.status == ACTIVATION_REQUIRED and device.age and device.age > OLD:
-        verdicts.doubt(row, "devices_old", "its device has waited longer than 20 hours, and is deleted at 24")
+        reason = "its device has waited longer than 20 hours, and is deleted at 24"
+        verdicts.doubt(row.serial_number, "devices_old", reason)

@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from support.data.moving_clock import MovingDatabase
 import worker.cli
 from worker.cli.application import app, make_command
 from worker.cli.command_list import COMMANDS, OPTIONS, answer
-from worker.cli.exit_codes import WRONG_USAGE
+from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
 from worker.cli.failures import exit_for
 
 OATHBULK: Any = typer.main.get_command(app)
@@ -214,3 +215,10 @@ def test_a_path_in_a_directory_that_is_closed_to_us_is_named_and_a_failure_witho
     assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): see whether" in capsys.readouterr().err
     with pytest.raises(PermissionError):
         exit_for(PermissionError(errno.EACCES, "Permission denied"))
+
+
+def test_a_full_folder_of_temporary_files_is_said_with_the_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        exit_for(sqlite3.OperationalError("disk I/O error"))
+    assert ended.value.code == UNUSABLE_SETUP
+    assert "temporary files is full, or refuses to be written to (disk I/O error): free some" in capsys.readouterr().err

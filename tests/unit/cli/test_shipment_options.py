@@ -4,6 +4,7 @@ that are refused; and files that are read, and not written over."""
 import io
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from models.row_fault import RowFault
 from worker.cli.application import app, make_command
-from worker.cli.check import KEPT, SHOWN, print_refused_rows
+from worker.cli.check import SHOWN, print_refused_rows
 from worker.cli.desk import list_own_names
 from worker.cli.export import describe_way_back
 from worker.cli.output_files import refuse_unfit
@@ -30,7 +31,7 @@ from worker.cli.shipment_options import (
 )
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation
-from worker.intake.rows import RowError, SecretMissing, UnusableFile
+from worker.intake.rows import KEPT, RowError, RowErrors, SecretMissing, UnusableFile
 from worker.preflight.findings import Question
 
 PSKC = Path(__file__).parents[2] / "samples" / "formats" / "pskc"
@@ -328,20 +329,27 @@ PRINTED: dict[str, tuple[dict[int, str], str | None, list[str]]] = {
 }
 
 
+def collect(errors: Iterable[RowError]) -> RowErrors:
+    collected = RowErrors()
+    for error in errors:
+        collected.add(error)
+    return collected
+
+
 @pytest.mark.parametrize(("reasons", "serial", "lines"), PRINTED.values(), ids=PRINTED)
 def test_rows_with_the_same_fault_are_one_line_and_a_command_lists_each(
     reasons: dict[int, str], serial: str | None, lines: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused = [RowError(number, reason, serial, RowFault.OTPS_UNFIT) for number, reason in reasons.items()]
-    print_refused_rows(refused, EACH.partition(": ")[2])
+    print_refused_rows(collect(refused), EACH.partition(": ")[2])
     assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_a_fault_of_the_list_names_its_lines_and_not_the_rows_of_the_box(capsys: pytest.CaptureFixture[str]) -> None:
     reason = "the list's not_before is not a date"
     faults = [RowError(row, reason, "MADE7", RowFault.DATE_UNFIT, line) for row, line in ((1, 9), (2, 8), (7, 3))]
-    print_refused_rows(faults, "oathbulk check")
-    print_refused_rows(faults[:1], "oathbulk check")
+    print_refused_rows(collect(faults), "oathbulk check")
+    print_refused_rows(collect(faults[:1]), "oathbulk check")
     printed = capsys.readouterr().err.splitlines()
     assert printed[::2] == [f"3 lines of the list (3, 8-9): {reason}", f"line 9 of the list (MADE7): {reason}"]
 

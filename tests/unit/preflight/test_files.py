@@ -1,6 +1,9 @@
 """What the files of a shipment tell, with the sentences that a person reads; pairs of OTPs beside the seed of their
 token; and what a run would do."""
 
+import sqlite3
+import tracemalloc
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +11,16 @@ from types import SimpleNamespace
 import pytest
 
 from models.row_fault import RowFault
+from worker import intake, preflight
 from worker.intake.files import Hints
 from worker.intake.formats import OTP_PAIRS
 from worker.intake.lists import open_assignment
 from worker.intake.rows import Row, RowError
-from worker.intake.shipment import Leftovers, Switches, open_shipment
+from worker.intake.shipment import Leftovers, Switches, open_scratch, open_shipment
+from worker.pingone.devices import User, UserAttribute
 from worker.preflight.files import HOTP_WINDOW, TOTP_WINDOW, check_files, is_consecutive, reading_without_records
 from worker.preflight.findings import Finding, Level, Report, Verdicts, expect_work
+from worker.preflight.tenant import check_devices, check_inventory, check_persons
 from worker.rules.hours import DailyHours
 from worker.vault.otps import Otp, OtpPair, Secret, Seed
 
@@ -163,6 +169,13 @@ def test_what_the_files_say_is_told(
     assert "in_database" not in findings
 
 
+def verdicts_of(good: Sequence[Row] = (), refused: Sequence[RowError] = ()) -> Verdicts:
+    verdicts = Verdicts()
+    verdicts.take(good)
+    verdicts.refuse(refused, {})
+    return verdicts
+
+
 NO_LIST = SimpleNamespace(assignment=None, hints=Hints(), format=OTP_PAIRS, columns=[])
 
 
@@ -174,7 +187,7 @@ def test_a_mend_counts_broken_rows_of_the_box_whose_tokens_its_list_does_not_nam
     with reading_without_records() as reader:
         verdicts, leftovers = reader.read(shipment)
     findings = {each.name: each for each in check_files(shipment, verdicts, leftovers, totp_max_age=120)}
-    assert [error.serial_number for error in verdicts.refused] == ["MADE9"]
+    assert [error.serial_number for error in verdicts.refused.first] == ["MADE9"]
     assert findings["broken_rows"].text == "Left out, since the list does not name them: 1 broken row of the box."
 
 
@@ -182,7 +195,7 @@ def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
     reasons = ["it has no person"] * 2 + ["it is bad"]
     rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
     for number, told in enumerate(("1 row", "2 rows", "3 rows, 2 of them"), 1):
-        findings = check_files(NO_LIST, Verdicts(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
+        findings = check_files(NO_LIST, verdicts_of(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
         assert f"Refused: {told}{'' if number == 3 else ','} since it has no person" == findings[0].text
 
 
@@ -194,7 +207,7 @@ def test_a_pair_that_aged_is_asked_about() -> None:
         )
         for age in (119, 121)
     ]
-    (found,) = check_files(NO_LIST, Verdicts(good=rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
+    (found,) = check_files(NO_LIST, verdicts_of(rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
     assert (found.name, found.serials) == ("stale_otp", ("MADE121",))
 
 
@@ -219,7 +232,7 @@ def test_a_pair_with_a_time_and_without_a_type_is_asked_about(
     assert [(each.name, each.level, each.serials) for each in found] == [("otp_type_missing", Level.ASK, asked)] * bool(
         asked
     )
-    assert [row.otp_type for row in verdicts.good] == ["hotp"]
+    assert [row.otp_type for row in verdicts.list_good()] == ["hotp"]
 
 
 def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
@@ -233,8 +246,77 @@ def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
         )
         for hours, device in ((23, DEVICE), (25, DEVICE), (26, None))
     ]
-    (found,) = check_files(NO_LIST, Verdicts(good=rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
+    (found,) = check_files(NO_LIST, verdicts_of(rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
     assert (found.name, found.level, found.serials) == ("devices_expire", Level.ASK, ("MADE25",))
+
+
+# What stays of a row.
+
+
+def check_large(folder: Path, rows: int) -> int:
+    """Make a whole preflight of so many rows that are all doubted. Returns the peak of the memory, in bytes."""
+    header = "serial,otp1,otp2,username,otp_type,generated_at,Site"
+    lines = (f"MADE{n:06},308714,367299,user{n},totp,2026-03-01T11:59:30Z,site {n}" for n in range(rows))
+    (folder / "pairs.csv").write_text("\n".join([header, *lines, ""]))
+
+    def find(_: UserAttribute, names: Sequence[str]) -> list[User]:
+        return [User(id=f"id-{name}", username=name) for name in names]
+
+    tracemalloc.start()
+    try:
+        shipment = open_shipment(folder / "pairs.csv", switches=Switches(may_pair=True))
+        with reading_without_records() as reader:
+            verdicts, leftovers = reader.read(shipment)
+        findings = check_files(shipment, verdicts, leftovers, totp_max_age=120)
+        findings += check_persons(verdicts, find, 1)
+        findings += check_inventory(verdicts, [])
+        findings += check_devices(verdicts, lambda _: (), max_devices=1)
+        assert [each.tokens for each in findings if each.name == "stale_otp"] == [rows]
+        assert sum(line[4] == "stale_otp" for line in verdicts.lines({})) == rows
+        assert expect_work(Report(verdicts, findings, rate=1.0), shipment.switches, None, {"stale_otp"}).tokens == rows
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_file_and_no_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("SQLITE_TMPDIR", str(temporary))
+    check_large(tmp_path, 10)
+    assert check_large(tmp_path, 6_000) < 1.2 * check_large(tmp_path, 2_000)
+    assert [*temporary.iterdir()] == []
+
+
+def test_nothing_secret_and_no_column_of_the_files_own_is_kept_of_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    def open_watched(tables: str) -> sqlite3.Connection:
+        scratch = open_scratch(tables)
+        scratch.set_trace_callback(statements.append)
+        return scratch
+
+    for module in (intake.shipment, preflight.findings):
+        monkeypatch.setattr(module, "open_scratch", open_watched)
+    (tmp_path / "seeds.csv").write_text(BOX)
+    (tmp_path / "pairs.csv").write_text(f"serial,otp1,otp2,username,Site\nMADE7,308714,367299,{USER}7,Basel\n")
+    (tmp_path / "who.csv").write_text("serial,username,Site\nMADE1,ada,Basel\n")
+    for shipment in (
+        open_shipment(tmp_path / "seeds.csv", assignment=open_assignment(tmp_path / "who.csv"), switches=BOTH),
+        open_shipment(tmp_path / "pairs.csv", switches=BOTH),
+    ):
+        with reading_without_records() as reader:
+            verdicts, leftovers = reader.read(shipment)
+        check_files(shipment, verdicts, leftovers, totp_max_age=120)
+    written = "".join(statements).lower()
+    assert all(name in written for name in ("made1", "made7"))
+    assert [
+        value for value in ("308714", "367299", HEX[:-1], bytes.fromhex(HEX).hex(), "basel") if value in written
+    ] == []
 
 
 # Pairs of OTPs beside the seed of their token.
@@ -286,8 +368,8 @@ FREE = Finding("token_not_paired", Level.NOTE, "They are paired.", 2)
 def make_report(*findings: Finding, requests: int = 9) -> Report:
     """Ten rows of seeds without a device; one more is refused."""
     rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
-    verdicts = Verdicts(good=rows, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
-    return Report(verdicts, list(findings), requests=requests, rate=20.0)
+    refused = [RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)]
+    return Report(verdicts_of(rows, refused), list(findings), requests=requests, rate=20.0)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +396,8 @@ def test_requests_are_those_of_the_tokens_that_would_be_activated() -> None:
     # The license has less: it takes longer, and no more requests.
     report.keep_to_license(2.0)
     assert (expect_work(report, BOTH, None).requests, expect_work(report, BOTH, None).seconds) == (22, 11.0)
-    for row in report.verdicts.good[:5]:
-        report.verdicts.doubt(row, "devices_old", "")
+    for number in range(1, 6):
+        report.verdicts.doubt(f"MADE{number}", "devices_old", "")
     asked, accepted = expect_work(report, BOTH, None), expect_work(report, BOTH, None, {"devices_old"})
     assert [(work.tokens, work.devices, work.requests) for work in (asked, accepted)] == [(5, 5, 11), (10, 10, 22)]
 

@@ -32,7 +32,15 @@ from worker.pingone.inventory import InventoryToken
 from worker.pingone.wire import Page
 from worker.preflight import tenant
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts
-from worker.preflight.tenant import MOST_TOKENS, SAMPLE, TenantCheck, check_devices, check_inventory, check_persons
+from worker.preflight.tenant import (
+    MOST_TOKENS,
+    REQUESTS,
+    SAMPLE,
+    TenantCheck,
+    check_devices,
+    check_inventory,
+    check_persons,
+)
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otps import Otp, OtpPair, Secret, Seed
 
@@ -50,7 +58,9 @@ def row(number: int = 1, otps: Seed | OtpPair = HOTP, **fields: object) -> Row:
 
 
 def verdicts_of(*rows: Row) -> Verdicts:
-    return Verdicts(good=list(rows))
+    verdicts = Verdicts()
+    verdicts.take(rows)
+    return verdicts
 
 
 def told(findings: Sequence[Finding]) -> list[tuple[str, tuple[str, ...]]]:
@@ -230,7 +240,8 @@ def test_what_is_wrong_with_a_person(users: list[User], user_id: str | None, nam
 def test_what_is_known_of_a_person_who_was_found_by_name_is_held_against_the_token() -> None:
     verdicts = verdicts_of(row(username="alice", user_id=None, device_id=None))
     check_persons(verdicts, Directory(User(id="User-1", username="alice")).find, 40)
-    assert verdicts.find_user_id(verdicts.good[0]) == "user-1"
+    (alice,) = verdicts.list_good()
+    assert alice.known_user_id == "user-1"
     found = told(check_inventory(verdicts, [token(user_id="user-7")], Switches(may_pair=True)))
     assert ("token_taken", ("MADE1",)) in found
 
@@ -242,6 +253,21 @@ def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> No
     check_persons(verdicts_of(*rows, *more), directory.find, 40, heard)
     assert directory.asked == [("username", 40), ("username", 40), ("username", 20), ("email", 3)]
     assert heard == [("Looking persons up", done, 103) for done in (40, 80, 100)]
+
+
+def test_nothing_is_said_of_persons_of_whom_some_could_not_be_looked_up() -> None:
+    verdicts, asked = verdicts_of(*(row(number, username=f"u{number}") for number in range(REQUESTS + 1))), 0
+
+    def find(_: UserAttribute, names: Sequence[str]) -> list[User]:
+        nonlocal asked
+        asked += 1
+        if asked > REQUESTS:
+            raise OutcomeUnknown(Answer())
+        return []
+
+    with pytest.raises(OutcomeUnknown):
+        check_persons(verdicts, find, 1)
+    assert verdicts.doubts == 0
 
 
 def test_where_forty_are_too_many_half_of_them_are_asked_for() -> None:
