@@ -60,6 +60,9 @@ TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 # Another row or file alone mends these: sent again as it is, the token ends as before.
 NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
 
+# The OTPs of these failed or are too old: two fresh ones mend them, unless a seed makes the OTPs.
+NEEDS_FRESH_OTPS = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED, Reason.SECOND_OTP_MISSING, Reason.STALE_OTP})
+
 # What a person can do about a dead letter, as its record's `detail` says it; SEED_CURES has what differs for a seed.
 CURES = {
     Reason.INVALID_OTP: "The OTP is wrong, says PingOne. Check that serial number, device and OTPs belong together, and"

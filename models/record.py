@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, aliased, mapped_column
 from models.base import LONGEST_DETAIL, LONGEST_ID, Base, BigKey, UtcDateTime, lower_case_of, one_of
 from models.encrypted import Encrypted
 from models.person import NAMES
+from models.reason import NEEDS_FRESH_OTPS
 from models.record_indexes import INDEXES
 from models.record_states import OtpState, OtpType, PairingState, Status
 
@@ -169,6 +170,12 @@ def is_on_the_table(record: type[Record] = Record) -> ColumnElement[bool]:
     """Whether a record waits to be given out: nobody is to get its token yet."""
     nameless = (getattr(record, name).is_(None) for name in NAMES)
     return and_(record.status == Status.PENDING, record.user_id == "", *nameless)
+
+
+def needs_fresh_otps() -> ColumnElement[bool]:
+    """Whether a record failed for OTPs that somebody read off its token, so that two fresh ones mend it."""
+    failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(NEEDS_FRESH_OTPS))
+    return and_(failed, Record.next_counter.is_(None))
 
 
 def has_begun(record: type[Record] = Record) -> ColumnElement[bool]:

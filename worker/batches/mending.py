@@ -1,10 +1,11 @@
 """Mends a batch: corrected rows come back into the batch that they belong to, all of them in one transaction.
 
-`Corrections` finds which record or refused row of the batch each row is, and what it brings; `Mender` writes it."""
+`Corrections` finds which record or refused row of the batch each row is, and what it brings; `Mender` writes it. `give`
+and `mend_pair` change one token for the person who stands at the desk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -18,7 +19,7 @@ from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
 from models.person import NAMES, PERSON
-from models.record import Record, has_begun, is_on_the_table
+from models.record import Record, has_begun, is_on_the_table, needs_fresh_otps
 from models.record_states import ENDED_BY_PERSON, FINAL, NOBODY, OtpState, OtpType, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
@@ -43,6 +44,8 @@ from worker.batches.loading import (
     skip_used_otps,
 )
 from worker.database.engine import LOAD_LOCK, Database
+from worker.intake.files import Header
+from worker.intake.otp_pairs import PairReader
 from worker.intake.rows import (
     FILE_ROW,
     UUID,
@@ -54,7 +57,7 @@ from worker.intake.rows import (
     spell_columns,
 )
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.moves import give_out, put_off, set_date
+from worker.leases.moves import give_out, put_first, put_off, set_date
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
@@ -113,6 +116,10 @@ KEY_IS_GONE = (
 DEVICE_OF_ANOTHER = (
     "the batch made a device of this token for another person, or for one who is named otherwise there: name the "
     "person as the batch does, or take the device away first, by `oathbulk undo BATCH --only FILE`"
+)
+TYPE_BOTH = (
+    "type both OTPs as the token showed them, one after the other: each has 6 or 8 digits, with zeros at the beginning"
+    " too; a token with a clock shows the second one when its number changes"
 )
 HAS_OWNER = "PingOne has the token as a device already: see whose it is, and unpair it there; or name another token"
 OTHER_SEED = "the batch imported this token with another seed: take it away first, by `oathbulk undo BATCH --only FILE`"
@@ -481,7 +488,7 @@ def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
 
 
 _CHANGED = "another command changed the same records at this moment: nothing was done, try again"
-_BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns)
+_BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns, Batch.may_pair)
 
 
 class Mender:
@@ -510,7 +517,13 @@ class Mender:
         UnknownBatch, NotPossible, UnusableFile."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
-            mended = self._mend_rows(connection, shipment, batch)
+            mended, cured = self.mend_rows(connection, batch, _describe_batch(batch, shipment), shipment.tokens())
+            is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or cured
+            if mended.added and not is_of_batch:
+                problem = f"none of its tokens is one of batch {batch.name!r}"
+                raise UnusableFile(
+                    shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to"
+                )
             if mended.again or mended.added or mended.given:
                 self._let_go(connection, shipment, batch)
             facts = describe_files(shipment) | asdict(mended) | {"accepted": list(accepted)}
@@ -518,9 +531,15 @@ class Mender:
             audit.append(self._database, connection, self._actor, Action.MEND, name, facts)
             return mended
 
-    def _mend_rows(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> Mended:
-        """Write what becomes of each row, and count the rows."""
-        mended_batch = _describe_batch(batch, shipment)
+    def mend_rows(
+        self,
+        connection: Connection,
+        batch: ResultRow[*tuple[Any, ...]],
+        mended_batch: MendedBatch,
+        rows: Iterable[Row | RowError],
+    ) -> tuple[Mended, int]:
+        """Write what becomes of each row, in the caller's transaction. Returns the counts of the rows, and how many
+        that had been refused are good now. Raises NotPossible."""
         now = connection.execute(select(self._database.now())).scalar_one()
         corrections = Corrections(connection, self._keyring, mended_batch, now, is_written=True)
         mended = corrections.counts
@@ -528,9 +547,8 @@ class Mender:
         may_be_active = has_purged(connection, batch.environment_id)
         record_rows = RecordRows(self._keyring, batch.id, self._max_age, may_be_active=may_be_active)
         write = _Writer(self._database, connection, batch, record_rows)
-        rows = shipment.tokens()
-        done, cured = 0, 0
-        while chunk := list(islice(rows, CHUNK)):
+        left, done, cured = iter(rows), 0, 0
+        while chunk := list(islice(left, CHUNK)):
             corrected = corrections.judge([row for row in chunk if isinstance(row, Row)])
             cured += write.write(corrected)
             errors = [row for row in chunk if isinstance(row, RowError)] + corrected.errors
@@ -539,17 +557,13 @@ class Mender:
             mended.refused += len(errors)
             done += len(chunk)
             self._on_progress("Mending rows", done)
-        is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or cured
-        if mended.added and not is_of_batch:
-            problem = f"none of its tokens is one of batch {batch.name!r}"
-            raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
         if mended.again or mended.added:
             put_off(connection, batch.id)
         values: dict[str, Any] = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - cured}
         if mended.again or mended.added or mended.given or mended.dated:
             values["columns"] = list(dict.fromkeys([*batch.columns, *mended_batch.spelled.values()]))
         connection.execute(update(Batch).where(Batch.id == batch.id).values(values))
-        return mended
+        return mended, cured
 
     def _let_go(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> None:
         """Let the batch work on what was mended. It is judged by its attempts from now on, and PingOne's inventory is
@@ -612,6 +626,53 @@ def give(
         connection.execute(update(Batch).where(Batch.id == batch.id).values(prepared_until=null()))
         audit.append(database, connection, actor, Action.GIVE, name, {"serial": record.serial_number})
         return int(record.id)
+
+
+# The columns of a row that a person types, as a file of OTP pairs has them.
+_TYPED = ["serial", "otp1", "otp2", "otp_type", "generated_at"]
+
+
+def mend_pair(
+    database: Database,
+    keyring: Keyring,
+    actor: Actor,
+    name: str,
+    serial_number: str,
+    otps: tuple[str, str],
+    *,
+    totp_max_age: float = 120.0,
+    may_have_two: bool = False,
+) -> None:
+    """Mend a token that failed for its OTPs with two fresh ones, which a person has typed just now: a mend of one row,
+    which goes before all others. Raises UnknownBatch; HasToken or NotPossible, and nothing was done."""
+    errors: list[RowError] = []
+    with database.changing_many(LOAD_LOCK) as connection:
+        batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
+        if batch.state == BatchState.CANCELLED:
+            raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
+        columns = (Record.id, Record.serial_number, Record.otp_type, *(getattr(Record, kind) for kind in PERSON))
+        failed = select(*columns, database.now().label("now")).where(
+            Record.batch_id == batch.id, Record.serial_key == serial_number.lower(), needs_fresh_otps()
+        )
+        if (record := connection.execute(failed).one_or_none()) is None:
+            raise NotPossible("the token waits for no fresh OTPs: look how it stands now")
+        # The OTPs of a token with a clock are as old as the typing of them.
+        generated_at = record.now.isoformat() if record.otp_type == OtpType.TOTP else ""
+        reader = PairReader(Header(1, ",", _TYPED, _TYPED), record.now)
+        row = reader.read(1, [record.serial_number, *otps, record.otp_type, generated_at])
+        if isinstance(row, RowError) or not all(map(str.strip, otps)):
+            raise NotPossible(TYPE_BOTH)
+        person: dict[str, Any] = {kind: getattr(record, kind) or None for kind in PERSON}
+        row = replace(row, **person)
+        if not may_have_two and _find_second_tokens(connection, batch.id, [row]):
+            raise HasToken(f"the person has another token of batch {name!r}, or one is on its way")
+        mender = Mender(database, keyring, actor, totp_max_age=totp_max_age, on_refused=errors.append)
+        mended_batch = MendedBatch(batch.id, batch.name, batch.environment_id, batch.may_pair)
+        mended, _ = mender.mend_rows(connection, batch, mended_batch, [row])
+        if not mended.again:
+            raise NotPossible(errors[0].reason if errors else _CHANGED)
+        put_first(connection, batch.id, [record.id])
+        audit.append(database, connection, actor, Action.MEND, name, {"serial": record.serial_number, "again": 1})
 
 
 def _find_on_the_table(

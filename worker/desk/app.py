@@ -5,6 +5,7 @@ and returns the answer. Nothing in them is secret."""
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -32,12 +33,13 @@ from models.row_fault import RowFault
 from worker.audit import this_person
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch, UnknownColumn, list_names
-from worker.batches.mending import HasToken, NotGiven
+from worker.batches.mending import HasToken, NotGiven, mend_pair
 from worker.batches.mending import give as give_token
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
 from worker.desk.batch_page import describe_batch, make_environment, write_file
 from worker.desk.security import FORM_KEY, Forms, Guard, LinkLogin, Login, Visitor
+from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
 from worker.observability.wording import count_things
 from worker.reports.batch_history import read_batch_history
@@ -47,7 +49,7 @@ from worker.reports.export import export
 from worker.reports.facts import BatchStatus
 from worker.reports.outlook import explain_fleet
 from worker.reports.search import SearchResult, Sought, name_user, search
-from worker.reports.token_history import UnknownToken, read_given
+from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, read_given
 
 # Status codes of a form that was refused, or whose command was not possible.
 NOT_DONE = (403, 409, 413)
@@ -74,13 +76,22 @@ class Desk:
     is_read_only: bool = False
     # By session and batch: what the last command has done, until the batch's page has shown it.
     done: dict[tuple[str, str], str] = field(default_factory=dict)
+    # By the same: what was wrong with OTPs that were typed, until their page has shown it.
+    mistakes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def templates(self) -> Environment:
         """What renders the pages."""
         environment = make_environment()
         environment.globals |= {"is_file": False, "link_to": link_to, "is_read_only": self.is_read_only}
+        environment.globals["takes_otps"] = self.takes_otps
         return environment
+
+    def takes_otps(self) -> bool:
+        """Whether OTPs can be typed here: the desk has the key that encrypts them at once."""
+        with suppress(ConfigError, EmbeddedError):
+            return not self.is_read_only and bool(self.installation.keyring)
+        return False
 
     def render(
         self, template: str, visitor: Visitor | None = None, status_code: int = 200, **context: Any
@@ -211,7 +222,8 @@ class Order:
     installation: Installation
     status: BatchStatus
     person: str
-    fields: Mapping[str, str]
+    # It may hold OTPs.
+    fields: Mapping[str, str] = field(repr=False)
 
     @property
     def batches(self) -> Batches:
@@ -264,6 +276,27 @@ def give(order: Order) -> str:
     except NotGiven as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Token {serial} is {person}'s."
+
+
+def take_otps(order: Order) -> str:
+    """Mend a token that failed for its OTPs with the two in the form. Raises Unfit."""
+    installation, serial = order.installation, order.fields.get("serial", "")
+    try:
+        mend_pair(
+            installation.database,
+            installation.keyring,
+            this_person(installation.settings, order.read_ticket(), order.person),
+            order.status.name,
+            serial,
+            (order.fields.get("otp1", ""), order.fields.get("otp2", "")),
+            totp_max_age=installation.settings.tuning.totp_max_age,
+            may_have_two="second" in order.fields,
+        )
+    except HasToken as asked:
+        raise Unfit(f"{asked}. Tick below if they are to have two, and type the OTPs once more.") from asked
+    except NotPossible as refused:
+        raise Unfit(f"{refused}.") from refused
+    return f"Two fresh OTPs of token {serial} are on their way."
 
 
 def cancel(order: Order) -> str:
@@ -329,9 +362,12 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
     "resume": resume,
     "cancel": cancel,
     "give": give,
+    "otps": take_otps,
     "replay": replay,
     "pace": set_pace,
 }
+# Commands on one token, each with a page that shows what comes of it.
+PAGES_OF_TOKENS = ("give", "otps")
 
 
 # Bytes of a form at most; ours have a few hundred.
@@ -394,11 +430,25 @@ def _show_form(
     status = read_status(desk, request)
     fields = request.query_params if typed is None else typed
     about: dict[str, Any] = {"command": command, "status": status, "typed": fields, "mistake": mistake}
+    if command in PAGES_OF_TOKENS:
+        about["done"] = desk.done.pop((visitor.session, status.name), None)
     if command == "give":
         about["given"] = read_given(desk.installation.database, status.name, MOST_GIVEN)
-        about["done"] = desk.done.pop((visitor.session, status.name), None)
-    template = "give.html" if command == "give" else "confirm.html"
+    if command == "otps":
+        about["token"], about["step"] = _read_token(desk, status.name, fields.get("serial", ""))
+        about["mistake"] = desk.mistakes.pop((visitor.session, status.name), None)
+    template = f"{command}.html" if command in PAGES_OF_TOKENS else "confirm.html"
     return desk.render(template, visitor, 422 if mistake else 200, **about)
+
+
+def _read_token(desk: Desk, batch: str, serial_number: str) -> tuple[TokenHistory, NextStep]:
+    """Read how a token of a batch stands, whose OTPs are typed here. Raises UnknownToken, HTTPException."""
+    if not desk.takes_otps():
+        raise HTTPException(404, "This desk has no encryption key, and takes no OTPs: use `oathbulk mend`.")
+    for token, step in read_histories(desk.installation, serial_number):
+        if token.records and token.latest.batch.name == batch:
+            return token, step
+    raise UnknownToken(f"batch {batch!r} has no token {serial_number}, or a later batch has it")
 
 
 def _make_taker(desk: Desk) -> Callable[[Request], Any]:
@@ -420,15 +470,20 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
     if command is None:
         raise HTTPException(404, "There is no such page.")
     status = read_status(desk, request)
+    # Tokens come one after the other.
+    page = "/batch/" + request.path_params["command"] if command in (give, take_otps) else "/batch"
+    back = link_to(page, name=status.name, serial=fields.get("serial", "") if command is take_otps else "")
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
+        if command is take_otps:
+            # The browser goes to another page, or its history would keep the form with the OTPs.
+            desk.mistakes[visitor.session, status.name] = str(error)
+            return RedirectResponse(back, 303)
         # The next scan is not to be added to what was wrong, nor to be sent with its person.
         kept = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
         return _show_form(desk, visitor, request, str(error), kept)
-    # Tokens are given out one after the other.
-    page = "/batch/give" if command is give else "/batch"
-    return RedirectResponse(link_to(page, name=status.name), 303)
+    return RedirectResponse(back, 303)
 
 
 def _make_entrance(desk: Desk, login: LinkLogin) -> Callable[[Request], Response]:

@@ -164,14 +164,20 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     """Say who gets the tokens of records that wait to be given out, as columns by record id. They go before everything
     else of their batch that waits for no date. Returns how many."""
     keep_former(connection, Record.id.in_(list(given)), is_on_the_table())
-    loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
-    first = loaded_at - timedelta(seconds=1)
     count = 0
     for record_id, columns in given.items():
         waiting = update(Record).where(Record.id == record_id, is_on_the_table())
-        count += connection.execute(waiting.values({**columns, "scheduled_at": first})).rowcount
-    put_off(connection, batch_id)
+        count += connection.execute(waiting.values(columns)).rowcount
+    put_first(connection, batch_id, list(given))
     return count
+
+
+def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
+    """Make these records due before everything else of their batch that waits for no date: somebody waits for them."""
+    loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
+    first = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    connection.execute(first.values(scheduled_at=loaded_at - timedelta(seconds=1)))
+    put_off(connection, batch_id)
 
 
 # An undo

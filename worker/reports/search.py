@@ -16,7 +16,7 @@ from models.audit import AuditLine
 from models.batch import Batch
 from models.change import Change
 from models.person import NAMES, PERSON
-from models.record import Record
+from models.record import Record, needs_fresh_otps
 from models.record_states import Status
 from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
@@ -252,6 +252,7 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
             Record.row_number.label("row"),
             Batch.environment,
             *(getattr(Record, name) for name in (*PERSON, *columns)),
+            needs_fresh_otps().label("needs_fresh_otps"),
         )
         .join(Batch, Batch.id == Record.batch_id)
         .where(condition)

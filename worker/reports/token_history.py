@@ -18,7 +18,7 @@ from models.batch import Batch, BatchState
 from models.change import Change
 from models.person import NAMES, PERSON
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
-from models.record import Record
+from models.record import Record, needs_fresh_otps
 from models.record_states import UNTIL_LET_GO, OtpState, Status
 from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.commands import LicenseOf
@@ -160,6 +160,7 @@ _DERIVED = {
     "counted_attempts": Record.attempts,
     "has_seed": Record.next_counter.is_not(None),
     "are_otps_kept": Record.otps.is_not(None),
+    "needs_fresh_otps": needs_fresh_otps(),
     "is_replayable": func.coalesce(and_(Record.otps.is_not(None), is_replayable()), False),
 }
 _PLAIN = (
@@ -318,7 +319,7 @@ def describe_change(line: Read) -> str:
 
 def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
     """Read which tokens of a batch were given out last, the latest first, each with how its record stands."""
-    columns = (*(getattr(Record, name) for name in _GIVEN), AuditLine.at, AuditLine.actor)
+    columns = (*(getattr(Record, name) for name in _GIVEN), needs_fresh_otps().label("needs_fresh_otps"), AuditLine.at)
     given = (
         select(*columns)
         .join(Change, Change.record_id == Record.id)
