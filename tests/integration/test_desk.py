@@ -17,29 +17,38 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 from support.data.audit_lines import read
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, opened, statuses
 from support.data.facts import write_metrics
+from support.data.loading import REFUSED, LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.servers.web_desk import PERSON, WebDesk
 
+from models.audit import AuditLine
 from models.batch import Batch, BatchState
+from models.change import Change
+from models.encrypted import generate_key
 from models.pace import LicensePace
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
+from worker.batches.loading import Loaded
 from worker.cli.console import PIPE
 from worker.cli.status import draw_batch, draw_batches
+from worker.desk.app import link_to
 from worker.desk.batch_page import write_file
 from worker.desk.security import FORM_KEY, Visitor
 from worker.installation.installation import Installation
+from worker.leases.lease import Leases
 from worker.notices import Event, describe
 from worker.reports.batch_history import read_batch_history
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus, read_parts, read_statuses
 from worker.reports.metrics import MetricsCollector
 from worker.reports.outlook import format_log_line
+from worker.rules.steps import DeadLetter
+from worker.vault.otps import OtpPair
 
 pytestmark = ON_SQLITE
 
@@ -50,6 +59,7 @@ DEAD = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in (Reason.L
 @pytest.fixture
 def installation(database_url: str, database: MovingDatabase, tmp_path: Path) -> Iterator[Installation]:
     variables = {"OATHBULK_HOME": str(tmp_path / "home"), "OATHBULK_DATABASE_URL": database_url}
+    variables["OATHBULK_ENCRYPTION_KEYS"] = generate_key()
     installation = Installation(variables)
     yield installation
     installation.database.close()
@@ -304,6 +314,109 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     assert (twice.status_code, "Tick below if they are to have two." in read_text(twice.text)) == (422, True)
     assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
+
+
+FRESH = ("48151623", "42108815")
+
+
+@pytest.fixture
+def failed(installation: Installation, database: MovingDatabase, leases: Leases, tmp_path: Path) -> Loaded:
+    """Pairs that were read off three tokens. PingOne refused the first OTP of one, and found the second one too old."""
+    box = LoadingDesk(database, installation.keyring, tmp_path, leases)
+    rows = [token(0, otp1="735164"), token(1, otp_type="totp", generated_at="2026-01-01T00:00:00Z"), token(2)]
+    return box.load(rows, "box", REFUSED, DeadLetter(Reason.STALE_OTP), totp_max_age=1e9)
+
+
+def type_otps(desk: WebDesk, number: int, otp1: str, otp2: str, **fields: str) -> str:
+    """What the page says once somebody has typed two OTPs."""
+    serial = token(number)["serial"]
+    form = {"serial": serial, "otp1": otp1, "otp2": otp2, FORM_KEY: desk.read_form_key("otps", "box", serial=serial)}
+    answer = desk.post(link_to("/batch/otps", name="box"), form | fields)
+    # The browser keeps no form that was answered by a page.
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/batch/otps?name=box&serial={serial}")
+    page = desk.read(answer.headers["location"])
+    assert [otp for otp in (otp1, otp2) if otp.strip() and otp in page] == []
+    return read_text(page)
+
+
+@pytest.mark.parametrize(
+    ("otps", "fault"),
+    [
+        (("735164", "111111"), "an OTP of this row was sent already"),
+        (("48151623", "421088"), "each has 6 or 8 digits"),
+        (("4815 1623", "42108815"), "each has 6 or 8 digits"),
+        (("", "42108815"), "type both OTPs"),
+        (("48151623", " "), "type both OTPs"),
+    ],
+)
+def test_otps_that_cannot_go_are_refused_and_nothing_is_kept_of_them(
+    database: MovingDatabase, desk: WebDesk, failed: Loaded, otps: tuple[str, str], fault: str
+) -> None:
+    before = database.rows(select(Record.__table__))
+    page = type_otps(desk, 0, *otps)
+    assert (fault in page, "Nothing was done." in page) == (True, True)
+    assert (database.rows(select(Record.__table__)), last_line(database).action) == (before, "load")
+
+
+def test_two_fresh_otps_mend_one_token_which_goes_before_all_others(
+    database: MovingDatabase, installation: Installation, desk: WebDesk, failed: Loaded, caplog: Any
+) -> None:
+    link = 'href="/batch/otps?name=box&amp;serial=MADE000000"'
+    shown = (desk.read("/token", of="MADE000000"), desk.read("/search", batch="box", reason="invalid_otp"))
+    assert [link in page for page in shown] == [True, True]
+    page = type_otps(desk, 0, *FRESH, ticket="CHG-7")
+    assert "Two fresh OTPs of token MADE000000 are on their way." in page
+    assert type_otps(desk, 1, "222222", "222222").count("Nothing was done.") == 1
+    assert "are on their way" in type_otps(desk, 1, " 222222", "333333 ")
+
+    records = database.rows(select(Record.__table__).order_by(Record.id))
+    assert [record.status for record in records[:2]] == [Status.PENDING] * 2
+    assert max(each.scheduled_at for each in records[:2]) < records[2].scheduled_at
+    pair = opened(records[0], installation.keyring)
+    assert isinstance(pair, OtpPair)
+    assert pair.second is not None
+    assert (pair.first.reveal(), pair.second.reveal(), len(pair.spent)) == (*FRESH, 1)
+    ages = records[1].otp_expires_at - records[1].generated_at, database.read_clock() - records[1].generated_at
+    assert (ages[0], abs(ages[1]) < timedelta(minutes=1)) == (timedelta(seconds=120), True)
+
+    line = read(database)[1]
+    assert (line.action, line.actor, line.ticket, line.facts) == (
+        ("mend", PERSON, "CHG-7", {"serial": "MADE000000", "again": 1})
+    )
+    assert f"mend by {PERSON}, ticket CHG-7" in read_text(desk.read("/token", of="MADE000000"))
+    left = [repr(row) for table in (Record, AuditLine, Change) for row in database.rows(select(table.__table__))]
+    assert [otp for otp in FRESH if any(otp in text for text in (*left, caplog.text))] == []
+    assert "waits for no fresh OTPs" in type_otps(desk, 0, *FRESH)
+
+
+def test_a_person_with_another_token_of_the_batch_gets_their_first_one_mended_if_they_are_to_have_two(
+    database: MovingDatabase, desk: WebDesk, failed: Loaded
+) -> None:
+    names = update(Record).where(Record.batch_id == failed.batch_id, Record.serial_number != "MADE000001")
+    database.change(names.values(user_id=token(0)["user_id"]))
+    assert "Tick below if they are to have two" in type_otps(desk, 0, *FRESH)
+    assert "are on their way" in type_otps(desk, 0, *FRESH, second="yes")
+
+
+def test_no_otps_are_taken_by_a_desk_without_a_key_nor_for_what_they_would_not_mend(
+    installation: Installation, database: MovingDatabase, desk: WebDesk, failed: Loaded
+) -> None:
+    variables = {name: value for name, value in installation.variables.items() if name != "OATHBULK_ENCRYPTION_KEYS"}
+    keyless = WebDesk(Installation(variables))
+    keyless.enter()
+    reading = WebDesk(installation, is_read_only=True)
+    reading.enter()
+    for each in (keyless, reading):
+        page = each.read("/token", of="MADE000000")
+        assert ("/batch/otps" in page, "oathbulk mend box" in page) == (False, True)
+        assert each.get("/batch/otps", name="box", serial="MADE000000").status_code == 404
+    keyless.desk.installation.database.close()
+    assert "waits for no fresh OTPs" in type_otps(desk, 2, *FRESH)
+    for others in ({"reason": Reason.LOCKED}, {"reason": Reason.INVALID_OTP, "next_counter": 7}):
+        database.change(update(Record).where(Record.serial_number == "MADE000000").values(others))
+        assert "/batch/otps" not in desk.read("/token", of="MADE000000")
+    assert desk.get("/batch/otps", name="box", serial="MADE000009").status_code == 404
+    assert [line.action for line in read(database)] == ["load"]
 
 
 def test_a_batch_is_cancelled_by_who_types_its_name_and_then_goes_on_no_more(

@@ -50,9 +50,9 @@ class WebDesk:
         assert answer.status_code == 200, answer.text
         return answer.text
 
-    def read_form_key(self, command: str, batch: str) -> str:
+    def read_form_key(self, command: str, batch: str, **about: str) -> str:
         """The key in the form that confirms a command."""
-        found = _KEY.search(self.read(f"/batch/{command}", name=batch))
+        found = _KEY.search(self.read(f"/batch/{command}", name=batch, **about))
         assert found
         return found[1]
 
