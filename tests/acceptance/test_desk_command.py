@@ -7,10 +7,13 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 from support.data.tokens import make_tokens, write_shipment
+from support.fleets.real_fleet import BATCH
+from support.judges.secret_search import type_otps
 from support.processes.command_desk import Running
 from support.processes.waiting import wait_until
 
 from worker.embedded.valkey import find_free_port
+from worker.simulator.shipment import make_shipment
 
 _LINK = re.compile(r"http://\S+/enter\?key=\S+")
 
@@ -76,6 +79,28 @@ def test_a_command_at_the_desk_is_in_the_audit(loaded):
     audited = loaded.oathbulk("audit", "--json")
     (line,) = [line for line in audited.json["lines"] if line["action"] == "pause"]
     assert (audited.code, line["actor"], line["ticket"], line["batch"]) == (0, "alice", "CHG-7", "shipment")
+
+
+def test_typed_otps_make_a_failed_token_active_and_those_that_do_not_follow_each_other_say_so(
+    make_fleet, postgres_url, valkey_url
+):
+    kinds = {"wrong_otp": 1, "second_otp_missing": 1, "wrong_second_otp": 1}
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(5, hopeless=kinds))
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_finished()
+    running = fleet.command("desk", "desk", "--port", "0")
+    link = wait_until(lambda: _LINK.findall(running.read_log()), "the desk prints a link")[-1]
+    fresh = {fleet.shipment.expected[row.serial].reason: row for row in fleet.shipment.fresh}
+    with browse(link) as browser:
+        for reason, row in fresh.items():
+            if reason is None:
+                continue
+            otps = (row.otp2, row.otp1) if reason == "resync_failed" else (row.otp1, row.otp2)
+            assert b"are on their way" in type_otps(browser, BATCH, row.serial, *otps)
+            end = "Dead letter: resync failed" if reason == "resync_failed" else "Active"
+            page = {"name": BATCH, "serial": row.serial}
+            wait_until(lambda: end in browser.get("/batch/otps", params=page).text, end)  # noqa: B023 - called at once
 
 
 def test_ctrl_c_ends_it_at_once_whoever_is_connected(loaded):

@@ -6,6 +6,7 @@ import random
 import re
 import secrets
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 import redis
@@ -33,6 +34,8 @@ from worker.simulator.world import DeviceSeed, WorldSeed
 RECORDS = 80
 # Of Flower.
 VISITOR = ("visitor", "made-up-password")
+# One token was loaded with OTPs that it does not have; its own are typed at the desk in the end.
+MISREAD, WRONG = 1, ("97531246", "86421357")
 LINK = re.compile(r"http://\S+/enter\?key=\S+")
 WEATHER = {"reset_after": 0.05, "error_before": 0.05, "error_after": 0.05, "hang_after": 0.02, "garbled": 0.05}
 
@@ -50,13 +53,19 @@ def make_device(number, dice):
     return seed, PairRow(seed.serial, *otps, seed.user_id, seed.device_id)
 
 
+def misread(row):
+    return replace(row, otp1=WRONG[0], otp2=WRONG[1])
+
+
 @pytest.fixture
 def shipment():
     dice = random.Random(4226)
     devices, rows = zip(*(make_device(number, dice) for number in range(RECORDS)), strict=True)
     expected = {each.serial: EXPECTED["out_of_step" if each.out_of_step else "in_step"] for each in devices}
     world = WorldSeed(devices=devices, client_secret=secrets.token_urlsafe(24))
-    return MadeShipment(rows, world, expected)
+    expected[rows[MISREAD].serial] = EXPECTED["wrong_otp"]
+    loaded = [misread(row) if place == MISREAD else row for place, row in enumerate(rows)]
+    return MadeShipment(tuple(loaded), world, expected, fresh=rows)
 
 
 @contextmanager
@@ -88,7 +97,11 @@ def work(fleet, restart):
     fleet.batches.resume(BATCH)
     restart()
     fleet.wait_until_finished()
-    shown |= look_through_desk(start_desk(fleet), BATCH, [row.serial for row in fleet.shipment.rows])
+    own, active = fleet.shipment.fresh[MISREAD], fleet.status().counts["active"]
+    typed = [(own.serial, *WRONG), (own.serial, own.otp1, own.otp2)]
+    shown |= look_through_desk(start_desk(fleet), BATCH, [row.serial for row in fleet.shipment.rows], typed)
+    assert [b"sent already" in shown["desk OTPs 0"], b"are on their way" in shown["desk OTPs 1"]] == [True, True]
+    fleet.wait_until(lambda: fleet.status().counts["active"] > active, "the typed OTPs made the token active")
     for program in fleet.programs:
         program.stop()
     fleet.oathbulk("status", "status", BATCH, "--json")
@@ -108,7 +121,8 @@ def start_desk(fleet):
 def secrets_of(fleet, access_tokens):
     words = {f"access token {number}": token for number, token in enumerate(access_tokens, start=1)}
     words |= {"client secret": fleet.shipment.world.client_secret, "encryption key": fleet.encryption_key}
-    return Secrets([(row.otp1, row.otp2) for row in fleet.shipment.rows], words)
+    rows = [*fleet.shipment.rows, fleet.shipment.fresh[MISREAD]]
+    return Secrets([(row.otp1, row.otp2) for row in rows], words)
 
 
 def search(wanted, texts, files):

@@ -164,6 +164,7 @@ PAGES = {
     "resume by person": "/batch/resume?name=by person",
     "replay letters": "/batch/replay?name=letters",
     **{f"token {name}": f"/token?of={token}" for name, token in TOKENS.items()},
+    "otps letters": "/batch/otps?name=letters&serial=MADE003000008",
     "search": "/search",
     "search found": "/search?text=MADE003&status=dead_letter",
     "search not loaded": "/search?status=not_loaded",

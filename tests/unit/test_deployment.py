@@ -69,7 +69,7 @@ def test_the_builder_of_the_image_gets_what_the_dockerfile_copies_and_locks_with
 
 SERVICES = read_services(default_variables())
 # By unit, the service of docker-compose.yml that does the same.
-SAME = {f"oathbulk-{name}.service": name.strip("@") for name in ("worker@", "beat", "flower", "migrate")}
+SAME = {f"oathbulk-{name}.service": name.strip("@") for name in ("worker@", "beat", "flower", "migrate", "desk")}
 # Settings of which a unit and what is for all units each add their own.
 ADDED = {"Environment", "SystemCallFilter"}
 # What a container needs besides: where they are needed they are named in oathbulk.env.

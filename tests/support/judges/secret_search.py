@@ -100,7 +100,7 @@ TIMEOUT = 30.0
 TASK_PAGES = 25
 _PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/task/types")
 # Of one batch, at the desk.
-_BATCH_PAGES = ("", "/failed", "/pause", "/resume", "/cancel", "/replay", "/pace")
+_BATCH_PAGES = ("", "/failed", "/pause", "/resume", "/cancel", "/replay", "/pace", "/give")
 _WORKERS = "/api/workers?refresh=1"
 _FAILED = "/api/tasks?state=FAILURE"
 _ALL_TASKS = "/api/tasks?limit=100000"
@@ -145,15 +145,29 @@ def look_through_flower(url: str, auth: tuple[str, str]) -> dict[str, bytes]:
     return {f"Flower {page}": content for page, content in (shown | whole).items()}
 
 
-def look_through_desk(link: str, batch: str, serial_numbers: Iterable[str]) -> dict[str, bytes]:
-    """Every page of the desk behind this link, and every file that it gives."""
+def look_through_desk(
+    link: str, batch: str, serial_numbers: Iterable[str], typed: Sequence[tuple[str, str, str]] = ()
+) -> dict[str, bytes]:
+    """Every page of the desk behind this link, every file that it gives, and what it says of OTPs that are typed there
+    (`typed`: serial number and two OTPs)."""
     named = [link_to(f"/batch{path}", name=batch) for path in _BATCH_PAGES]
     named.append(link_to("/batch/report", name=batch))
     tokens = [link_to("/token", of=serial_number) for serial_number in serial_numbers]
     with httpx.Client(base_url=link.partition("/enter")[0], trust_env=False, timeout=60) as browser:
         assert browser.get(link).has_redirect_location
+        answers = {f"desk OTPs {place}": type_otps(browser, batch, *each) for place, each in enumerate(typed)}
         pages = ["/", "/audit", link_to("/search", batch=batch), *named, *tokens]
-        return {f"desk {page}": browser.get(page).raise_for_status().content for page in pages}
+        return answers | {f"desk {page}": browser.get(page).raise_for_status().content for page in pages}
+
+
+def type_otps(browser: httpx.Client, batch: str, serial_number: str, otp1: str, otp2: str) -> bytes:
+    """What the desk says, headers and all, when these OTPs of a token are typed there."""
+    page = link_to("/batch/otps", name=batch, serial=serial_number)
+    (key,) = re.findall(r'name="form_key" value="(\w+)"', browser.get(page).raise_for_status().text)
+    fields = {"form_key": key, "serial": serial_number, "otp1": otp1, "otp2": otp2}
+    answer = browser.post(page, data=fields, headers={"Origin": str(browser.base_url).rstrip("/")})
+    assert answer.has_redirect_location, answer.text
+    return repr(answer.headers).encode() + browser.get(answer.headers["location"]).raise_for_status().content
 
 
 def dump_broker(url: str) -> bytes:
