@@ -316,6 +316,39 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
 
 
+def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_something_went_out_for_it(
+    database: MovingDatabase, desk: WebDesk
+) -> None:
+    on_table = {"user_id": "", "device_id": "", "pairing": "unsent", "is_in_inventory": True}
+    made = make_batch(database, [on_table | {"serial_number": f"001{number}"} for number in range(2)])
+    for serial, person in (("0010", "ann@x.test"), ("0011", "bob@x.test")):
+        assert desk.command("give", "shipment", serial=serial, person=person).status_code == 303
+    assert 'aria-label="Take back: 0010"' in desk.read("/batch/give", name="shipment")
+    assert "Take token 0010 back from ann@x.test?" in read_text(
+        desk.read("/batch/take-back", name="shipment", serial="0010")
+    )
+    database.change(update(Record).where(Record.id == made.ids[0]).values(user_id="u1", status=Status.QUEUED))
+    form = {"serial": "0010", "person": "ann@x.test", FORM_KEY: desk.read_form_key("give", "shipment")}
+    place = link_to("/batch/take-back", name="shipment")
+    assert desk.post(place, form | {"person": "cleo@x.test"}).status_code == 409
+    assert desk.post(place, form).headers["location"] == "/batch/give?name=shipment"
+    page = read_text(desk.read("/batch/give", name="shipment"))
+    assert "Token 0010 is ann@x.test's no more: it waits to be given out. " in page
+    assert ("1 waits to be given out." in page, "0010 ann@x.test" in page) == (True, False)
+    line = last_line(database)
+    assert (line.action, line.actor, line.facts) == ("undo", PERSON, {"serial": "0010"})
+    assert "undo by alice; before: ann@x.test" in read_text(desk.read("/token", of="0010"))
+    assert desk.post(place, form).status_code == 409
+    assert desk.command("give", "shipment", serial="0010", person="dora@x.test").status_code == 303
+    assert read_text(desk.read("/batch/give", name="shipment")).count("0010 dora@x.test") == 1
+
+    database.change(update(Record).where(Record.id == made.ids[1]).values(pairing="sent"))
+    page = read_text(desk.read("/batch/take-back", name="shipment", serial="0011"))
+    undo = "oathbulk undo shipment --where serial=0011 --yes"
+    assert f"oathbulk pause shipment && {undo} && oathbulk resume shipment" in page
+    assert desk.post(place, form | {"serial": "0011", "person": "bob@x.test"}).status_code == 409
+
+
 FRESH = ("48151623", "42108815")
 
 

@@ -1,7 +1,7 @@
 """Mends a batch: corrected rows come back into the batch that they belong to, all of them in one transaction.
 
-`Corrections` finds which record or refused row of the batch each row is, and what it brings; `Mender` writes it. `give`
-and `mend_pair` change one token for the person who stands at the desk."""
+`Corrections` finds which record or refused row of the batch each row is, and what it brings; `Mender` writes it.
+`give`, `take_back` and `mend_pair` change one token for the person who stands at the desk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, null, or_, select, update
 from sqlalchemy import Row as ResultRow
 
-from models.audit import Action
+from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
+from models.change import Change
 from models.encrypted import DecryptionError, Keyring
 from models.person import NAMES, PERSON
 from models.record import Record, has_begun, is_on_the_table, needs_fresh_otps
@@ -57,7 +58,7 @@ from worker.intake.rows import (
     spell_columns,
 )
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.moves import give_out, put_first, put_off, set_date
+from worker.leases.moves import give_out, put_back, put_first, put_off, set_date
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
@@ -626,6 +627,26 @@ def give(
         connection.execute(update(Batch).where(Batch.id == batch.id).values(prepared_until=null()))
         audit.append(database, connection, actor, Action.GIVE, name, {"serial": record.serial_number})
         return int(record.id)
+
+
+def take_back(database: Database, actor: Actor, name: str, serial_number: str, whose: str) -> None:
+    """Let a token that was given out by mistake wait to be given out again, before anything went out for it. `whose`:
+    the name that a person has seen beside it. Raises UnknownBatch; NotPossible, and nothing was done."""
+    with database.changing_many(LOAD_LOCK) as connection:
+        batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
+        given = (
+            select(Record.id, Record.serial_number)
+            .join(Change, Change.record_id == Record.id)
+            .join(AuditLine, AuditLine.id == Change.audit_id)
+            .where(Record.batch_id == batch.id, Record.serial_key == serial_number.lower())
+            .where(AuditLine.action == Action.GIVE, or_(*(getattr(Record, kind) == whose for kind in PERSON)))
+        )
+        record = connection.execute(given).first()
+        if record is None or not put_back(database, connection, record.id):
+            raise NotPossible(
+                "the token is somebody else's by now, or something went to PingOne for it: look how it stands"
+            )
+        audit.append(database, connection, actor, Action.UNDO, name, {"serial": record.serial_number})
 
 
 # The columns of a row that a person types, as a file of OTP pairs has them.

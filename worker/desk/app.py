@@ -33,7 +33,7 @@ from models.row_fault import RowFault
 from worker.audit import this_person
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch, UnknownColumn, list_names
-from worker.batches.mending import HasToken, NotGiven, mend_pair
+from worker.batches.mending import HasToken, NotGiven, mend_pair, take_back
 from worker.batches.mending import give as give_token
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
@@ -278,6 +278,14 @@ def give(order: Order) -> str:
     return f"Token {serial} is {person}'s."
 
 
+def take_token_back(order: Order) -> str:
+    """Let the token that was given out wait to be given out again. Raises NotPossible."""
+    serial, person = (order.fields.get(name, "") for name in ("serial", "person"))
+    actor = this_person(order.installation.settings, order.read_ticket(), order.person)
+    take_back(order.installation.database, actor, order.status.name, serial, person)
+    return f"Token {serial} is {person}'s no more: it waits to be given out."
+
+
 def take_otps(order: Order) -> str:
     """Mend a token that failed for its OTPs with the two in the form. Raises Unfit."""
     installation, serial = order.installation, order.fields.get("serial", "")
@@ -363,11 +371,14 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
     "cancel": cancel,
     "give": give,
     "otps": take_otps,
+    "take-back": take_token_back,
     "replay": replay,
     "pace": set_pace,
 }
-# Commands on one token, each with a page that shows what comes of it.
+# Commands on one token that have a page which shows what comes of it.
 PAGES_OF_TOKENS = ("give", "otps")
+# The pages that follow commands on one token; that of the batch follows the others.
+BACK_TO = {"give": "/batch/give", "take-back": "/batch/give", "otps": "/batch/otps"}
 
 
 # Bytes of a form at most; ours have a few hundred.
@@ -434,6 +445,11 @@ def _show_form(
         about["done"] = desk.done.pop((visitor.session, status.name), None)
     if command == "give":
         about["given"] = read_given(desk.installation.database, status.name, MOST_GIVEN)
+    if command == "take-back":
+        given = read_given(desk.installation.database, status.name, MOST_GIVEN)
+        about["line"] = next((line for line in given if line.serial_number == fields.get("serial")), None)
+        if about["line"] is None:
+            raise UnknownToken(f"no such token is among the last {MOST_GIVEN} that were given out")
     if command == "otps":
         about["token"], about["step"] = _read_token(desk, status.name, fields.get("serial", ""))
         about["mistake"] = desk.mistakes.pop((visitor.session, status.name), None)
@@ -471,7 +487,7 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
         raise HTTPException(404, "There is no such page.")
     status = read_status(desk, request)
     # Tokens come one after the other.
-    page = "/batch/" + request.path_params["command"] if command in (give, take_otps) else "/batch"
+    page = BACK_TO.get(request.path_params["command"], "/batch")
     back = link_to(page, name=status.name, serial=fields.get("serial", "") if command is take_otps else "")
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))

@@ -11,6 +11,7 @@ from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
+from sqlalchemy.orm import aliased
 
 from models.attempt import OTP_CALLS, AttemptLine, CallName, Outcome, PastCall
 from models.audit import Action, AuditLine
@@ -18,7 +19,7 @@ from models.batch import Batch, BatchState
 from models.change import Change
 from models.person import NAMES, PERSON
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
-from models.record import Record, needs_fresh_otps
+from models.record import Record, is_on_the_table, needs_fresh_otps
 from models.record_states import UNTIL_LET_GO, OtpState, Status
 from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.commands import LicenseOf
@@ -26,6 +27,7 @@ from worker.batches.finding import is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
+from worker.leases.moves import may_be_put_back
 from worker.leases.replay import is_replayable
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
@@ -319,13 +321,17 @@ def describe_change(line: Read) -> str:
 
 def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
     """Read which tokens of a batch were given out last, the latest first, each with how its record stands."""
-    columns = (*(getattr(Record, name) for name in _GIVEN), needs_fresh_otps().label("needs_fresh_otps"), AuditLine.at)
+    columns = [getattr(Record, name) for name in _GIVEN]
+    columns += [needs_fresh_otps().label("needs_fresh_otps"), may_be_put_back(database).label("may_be_put_back")]
+    later, later_line = aliased(Change), aliased(AuditLine)
+    since = select(later.id).join(later_line, later_line.id == later.audit_id).where(later_line.action == Action.GIVE)
+    is_latest = ~since.where(later.record_id == Change.record_id, later.id > Change.id).exists()
     given = (
-        select(*columns)
+        select(*columns, AuditLine.at)
         .join(Change, Change.record_id == Record.id)
         .join(AuditLine, AuditLine.id == Change.audit_id)
         .join(Batch, Batch.id == Record.batch_id)
-        .where(Batch.name == batch, AuditLine.action == Action.GIVE)
+        .where(Batch.name == batch, AuditLine.action == Action.GIVE, is_latest, ~is_on_the_table())
     )
     with database.reading() as connection:
         return connection.execute(given.order_by(Change.id.desc()).limit(most)).all()
