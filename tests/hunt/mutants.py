@@ -588,12 +588,12 @@ def takes_the_answer_to_an_earlier_otp_for_that_to_a_fresh_one() -> list[Patch]:
 
 @mutant("times, and", amid=("batch_mended",))
 def mends_a_record_that_is_in_work() -> list[Patch]:
-    def mend_rows(real: Any, self: Mender, connection: Any, shipment: Any, batch: Any) -> Any:
+    def mend_rows(real: Any, self: Mender, connection: Any, batch: Any, *others: Any) -> Any:
         renewed = "status='pending', lease_id=NULL, lease_until=NULL, otp1_state='unsent', otp1_posts=0"
         execute(f"UPDATE record SET {renewed} WHERE batch_id=? AND status='activating'", batch.id)
-        return real(self, connection, shipment, batch)
+        return real(self, connection, batch, *others)
 
-    return [around(Mender, "_mend_rows", mend_rows)]
+    return [around(Mender, "mend_rows", mend_rows)]
 
 
 # What the history tells.
