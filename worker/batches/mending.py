@@ -661,11 +661,12 @@ def mend_pair(
     serial_number: str,
     otps: tuple[str, str],
     *,
-    totp_max_age: float = 120.0,
+    totp_max_age: float,
     may_have_two: bool = False,
 ) -> None:
     """Mend a token that failed for its OTPs with two fresh ones, which a person has typed just now: a mend of one row,
-    which goes before all others. Raises UnknownBatch; HasToken or NotPossible, and nothing was done."""
+    which goes before all others. `totp_max_age` in seconds. Raises UnknownBatch; HasToken or NotPossible, and
+    nothing was done."""
     errors: list[RowError] = []
     with database.changing_many(LOAD_LOCK) as connection:
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
