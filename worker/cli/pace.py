@@ -82,4 +82,4 @@ def _describe(reading: Reading) -> str:
     """Say in a few words how fast a group of calls goes."""
     if reading.hold_left:
         return f"on hold for {format_duration(reading.hold_left)}"
-    return f"{reading.search.rate:.1f} requests/s" if reading.search else "none lately"
+    return f"paced at {reading.search.rate:.1f} requests/s" if reading.search else "with no request lately"

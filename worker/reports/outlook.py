@@ -234,7 +234,7 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
     """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, whether it adapts, the
     ceiling, the share, and who set what holds now; a line each."""
     lines = [
-        f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
+        f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "no request yet.")
     ]
     if known.hold and tells_hold:
         lines.append(describe_hold(known.hold))
