@@ -66,7 +66,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "status",
             "Show counts, pace, time left and reasons; and what will happen if nobody does anything.",
         ),
-        "pause": Place("batches", "pause", "Start no new call; calls in flight are settled."),
+        "pause": Place("batches", "pause", "Start no new call, or keep rows back past their date."),
         "resume": Place(
             "batches",
             "resume",

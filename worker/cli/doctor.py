@@ -204,9 +204,9 @@ def _explain(error: Exception, cure: str) -> CheckOutcome:
     if isinstance(error, DBAPIError):
         explanation = explain(error)
         return fault(explanation.fault, explanation.cure)
-    if isinstance(error, OtherEncoding | SchemaOutdated):
-        detail, _, cure = str(error).partition(": ")
-        return fault(detail, cure)
+    if isinstance(error, EmbeddedError | OtherEncoding | SchemaOutdated):
+        detail, _, own_cure = str(error).partition(": ")
+        return fault(detail, own_cure or cure)
     if not isinstance(error, _EXPECTED_FAILURES):
         raise error
     # The first line alone: the error of a driver goes on with advice of its own.

@@ -122,7 +122,10 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
         yield Finding("broken_rows", Level.NOTE, text, leftovers.broken)
     fit = leftovers.without_zeros
     zeros = f" {fit} would fit with zeros in front, as if a spreadsheet had taken them." if fit else ""
-    text = f"In the list and not in the box: {{n}} serial numbers.{zeros} See whether it is the list of this shipment."
+    text = (
+        f"In the list and not in the box: {{n}} of the serial numbers.{zeros} See whether it is the list of this"
+        " shipment."
+    )
     yield from name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
     if nameless := shipment.assignment.nameless:
         reason = f"line {nameless[0].row_number}: {nameless[0].reason}"

@@ -82,7 +82,7 @@ ALL = who("1a", "2b", "3c")
             who("1a", "9z"),
             False,
             "not_in_box",
-            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers. See whether"),
+            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 of the serial numbers. See whether"),
         ),
         # A spreadsheet took the zeros of one; the capitals of the other are no difference.
         (
@@ -93,7 +93,7 @@ ALL = who("1a", "2b", "3c")
             (
                 Level.ASK,
                 ("12", "MADE9"),
-                "In the list and not in the box: 2 serial numbers. 1 would fit with zeros in front, as if a"
+                "In the list and not in the box: 2 of the serial numbers. 1 would fit with zeros in front, as if a"
                 " spreadsheet had taken them.",
             ),
         ),
