@@ -60,6 +60,17 @@ def test_a_page_names_what_is_there_and_marks_what_is_typed(page: str) -> None:
     assert {what: found for what, found in wrong.items() if found} == {}
 
 
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_a_page_has_short_lines_and_short_cells(page: str) -> None:
+    """What a command prints, and an address, is as long as it is."""
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    shown = {line for block in find_blocks(text) if block.kind not in ("", "sh") for line in block.lines}
+    prose = [line for line in text.splitlines() if line not in shown and not line.startswith("|")]
+    rows = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
+    assert [line for line in prose if len(line) > 100 and "://" not in line] == []
+    assert [cell for row in rows for cell in row.split(" | ") if len(cell) > 160] == []
+
+
 def leads_somewhere(page: str, link: str) -> bool:
     """Whether a link of a page leads to something that is there."""
     path, _, anchor = link.partition("#")
