@@ -33,7 +33,7 @@ from models.refused_row import RefusedRow
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, FILE_ROW, RowRefused, canonical_column, normalise, read_not_before
+from worker.intake.rows import COLUMNS, FILE_ROW, RowRefused, canonical_column, normalize, read_not_before
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.
@@ -133,8 +133,8 @@ def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedR
     if attribute := attributes.get(canonical_column(name) or ""):
         found: ColumnElement[Any] = getattr(table, attribute, null())
         return found
-    of_file = {normalise(column): column for column in columns if not canonical_column(column)}
-    if written := of_file.get(normalise(name)):
+    of_file = {normalize(column): column for column in columns if not canonical_column(column)}
+    if written := of_file.get(normalize(name)):
         if set(written) & set('"\\'):
             raise UnknownColumn(f"column {written!r} cannot be asked for: its name has a quotation mark or a backslash")
         return cast("ColumnElement[Any]", Record.extra[written].as_string() if table is Record else null())
