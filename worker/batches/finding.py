@@ -97,7 +97,7 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
     chosen = choose_rows(connection, name, where)
     batch = find_batch(connection, name, Batch.id)
     if where and not _matches(connection, Record, batch.id, chosen.records):
-        raise UnknownColumn(f"what has {' and '.join(where)} in batch {name!r} was not loaded: `oathbulk mend` loads it")
+        raise UnknownColumn(f"what has {' and '.join(where)} in {name!r} was not loaded: `oathbulk mend` loads it")
     return chosen.records
 
 
