@@ -92,7 +92,7 @@ OTP_CALLS = frozenset({CallName.OTP1, CallName.OTP2})
 # A request of which a byte may have reached PingOne, as the history keeps it: `call` (a CallName), `resync` (of an OTP,
 # whether it went with `oathResync`), `status` (of HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and
 # `milliseconds`, from the moment before it was sent to its answer, or to the end of the wait for one. What is not known
-# is missing: a call without a `status` is one to which no answer was heard.
+# is missing: a call without a `status` is one to which no answer.
 PastCall: TypeAlias = Mapping[str, Any]
 
 

@@ -65,7 +65,7 @@ class Keyring:
         cipher = self._ciphers.get(sealed[:_ID_BYTES])
         if cipher is None:
             raise DecryptionError(
-                "the key that encrypted this record is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
+                "the key that encrypted this record is not among OATHBULK_ENCRYPTION_KEYS: add it after the first"
             )
         nonce = sealed[_ID_BYTES : _ID_BYTES + _NONCE_BYTES]
         try:
@@ -86,7 +86,7 @@ def decode_key(key: str) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise ValueError("a key is 32 bytes in base64url: make one with `oathbulk keygen`")
+        raise ValueError("a key is 32 bytes in base64url: create one with `oathbulk keygen`")
     return raw
 
 

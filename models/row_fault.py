@@ -33,25 +33,25 @@ class RowFault(StrEnum):
 
 # What a person can do about each.
 FAULT_CURES = {
-    RowFault.ROW_UNREADABLE: "The fields of the row cannot be told apart. Put values that hold the separator into"
-    " quotation marks, see whether a line was cut off, and mend the row.",
-    RowFault.SERIAL_UNFIT: "The serial number is missing, or PingOne would not take it. Write it as it is printed on"
-    " the token, in a column formatted as Text, and mend the row.",
+    RowFault.ROW_UNREADABLE: "The row's fields cannot be separated. Quote values that contain the separator, check "
+    "whether a line was cut off, and mend the row.",
+    RowFault.SERIAL_UNFIT: "The serial number is missing, or PingOne would not take it. Write it as printed on the "
+    "token, in a column formatted as Text, and mend the row.",
     RowFault.OTPS_UNFIT: "An OTP, its type or its time is missing or cannot be read. Press the token for two fresh,"
     " consecutive OTPs, write them in columns formatted as Text, and mend the row.",
-    RowFault.SEED_UNFIT: "What the file says of the token cannot be used. Say what it leaves open by an option, or ask"
-    " the vendor for the file again, and load that.",
+    RowFault.SEED_UNFIT: "What the file says about the token cannot be used. Add what it omits with an option, or "
+    "ask the vendor for the file again, and load that.",
     RowFault.PERSON_UNFIT: "It is not clear whose token it is, or which device. Correct the ids, or the list of who"
     " gets what, and mend the row.",
-    RowFault.DATE_UNFIT: "It is not clear from when on the token may go. Write not_before as 2026-12-01 or"
+    RowFault.DATE_UNFIT: "It is not clear when the token may start. Write not_before as 2026-12-01 or"
     " 2026-12-01T08:00+01:00, in a column formatted as Text, and mend the row.",
-    RowFault.FILE_ROW_UNFIT: "The row came back otherwise than it was exported. Take it from the export again.",
-    RowFault.REPEATED: "The token or the device stands on several rows of the file. Where these do not say the same,"
-    " none of them was loaded: find out which is right, and mend with that one.",
-    RowFault.IN_PROGRESS: "Another batch is at work on the token or the device. Wait until that is finished, or cancel"
+    RowFault.FILE_ROW_UNFIT: "The row differs from its export. Take it from the export again.",
+    RowFault.REPEATED: "The token or device is on several rows of the file. If they differ, none of them was loaded: "
+    "find out which is right, and mend with that one.",
+    RowFault.IN_PROGRESS: "Another batch works on the token or device. Wait until that is finished, or cancel"
     " it there, and mend the row.",
-    RowFault.ACTIVE_ELSEWHERE: "Another batch has made the token active. Nothing is left to do: --only-new leaves such"
-    " rows out.",
+    RowFault.ACTIVE_ELSEWHERE: "Another batch has made the token active. Nothing is left to do: --only-new skips "
+    "such rows.",
     RowFault.OTPS_USED: "The OTPs of the row cannot go again. Press the token for two fresh, consecutive OTPs, and mend"
     " the row.",
 }

@@ -61,8 +61,8 @@ _ALGORITHMS = {
     "P-521": ("ES512",),
 }
 # Parts of error messages; each stands behind the name of the setting.
-_NO_KEY = "is no private key: it must be an RSA key, or an EC key of P-256, P-384 or P-521, as PEM or JWK"
-_ENCRYPTED = "is a private key that needs a passphrase: keep it without one, in a file that only its owner may read"
+_NO_KEY = "is not a private key: use an RSA key, or an EC key of P-256, P-384, or P-521, as PEM or JWK"
+_ENCRYPTED = "is a private key with a passphrase: store it without one, in a file that only its owner can read"
 
 
 class License(Described):
@@ -250,7 +250,7 @@ def read_private_key(text: str) -> RSAKey | ECKey:
     if not is_private:
         raise ValueError(_NO_KEY)
     if key.key_type == "RSA" and bits < SHORTEST_RSA:
-        raise ValueError(f"is an RSA key of {bits} bits: PingOne needs {SHORTEST_RSA} at least")
+        raise ValueError(f"is an RSA key of {bits} bits: PingOne needs at least {SHORTEST_RSA}")
     return key
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
 _OTHER_DATABASE = "must begin with postgresql+psycopg:// or sqlite:///: other databases and drivers are not supported"
-_OTHER_DRIVER = "must name the driver: write postgresql+psycopg:// in front of user and host"
-_NO_FILE = "names no file: write sqlite:////path/of/the/file, or leave it away for the one in the home"
+_OTHER_DRIVER = "must name the driver: write postgresql+psycopg:// before user and host"
+_NO_FILE = "names no file: write sqlite:////path/of/the/file, or omit it to use the database in the home"
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
-_SHOWN = "has its password among the parameters, where it is printed: write it in front of the host, as user:password@"
+_SHOWN = "has its password among the parameters, where it would be printed: write user:password@ before the host"
 
 # Arguments of psycopg itself that cannot be text. All others go to libpq, which names those that it does not know.
 _OF_PSYCOPG = {"autocommit", "conninfo", "context", "cursor_factory", "row_factory"}
@@ -125,7 +125,7 @@ def _check_redis_parameters(url: str) -> None:
     try:
         ConnectionPool.from_url(url).make_connection()
     except (AttributeError, KeyError, TypeError, ValueError, RedisError):
-        raise ValueError("has a parameter that redis-py does not take, or with a value of another kind") from None
+        raise ValueError("has a parameter that redis-py does not know, or a value of the wrong type") from None
 
 
 def is_loopback(host: str) -> bool:
@@ -147,7 +147,7 @@ def check_web_url(url: str) -> str:
     if not is_url:
         raise ValueError("must be an https:// URL, such as https://api.pingone.com/v1; in ASCII, without blanks")
     if "@" in parts.netloc:
-        raise ValueError("must hold no user and password: it is printed")
+        raise ValueError("must contain no user and password, because it is printed")
     is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
     if not is_local and not (parts.scheme == "https" and parts.hostname):
         raise ValueError("must be an https:// URL; http:// is accepted for a loopback address only")

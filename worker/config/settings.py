@@ -87,12 +87,12 @@ class Described(BaseSettings):
     def _check_text(cls, value: Any) -> Any:
         text = str(value) if isinstance(value, str | Path) else ""
         if _CONTROLS.search(text):
-            raise ValueError("holds a NUL byte or another control character: write it anew, as text")
+            raise ValueError("holds a NUL byte or another control character: write it again as text")
         if not text.isascii():
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise ValueError("is not written in UTF-8: write it anew, as text that is") from None
+                raise ValueError("is not written in UTF-8: write it again in UTF-8") from None
         return value
 
 
@@ -212,7 +212,7 @@ class Settings(Described):
     def _check_audit_head(cls, place: str | None) -> str | None:
         if not place or Path(place).is_absolute():
             return place or None
-        raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads")
+        raise ValueError("must be the full path of a file, such as /var/log/oathbulk.heads")
 
     @field_validator("webhook_url")
     @classmethod

@@ -194,8 +194,8 @@ def read_env_file() -> SettingsFile:
     other = values.get("OATHBULK_HOME")
     if not named and other and Path(other).absolute() != home.absolute():
         raise ConfigError(
-            f"{path} lies in one home and sets OATHBULK_HOME to another: remove that line, "
-            f"or name the file with --env-file"
+            f"{path} is in one home and sets OATHBULK_HOME to another: remove that line, or name the file with "
+            f"--env-file"
         )
     is_set = os.environ.keys()
     return SettingsFile(path, {k: v for k, v in values.items() if k not in is_set and f"{k}_FILE" not in is_set})
@@ -210,9 +210,9 @@ def _refuse_broken_lines(path: Path, text: str) -> None:
             # The parser counts empty lines before a line as part of it.
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")
-            raise ConfigError(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
+            raise ConfigError(f"{path}: line {line} is not NAME=value: quote the value, or put # before a comment")
         if "\0" in binding.original.string:
-            raise ConfigError(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it anew, as text")
+            raise ConfigError(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it again as text")
 
 
 def config_path(settings: Settings) -> Path:
@@ -231,7 +231,7 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
         if settings.config is None:
             return {}
         raise ConfigError(
-            f"OATHBULK_CONFIG names {path}, which does not exist: make that file, or remove the setting"
+            f"OATHBULK_CONFIG names {path}, which does not exist: create that file, or remove the setting"
         ) from error
     except ConfigError as error:
         raise ConfigError(f"{'OATHBULK_CONFIG' if settings.config else 'OATHBULK_HOME'}: {error}") from error
@@ -292,7 +292,7 @@ def _name_nearest(name: str, known: Collection[str]) -> str:
     near = get_close_matches(_cut_beginning(name.removesuffix("_FILE")), by_end, n=1)
     suffix = "_FILE" if name.endswith("_FILE") else ""
     cure = f"did you mean {by_end[near[0]]}{suffix}?" if near else "remove it (docs/deployment.md lists all)"
-    return f"{name} is no setting; {cure}"
+    return f"{name} is an unknown setting; {cure}"
 
 
 def _cut_beginning(name: str) -> str:
@@ -311,10 +311,10 @@ def _check_home(home: Path) -> None:
         return
     except OSError as error:
         raise ConfigError(
-            f"OATHBULK_HOME: {home} is out of reach ({error.strerror}): set it to a directory of yours"
+            f"OATHBULK_HOME: {home} is out of reach ({error.strerror}): set it to your own directory"
         ) from error
     if not is_directory:
-        raise ConfigError(f"OATHBULK_HOME names {home}, which is no directory: name one")
+        raise ConfigError(f"OATHBULK_HOME names {home}, which is not a directory: name one")
 
 
 def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M:

@@ -78,7 +78,7 @@ def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if len(text) > LARGEST:
-        raise ConfigError(f"{path} is no file of settings, but a larger one: name another")
+        raise ConfigError(f"{path} is too large for a settings file: name another")
     return text
 
 
@@ -95,13 +95,11 @@ def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
     """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
     if facts.st_uid not in (0, os.geteuid()):
         raise ConfigError(
-            f"{path} belongs to {_find_user_name(facts.st_uid)}, who may change where secrets are sent: "
-            f"chown {_find_user_name(os.geteuid())} {path}, or use a copy of your own"
+            f"{path} belongs to {_find_user_name(facts.st_uid)}, who could redirect your secrets: chown "
+            f"{_find_user_name(os.geteuid())} {path}, or use a copy of your own"
         )
     if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(
-            f"{path} can be changed by other users, and with it where secrets are sent: chmod go-w {path}"
-        )
+        raise ConfigError(f"{path} can be changed by other users, who could redirect your secrets: chmod go-w {path}")
 
 
 def _refuse_replaceable(path: Path) -> None:
@@ -113,7 +111,7 @@ def _refuse_replaceable(path: Path) -> None:
         mode = directory.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise ConfigError(
-                f"{path} can be replaced by every user, and with it where secrets are sent: chmod o-w {directory}"
+                f"{path} can be replaced by every user, who could redirect your secrets: chmod o-w {directory}"
             )
 
 

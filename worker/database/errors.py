@@ -153,7 +153,7 @@ class Explanation:
 # The database is a standby, or may not be written to.
 TAKES_NO_WRITES = Explanation(
     "the database takes no writes",
-    "let OATHBULK_DATABASE_URL lead to the primary, or name all servers in it; if this is the primary, set "
+    "name the primary, or all servers, in OATHBULK_DATABASE_URL; if this is the primary, set "
     "default_transaction_read_only = off (docs/deployment.md)",
 )
 _RAISE = "raise {0} for this role, as in ALTER ROLE oathbulk SET {0} = '5min' (docs/deployment.md)"
@@ -166,14 +166,14 @@ _EXPLANATIONS = {
     ),
     READ_ONLY: TAKES_NO_WRITES,
     INSUFFICIENT_PRIVILEGE: Explanation(
-        "the database refuses its role a right",
-        "use the role that owns oathbulk's tables; before it can make them, it needs "
-        "GRANT USAGE, CREATE ON SCHEMA public TO oathbulk",
+        "the database role lacks a privilege",
+        "use the role that owns oathbulk's tables; to create them, it needs GRANT USAGE, CREATE ON SCHEMA public TO "
+        "oathbulk",
     ),
     # invalid_schema_name: none of those in the search_path exists, or the role may use none of them.
     "3F000": Explanation(
         "the database has no schema for oathbulk's tables",
-        "make the one that search_path names: CREATE SCHEMA oathbulk AUTHORIZATION oathbulk",
+        "create the one that search_path names: CREATE SCHEMA oathbulk AUTHORIZATION oathbulk",
     ),
     # query_canceled: by statement_timeout, or by a person.
     "57014": Explanation("the database ended a statement", _RAISE.format("statement_timeout")),
@@ -185,16 +185,16 @@ _EXPLANATIONS = {
 # Of PgBouncer, by its words: it has one code for all that it refuses.
 _POOLERS = {
     "statement pooling mode": Explanation(
-        "PgBouncer stands before the database in statement mode", "set pool_mode = transaction for it, or session"
+        "PgBouncer runs in statement mode in front of the database", "set its pool_mode to transaction or session"
     ),
     "unsupported startup parameter": Explanation(
         "PgBouncer refuses a parameter of OATHBULK_DATABASE_URL",
-        "take it out, and set it with ALTER ROLE oathbulk SET instead",
+        "remove it, and set it with ALTER ROLE oathbulk SET instead",
     ),
 }
 _SQLITE = Explanation(
     "the database failed",
-    "see which other program has its file open; put a damaged one back from a backup (docs/operating.md)",
+    "check which other program has its file open; if it is damaged, restore a backup (docs/operating.md)",
 )
 _ANY_OTHER = Explanation("the database failed", "check OATHBULK_DATABASE_URL and the server")
 

@@ -65,8 +65,8 @@ class OtherEncoding(Exception):
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"the encoding of the database is {found}, not UTF8: make another one with CREATE DATABASE oathbulk "
-            "ENCODING 'UTF8' TEMPLATE template0, and let OATHBULK_DATABASE_URL name it"
+            f"the encoding of the database is {found}, not UTF8: create another one with CREATE DATABASE "
+            "oathbulk ENCODING 'UTF8' TEMPLATE template0, and name it in OATHBULK_DATABASE_URL"
         )
 
 

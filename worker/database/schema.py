@@ -73,8 +73,8 @@ def refuse_newer(found: str | None) -> None:
     SchemaOutdated."""
     if found is not None and found > HEAD:
         raise SchemaOutdated(
-            f"the database is at revision {found}, and this version knows {HEAD} at most: type commands with the later "
-            "version's oathbulk, or restore a backup from before its upgrade (docs/operating.md)"
+            f"the database is at revision {found}, and this version knows {HEAD} at most: run commands with the "
+            f"later version's oathbulk, or restore a backup from before the upgrade (docs/operating.md)"
         )
 
 

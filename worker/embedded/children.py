@@ -47,7 +47,7 @@ class Children:
         except OSError as error:
             os.close(lifeline)
             raise EmbeddedError(
-                f"{name} cannot be started ({error.strerror}): see to {argv[0]} and {log_path}"
+                f"{name} cannot be started ({error.strerror}): check {argv[0]} and {log_path}"
             ) from error
         finally:
             os.close(reader)

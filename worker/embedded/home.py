@@ -25,7 +25,7 @@ RETRY_FOR = 0.5
 
 
 # The end of every message about a full disk.
-FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
+FREE_SPACE = "free some space; nothing is lost, and the same command continues"
 
 
 class EmbeddedError(Exception):
@@ -49,14 +49,14 @@ def _describe_work(work: Sequence[str]) -> str:
     """Say what the process in a home works on, and what to do."""
     match work:
         case [""]:
-            return ", `oathbulk run`, which works on every batch that runs: what `oathbulk load` brings goes too"
+            return ", `oathbulk run`, which works on every running batch, also on what `oathbulk load` brings"
         case [batch]:
             name = quote(batch)
             return (
-                f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait for its end, "
-                "or end it with Ctrl-C, and go on with it later"
+                f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait until it "
+                f"ends, or end it with Ctrl-C and continue it later"
             )
-    return ": wait for its end"
+    return ": wait until it ends"
 
 
 def make_home(home: Path) -> None:
@@ -70,7 +70,7 @@ def make_home(home: Path) -> None:
             _close_to_others(home)
     except OSError as error:
         raise EmbeddedError(
-            f"{home} cannot be made a private directory ({error.strerror}): set OATHBULK_HOME to one of yours"
+            f"{home} cannot be made private ({error.strerror}): set OATHBULK_HOME to your own directory"
         ) from error
 
 
@@ -82,13 +82,13 @@ def refuse_lost_database(database: Path, heads: Path | None) -> None:
     log = database.with_name(f"{database.name}-wal")
     if log.exists():
         raise EmbeddedError(
-            f"{database} is gone, and its write-ahead log {log.name} is there: put the database back from a backup and"
-            f" remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
+            f"{database} is gone, and its write-ahead log {log.name} is there: restore the database from a backup "
+            f"and remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
         )
     if heads is not None and heads.exists():
         raise EmbeddedError(
-            f"{database} is gone, and heads of its audit are noted in {heads}: put the database back from a backup"
-            f" (docs/operating.md, After a restore); to begin with an empty one, remove {heads.name}"
+            f"{database} is gone, and heads of its audit are noted in {heads}: restore the database from a backup "
+            f"(docs/operating.md, After a restore); to begin with an empty one, remove {heads.name}"
         )
 
 
@@ -151,11 +151,11 @@ def _close_to_others(home: Path) -> None:
     if any(home.iterdir()) and not any((home / name).exists() for name in HOME_FILES):
         raise EmbeddedError(
             f"{home} is open to other users and holds other files: set OATHBULK_HOME to a new directory, "
-            f"or run `chmod 700 {home}` if it may be closed to them"
+            f"or run `chmod 700 {home}` to close it to them"
         )
     home.chmod(0o700)
     if _is_open_to_others(home):
-        raise EmbeddedError(f"{home} lies on a file system without permissions: set OATHBULK_HOME to a local directory")
+        raise EmbeddedError(f"{home} is on a file system without permissions: set OATHBULK_HOME to a local directory")
 
 
 def _is_alive(pid: int) -> bool:
@@ -219,7 +219,7 @@ def take_lock(path: Path) -> int | None:
     except OSError as error:
         # The file belongs to another user, or the file system has no locks, as some on the network.
         raise EmbeddedError(
-            f"{path} cannot be locked ({error.strerror}): set OATHBULK_HOME to a local directory of yours"
+            f"{path} cannot be locked ({error.strerror}): set OATHBULK_HOME to your own local directory"
         ) from error
     return descriptor
 

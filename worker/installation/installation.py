@@ -47,7 +47,7 @@ class NothingLoaded(Exception):
     """There is no home yet, and this command makes none; the message says how to begin instead."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__(f"nothing was loaded yet in {home}: begin with oathbulk run FILE, or oathbulk rehearse")
+        super().__init__(f"nothing was loaded yet in {home}: start with oathbulk run FILE, or oathbulk rehearse")
 
 
 class Installation:
@@ -150,7 +150,7 @@ class Installation:
         with self.database.reading() as connection:
             has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
         if has_otps:
-            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
+            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: restore it")
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
@@ -212,7 +212,7 @@ def look_up(installation: Installation, text: str, limit: int) -> Told | SearchR
     except UnknownToken as unknown:
         findings = search(installation.database, Sought(text=text), limit)
         if not findings.found and not findings.refused:
-            raise UnknownToken(f"nothing that is known of a token begins so: {unknown}") from unknown
+            raise UnknownToken(f"no value of any token starts with: {unknown}") from unknown
         name = findings.name_only_token()
         return Told(read_histories(installation, name)) if name else findings
     return Told(tokens, count_others(installation.database, text))

@@ -155,4 +155,4 @@ def ensure_room(home: Path) -> None:
     disk = os.statvfs(home)
     free = disk.f_bavail * disk.f_frsize
     if free < NEEDED_BYTES:
-        raise EmbeddedError(f"the disk of {home} is full, {free // 1024} KiB are left: {FREE_SPACE}")
+        raise EmbeddedError(f"the disk of {home} is full, with {free // 1024} KiB left: {FREE_SPACE}")

@@ -55,14 +55,14 @@ CHUNK = 64 * 1024
 # Cures for files that no format reads.
 SAVE_AS = "Save it as UTF-8; in Excel: File > Save As > 'CSV UTF-8 (Comma delimited)'"
 XML_AS_UTF_8 = 'Save it as UTF-8, and write encoding="UTF-8" into its first line'
-UNPACK = "Unpack or decrypt it and give the file inside"
+UNPACK = "Unpack or decrypt it, and give the file inside"
 EXPORT_CSV = "Export a CSV with a header line such as: serial,otp1,otp2,user_id,device_id"
 GIVE_ANOTHER = f"Give the vendor's seed file as it was sent, or write OTP pairs: {EXPORT_CSV}"
 # Problem and cure of each kind of file that is refused.
 WORKBOOK = ("is a spreadsheet, not a CSV", SAVE_AS)
 UTF_16 = ("is UTF-16, which Excel calls 'Unicode Text'", SAVE_AS)
 UTF_16_XML = ("is XML in UTF-16", XML_AS_UTF_8)
-NULS = ("has nothing but NUL bytes at its beginning: a copy of it was not finished", "Get the file again")
+NULS = ("starts with only NUL bytes: copying it was not finished", "Get the file again")
 XML = ("is XML or HTML", GIVE_ANOTHER)
 JSON = ("is JSON", GIVE_ANOTHER)
 ZIP = ("is a zip archive", UNPACK)
@@ -146,7 +146,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         raise UnusableFile(
-            path, f"cannot be read ({error.strerror or error})", "Check its path, and that this user may read it"
+            path, f"cannot be read ({error.strerror or error})", "Check its path, and that you may read it"
         ) from error
 
 
@@ -182,7 +182,10 @@ def _decode(path: Path, line: bytes, number: int) -> str:
         ) from None
     if "\0" in text:
         raise UnusableFile(
-            path, "holds a NUL byte", "The file is damaged or no text file: export it again as text", row_number=number
+            path,
+            "holds a NUL byte",
+            "The file is damaged or not a text file: export it again as text",
+            row_number=number,
         )
     return text
 
@@ -192,7 +195,7 @@ def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
         raise UnusableFile(
             path,
             f"the line is longer than {MAX_LINE} bytes",
-            "See whether it is the right file, and give every row a line of its own",
+            "Check whether it is the right file, and put every row on its own line",
             row_number=number,
         )
 
@@ -267,29 +270,32 @@ REQUIRED = {"serial", "secret", "data"}
 MOST_ABOVE = 1000
 # The line that tells Excel the separator, and the problem and cure of a file that begins with it.
 SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
-HAS_SEPARATOR_LINE = ("begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header")
+HAS_SEPARATOR_LINE = (
+    "begins with a 'sep=' line for Excel",
+    "Delete that line: oathbulk finds the separator in the header",
+)
 # The problem of a file whose first line looks like a row.
 HEADER_MISSING = "the first line is a row of data, the header is missing"
 # The problem and the cure of a header that goes on in the next line.
 HEADER_CUT_IN_TWO = (
-    "the header goes on in the next line",
-    "Take the line break out between them, or get the file again",
+    "the header continues in the next line",
+    "Remove the line break between them, or get the file again",
 )
 CUT_OFF = (
-    "the row is the last one, has no line break at its end, and may be cut off: if it is whole, put a line break "
-    "behind it; otherwise get the file again"
+    "the row is the last one, has no line break, and may be cut off: if it is whole, add a line break; otherwise get "
+    "the file again"
 )
 CUT_IN_TWO = (
-    "the row may go on in the next line, with which it would be another one: take the line break out between them, or "
+    "the row may continue in the next line, which together make another row: remove the line break between them, or "
     "get the file again"
 )
 CUT_IN_TWO_ABOVE = (
-    "the row may begin in the line above, with which it would be another one: take the line break out between them, or "
+    "the row may begin in the line above, which together make another row: remove the line break between them, or "
     "get the file again"
 )
 TOO_SHORT = (
-    "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it is "
-    "whole, load it from a file of its own"
+    "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it "
+    "is whole, load it from a separate file"
 )
 # What may have followed in a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
 # of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64; the pair in which RCDevs
@@ -393,17 +399,17 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     or more than `most`. `serial_at`: the index of the serial number."""
     if cells is None:
         raise RowRefused(
-            "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+            "a quotation mark is never closed, or is inside a quoted value: remove it, or double it there; "
             "no value may hold a line break",
             fault=RowFault.ROW_UNREADABLE,
         )
     # One field alone may be the rest of a secret.
     serial = "".join(cells[serial_at : serial_at + 1]) if len(cells) > 1 else ""
     unfit = {
-        "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
-        "has another separator between its values than this format": len(cells) == 1 < fewest,
-        "the row has too few fields for this format: see whether the line was cut off": len(cells) < fewest,
-        "the row has too many fields for this format: see whether two lines were joined": len(cells) > most,
+        "the row is only one field: check whether the line was cut off, is in quotation marks as a whole, or has "
+        "another separator than this format": len(cells) == 1 < fewest,
+        "the row has too few fields for this format: check whether the line was cut off": len(cells) < fewest,
+        "the row has too many fields for this format: check whether two lines were joined": len(cells) > most,
     }
     if reason := find_reason(unfit):
         raise RowRefused(reason, serial, RowFault.ROW_UNREADABLE)
@@ -545,8 +551,8 @@ def find_data(names: list[str]) -> tuple[str, str] | None:
     found = (looks_like_data(name) and not MAY_BE_NAME.fullmatch(name.strip()) for name in names)
     for place, is_data in enumerate(found, 1):
         if is_data:
-            cure = "See whether the first row stands on the line of the header, and put a line break between them"
-            return f"column {place} has a value for a name", f"{cure}; or rename the column"
+            cure = "Check whether the first row is on the header's line, and put a line break between them"
+            return f"column {place} has a value instead of a name", f"{cure}; or rename the column"
     return None
 
 

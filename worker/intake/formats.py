@@ -199,7 +199,7 @@ def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...
     if version not in ("1", "2"):
         raise UnusableFile(
             path,
-            "is OATH CSV of a version that is not known here",
+            "is OATH CSV of an unknown version",
             "Export it again as version 1 or 2",
             row_number=row_number,
         )
@@ -230,12 +230,10 @@ def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
         raise UnusableFile(
             path,
             "does not say whether its tokens are HOTP or TOTP",
-            "Say it by --otp-type hotp, or by --otp-type totp --time-step 30 (or 60)",
+            "Add --otp-type hotp, or --otp-type totp --time-step 30 (or 60)",
         )
     if hints.otp_type == "totp" and hints.time_step is None:
-        raise UnusableFile(
-            path, "does not say the time step of its tokens", "Say it by --time-step 30 or --time-step 60"
-        )
+        raise UnusableFile(path, "does not say the time step of its tokens", "Add --time-step 30 or --time-step 60")
 
 
 def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row | RowError]:
@@ -249,8 +247,8 @@ def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row
         (step,) = counters
         raise UnusableFile(
             file.path,
-            f"has {step} in every row, and does not say whether that is a time step or a counter",
-            f"Say it by --otp-type totp --time-step {step}, or by --otp-type hotp",
+            f"has {step} in every row, and does not say whether it is a time step or a counter",
+            f"Add --otp-type totp --time-step {step}, or --otp-type hotp",
         )
 
 
@@ -299,7 +297,7 @@ def choose_yubico(cells: list[str]) -> Layout:
     kind = "".join(cells[:1]).lower()
     if kind == LOGGING:
         raise RowRefused(
-            "the line says that the tool was started, and a row follows on it: put a line break before the row",
+            "the line says that the tool was started, followed by a row: put a line break before the row",
             fault=RowFault.ROW_UNREADABLE,
         )
     return TRADITIONAL if kind.startswith(KINDS) else YUBICO_FORMAT
@@ -337,8 +335,8 @@ def complete_phenixid(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Read a token without a type as HOTP, and refuse one whose time does not begin in 1970. Raises RowRefused."""
     if read_number(said.get("epoch"), "the epoch"):
         raise RowRefused(
-            "the token counts its time from another moment than 1970-01-01 (its epoch is not 0), and PingOne has no "
-            "setting for that: leave it out"
+            "the token counts its time from another moment than 1970-01-01 (its epoch is not 0), which PingOne does "
+            "not support: leave it out"
         )
     return {"otp_type": said.get("otp_type", "hotp")}
 
@@ -373,15 +371,15 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     pairs = [pair.partition("=") for pair in said["data"].split(",") if pair.strip()]
     data = {name.strip().lower(): value.strip() for name, _, value in pairs}
     if len(data) < len(pairs):
-        raise RowRefused("a name stands twice in the column Data: ask for the file again")
+        raise RowRefused("a name is twice in the column Data: ask for the file again")
     names = {"otp_type": "tokentype", "digits": "otplength", "time_step": "totptimestep", "counter": "tokenstate"}
     try:
         if not pairs or not all(sign for _, sign, _ in pairs):
             raise ValueError
         if not data.get("otplength") and hints.digits is None:
             raise RowRefused(
-                "the column Data does not say how many digits an OTP has (OTPLength): see whether the row was cut off, "
-                "and ask for the file again, or say it, by --digits"
+                "the column Data does not say how many digits an OTP has (OTPLength): check whether the row was cut "
+                "off, and ask for the file again, or add --digits"
             )
         # The state of a HOTP token is its counter.
         decoded = {
@@ -390,8 +388,8 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
         }
     except ValueError:
         raise RowRefused(
-            "the column Data is not made of pairs such as TokenType=VE9UUA==, with commas between them: "
-            "see whether the row was cut off, and keep the column in quotation marks"
+            "the column Data is not made of pairs such as TokenType=VE9UUA==, with commas between them: check "
+            "whether the row was cut off, and keep the column in quotation marks"
         ) from None
     return decoded | {"secret": data.get("tokenkey", "")}
 
@@ -423,10 +421,10 @@ Format = CsvFormat | OtherFormat
 # explained.
 OTP_PAIRS = OtherFormat(
     "otp-pairs",
-    "OTP pairs: a CSV of our own, with a serial number and two consecutive OTPs a row; or an export",
+    "OTP pairs: our own CSV, with a serial number and two consecutive OTPs in each row; or an export",
     lambda head: find_foreign(head) is None,
     read_otp_pairs,
-    empty=("has a header and no rows", "Export it again, with one row a token"),
+    empty=("has a header and no rows", "Export it again, with a row for each token"),
 )
 # The formats that are recognized by their content, in the order of `oathbulk formats`. No file may look like two of
 # them.
@@ -573,18 +571,18 @@ def choose_format(path: Path, head: bytes) -> Format:
     found = found or [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)
-        raise UnusableFile(path, f"may be {names}", f"Say which it is, by --format {found[0].name}")
+        raise UnusableFile(path, f"may be {names}", f"Add the right one, such as --format {found[0].name}")
     if found:
         return found[0]
-    if foreign := make_refusal(path, head, "but none of the vendors' files of tokens that are known here"):
+    if foreign := make_refusal(path, head, "but not a known vendor's file of tokens"):
         raise foreign
     for separator, name in _OTHER_SEPARATORS.items():
         with_commas = head.replace(separator, b",")
         if any(each.is_format_of(with_commas) for each in _WITH_COMMAS):
             raise UnusableFile(
                 path,
-                f"has {name} between its values, where this kind of file of seeds has commas",
-                "Put commas in their place, with a text editor: Excel spoils long serial numbers",
+                f"has {name} between its values, instead of commas",
+                "Replace them with commas in a text editor: Excel damages long serial numbers",
             )
     return OTP_PAIRS
 
@@ -600,8 +598,8 @@ def find_format(path: Path, name: str) -> Format:
     """Find the format of this name. Raises UnusableFile if there is none."""
     if name not in FORMATS:
         near = get_close_matches(name, FORMATS, n=1)
-        cure = f"Perhaps --format {near[0]} is meant" if near else f"Name one of {', '.join(FORMATS)}"
-        raise UnusableFile(path, f"cannot be read as {name!r}, which is no format that is known", cure)
+        cure = f"Perhaps you mean --format {near[0]}" if near else f"Name one of {', '.join(FORMATS)}"
+        raise UnusableFile(path, f"cannot be read as {name!r}, which is an unknown format", cure)
     return FORMATS[name]
 
 

@@ -54,13 +54,13 @@ MEANINGS = name_columns(tuple(column for column in COLUMNS if column.attribute i
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 GIVE_TOKENS = (
-    f"Give a CSV with a header that names the column serial, or the person by {_PERSON}; or serial numbers alone, one "
-    "on each line"
+    f"Give a CSV with a header that names the column serial, or the person by {_PERSON}; or only serial numbers, one "
+    f"on each line"
 )
-NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
+NO_PERSON = "the list names no person for this token: add a line for it, or skip such tokens with --only-assigned"
 LIST_CUT_OFF = (
-    "the list's line for this token is its last one, has no line break at its end, and may be cut off: if it is whole, "
-    "put a line break behind it; otherwise get the list again"
+    "the list's line for this token is the last one, has no line break, and may be cut off: if it is whole, add a "
+    "line break; otherwise get the list again"
 )
 
 
@@ -149,9 +149,9 @@ class Assignment:
 def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
     `zone`: of its dates without an offset; None for that of this machine. Raises UnusableFile."""
-    cure = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
+    cure = f"Check whether list and shipment are swapped: --assign takes a CSV with columns serial, and {_PERSON}"
     with _open_list(path, cure) as (_, file):
-        cure = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
+        cure = f"Start the list with a header: serial, and one of {_PERSON}; comments start with #"
         header, rows = read_table(file, MEANINGS, cure)
         read = partial(_read_line, header, zone)
         if not set(header.meanings) & set(PERSON):
@@ -164,11 +164,11 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
         raise UnusableFile(
             path,
             f"assigns no token, since {nameless[0].reason}",
-            "None of its lines can be used",
+            "None of its lines is usable",
             row_number=nameless[0].row_number,
         )
     if not lines:
-        raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
+        raise UnusableFile(path, "assigns no token", "Write one line for each token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
     return Assignment(path, columns, digest, lines, faults, tuple(nameless))
 
@@ -189,7 +189,7 @@ def _sort_lines(read: Iterable[Row | RowError]) -> tuple[Lines, dict[str, RowErr
         key = serial.lower()
         if key in lines:
             numbers = f"{lines[key].row_number} and {line.row_number}"
-            fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
+            fault = f"the list has this serial number on lines {numbers}: keep the one with the right person"
         if fault:
             kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
             faults[key] = RowError(line.row_number, fault, serial, kind)
@@ -235,9 +235,9 @@ class TokenList:
 
 
 def open_token_list(path: Path) -> TokenList:
-    """Read a list of tokens: a CSV with a column for their serial numbers, or else for the persons who have them; or
-    serial numbers alone, one on each line. One unusable row refuses the whole list, since nobody would notice a token
-    that is left out, or confused with another. Raises UnusableFile."""
+    """Read a list of tokens: a CSV with a column for their serial numbers, or else for people; or only serial
+    numbers, one on each line. One unusable row refuses the whole list, since nobody would notice a token that is left
+    out, or confused with another. Raises UnusableFile."""
     names: dict[str, str] = {}
     with _open_list(path, GIVE_TOKENS) as (head, file):
         column, pick, rows = _open_names(file, head)

@@ -40,11 +40,11 @@ CURE = "Ask for the file again, and use it as the vendor sent it"
 # Problem and cure of errors that people make when they copy or save a document, by expat's codes.
 SAVED_WRONG = {
     errors.codes[errors.XML_ERROR_MISPLACED_XML_PI]: (
-        "has something before its XML declaration, such as a blank or an empty line",
-        "Remove what stands before <?xml",
+        "has something before its XML declaration, such as a blank line",
+        "Remove what is before <?xml",
     ),
     errors.codes[errors.XML_ERROR_INCORRECT_ENCODING]: (
-        "names an encoding in its first line that it does not have",
+        "does not have the encoding that its first line names",
         XML_AS_UTF_8,
     ),
 }
@@ -89,12 +89,12 @@ def read_parts(
         yield from _read_parts(source, file, names, rename, left_out)
     except ParseError as error:
         line, _ = error.position
-        problem = SAVED_WRONG.get(error.code, ("is no well-formed XML, or was cut off", CURE))
+        problem = SAVED_WRONG.get(error.code, ("is not well-formed XML, or was cut off", CURE))
         raise UnusableFile(file.path, *problem, row_number=line) from None
     except DefusedXmlException:
-        raise UnusableFile(file.path, "has a document type (DTD) or entities, which are not read", CURE) from None
+        raise UnusableFile(file.path, "has a document type (DTD) or entities, which are not supported", CURE) from None
     except (ValueError, LookupError):
-        raise UnusableFile(file.path, "is XML in an encoding that is not read", "Save it as UTF-8") from None
+        raise UnusableFile(file.path, "is XML in an unsupported encoding", "Save it as UTF-8") from None
 
 
 def _read_parts(
@@ -159,7 +159,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
     serial = element.get("serial", "").strip()
     applications = [each for each in element.iter("Application") if read_text(each, "Seed", serial)]
     if len(applications) > 1:
-        raise RowRefused("the token has several seeds: leave the applications out that are not for OATH", serial)
+        raise RowRefused("the token has several seeds: leave out applications that are not for OATH", serial)
     application = applications[0] if applications else element
     secret = read_text(application, "Seed") if applications else ""
     model = (element.findtext("ProductName") or "").strip()
@@ -199,8 +199,8 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
         if element.tag == "header":
             raise UnusableFile(
                 file.path,
-                "has a second header, which would hold for other tokens",
-                "Make a file of each header and its tokens",
+                "has a second header, for other tokens",
+                "Make a separate file for each header and its tokens",
             )
         serial = read_text(element, "serial")
         return Token(
@@ -222,11 +222,11 @@ def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
     try:
         common = {name: read_text(header, name) for name in names}
     except RowRefused:
-        raise UnusableFile(file.path, "has a header that says something twice, or more than text", CURE) from None
+        raise UnusableFile(file.path, "has a header that gives a value twice, or more than text", CURE) from None
     if common["encrypt"].upper() not in ("", "NONE"):
         raise UnusableFile(
             file.path,
-            "is encrypted in Deepnet's own way, which is not read",
+            "has Deepnet's own encryption, which is not supported",
             "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file",
         )
     return common
@@ -269,15 +269,15 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
     except _NameTwice:
         raise UnusableFile(file.path, "has an object with two values of the same name", EXPORT_AGAIN) from None
     except json.JSONDecodeError as error:
-        raise UnusableFile(file.path, "is no JSON, or was cut off", EXPORT_AGAIN, row_number=error.lineno) from None
+        raise UnusableFile(file.path, "is not JSON, or was cut off", EXPORT_AGAIN, row_number=error.lineno) from None
     except (ValueError, RecursionError):
-        raise UnusableFile(file.path, "is no JSON in UTF-8, or has lists in lists without end", EXPORT_AGAIN) from None
+        raise UnusableFile(file.path, "is not JSON in UTF-8, or is nested too deeply", EXPORT_AGAIN) from None
     if isinstance(document, dict):
         if document.get("@odata.nextLink"):
             raise UnusableFile(
                 file.path,
-                "is one page of several, by its @odata.nextLink",
-                "Fetch the next pages too, and give each without that name",
+                "is one page of several, as its @odata.nextLink says",
+                "Fetch the next pages too, and remove that name from each",
             )
         lists = [each for each in document.values() if isinstance(each, list) and any(map(_is_token, each))]
         if len(lists) + _is_token(document) > 1:
@@ -313,7 +313,7 @@ def _read_entry(hints: Hints, entry: Any) -> Token:
     user = entry.get("assignTo")
     secret, said = _read_value(entry, "secretKey", serial), _read_value(entry, "secretFormat", serial).lower()
     if said not in ("", "text", *GRAPH_ENCODINGS):
-        raise RowRefused("secretFormat is none of hex, base32, base64 and text: write one of them", serial)
+        raise RowRefused("secretFormat is not hex, base32, base64, or text: write one of them", serial)
 
     def read(*names: str) -> list[str]:
         return [_read_value(entry, name, serial) for name in names]
@@ -387,7 +387,7 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
             raise UnusableFile(
                 file.path,
                 f"a block has more than {MAX_BLOCK} lines",
-                "See whether it is the right file: a blank line ends each token's block",
+                "Check whether it is the right file: a blank line ends each token's block",
                 row_number=first,
             )
     if block:
@@ -403,18 +403,18 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
     values = {key: value.strip() for key, (_, _, value) in zip(keys, pairs, strict=True)}
     serial = values.get(BLOCK_SERIAL, "")
     if not all(colon for _, colon, _ in pairs) or BLOCK_DATA not in values:
-        cure = "see whether it was cut off, and ask the vendor for the file again"
+        cure = "check whether it was cut off, and ask the vendor for the file again"
         raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
     parts = [part.partition("=") for part in values[BLOCK_DATA].split(";") if part.strip()]
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
     if len(said) < len(parts):
-        raise RowRefused("a parameter stands twice in sccTokenData: ask the vendor for the file again", serial)
+        raise RowRefused("a parameter is twice in sccTokenData: ask the vendor for the file again", serial)
     mode = said.get("sccmode", "").upper()
     unfit = {
-        "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
-        "vendor for the file again, or say it, by --digits": not said.get("sccpwlen") and hints.digits is None,
-        "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
-        "setting for that: every OTP would be wrong, so leave the token out": mode == "T",
+        "the block does not say how many digits an OTP has (sccPwLen): check whether it was cut off, and ask the "
+        "vendor for the file again, or add --digits": not said.get("sccpwlen") and hints.digits is None,
+        "the token is time-based and counts its time from 2000-01-01, but PingOne always counts from 1970-01-01: "
+        "every OTP would be wrong, so leave the token out": mode == "T",
         "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out": mode != "E",
     }
     if reason := find_reason(unfit):

@@ -119,14 +119,14 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
         return HAS_SEPARATOR_LINE
     if not delimiter:
         cure = "Close the quotation marks, and keep line breaks out of column names"
-        return "the quotation marks in the header make no sense", cure
+        return "the quotation marks in the header do not match", cure
     if len(names) > MAX_COLUMNS:
         return f"the header has more than {MAX_COLUMNS} columns", "Remove those that say nothing about the tokens"
     if any(map(canonical_column, names)):
         return find_data(names)
     is_comment = COMMENT.match("".join(names[:1]))
     if is_comment and any(map(_looks_like_header, islice(below, SEARCHED))):
-        return "begins with a comment, and not with a header", "Delete the lines above the header"
+        return "begins with a comment instead of a header", "Delete the lines above the header"
     # The message does not quote the line: if it is a row of data, it holds OTPs or seeds.
     problem = "the first line names none of the columns of OTP pairs"
     if is_comment:
@@ -135,7 +135,7 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
         problem = HEADER_MISSING
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
-    cure += "; if it is a vendor's file of seeds, say which, by --format. docs/files.md tells what is read"
+    cure += "; for a vendor's file of seeds, add --format. docs/files.md lists what is read"
     return problem, cure
 
 
@@ -153,9 +153,9 @@ def _find_secret(names: list[str]) -> Fault | None:
             cure = (
                 "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
                 if is_of_pairs
-                else "It is none of the vendors' files of seeds that are known here (see oathbulk formats): ask the "
-                "vendor for PSKC, or write it as serial,seed,type,digits,counter or step, without a header; if it "
-                "holds pairs, add otp1 and remove the column"
+                else "It is not a known vendor's file of seeds (see oathbulk formats): ask the vendor for PSKC, or "
+                "write it as serial,seed,type,digits,counter or step, without a header; if it holds pairs, add "
+                "otp1 and remove the column"
             )
             return f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP", cure
     return None
@@ -166,13 +166,13 @@ def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
     that it was written from, and makes no other."""
     found = {canonical_column(name) for name in names}
     if FILE_ROW in found and not mends:
-        cure = f"Bring it back into its batch: oathbulk mend BATCH FILE. As new rows: delete the column {FILE_ROW}"
+        cure = f"Mend its batch with it: oathbulk mend BATCH FILE. To load new rows: delete the column {FILE_ROW}"
         return f"is an export of a batch, by its column {FILE_ROW}", cure
     lacked = found | {OTP1.name} if mends else found
     if missing := [column.name for column in KNOWN if column.is_required and column.name not in lacked]:
-        cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
+        cure = "Add it, or rename the column that holds it; a file of seeds is not a file of OTP pairs"
         if missing == [OTP1.name] and found & set(PERSON):
-            cure += ", and if it is the list of who gets what, give it by --assign, and here the file of the tokens"
+            cure += "; if this is the list of who gets what, give it with --assign, and the file of the tokens here"
         return f"the header has no column {' and no column '.join(missing)}", cure
     if unnamed := [place for place, name in enumerate(names, 1) if not name.strip()]:
         return f"column {unnamed[0]} has no name", "Name the column or remove it"
@@ -231,7 +231,7 @@ class PairReader:
         if fields is None:
             return RowError(
                 row_number,
-                "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+                "a quotation mark is never closed, or is inside a quoted value: remove it, or double it there; "
                 "line breaks may stand in columns of your own only",
                 None,
                 RowFault.ROW_UNREADABLE,
@@ -261,14 +261,16 @@ class PairReader:
         if kind is None:
             raise _refuse("otp_type is neither hotp nor totp: write one of the two, or leave it empty for hotp")
         if file_row and not FILE_ROW_NUMBER.fullmatch(file_row):
-            cure = "copy it from the export; or empty it, and the row is found by its serial number"
+            cure = "copy it from the export; or empty it, so that the row is found by its serial number"
             raise RowRefused(
                 f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}", fault=RowFault.FILE_ROW_UNFIT
             )
         otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not self._may_lack_otps else None
         own = {name: fields[place] for name, place in self._header.own_names.items()}
         if otps and any(otp in NUMBER.findall(value) for value in own.values() for otp in (otp1, otp2) if otp in value):
-            raise _refuse("a column of your own holds an OTP of the row, and would be kept unencrypted: remove it")
+            raise _refuse(
+                "one of your own columns contains an OTP of the row, and would be stored unencrypted: remove it"
+            )
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
                 raise RowRefused(explain_id(column), fault=RowFault.PERSON_UNFIT)
@@ -318,7 +320,7 @@ class PairReader:
             raise _refuse(f"generated_at is not an ISO 8601 time: {cure}") from None
         if time > self._latest:
             raise _refuse(
-                "generated_at lies in the future: check its time zone, this machine's clock, "
+                "generated_at is in the future: check its time zone, this machine's clock, "
                 "and the clock of the machine that produced the pair"
             )
         return time
@@ -364,9 +366,9 @@ def _find_nameable_serial(serial: str, otp1: str) -> str | None:
 def _explain_fields(fields: int, columns: int) -> str:
     """Explain why a row is refused that has another number of fields than the header has columns."""
     if fields < columns:
-        cure = "give an empty value its separator too, and see whether the line was cut off"
+        cure = "keep the separators of empty values, and check whether the line was cut off"
     else:
-        cure = "put a value that holds the separator in quotation marks"
+        cure = "put a value that contains the separator in quotation marks"
     return f"the row has {fields} field{'s' * (fields != 1)} and the header {columns} columns: {cure}"
 
 
@@ -375,12 +377,12 @@ def _explain_otp(column: str, otp: str) -> str:
     known = {
         f"{column} is missing: produce an OTP with the token and write it there": not otp,
         explain_quoted(column): EXCEL_QUOTED.match(otp),
-        f"{column} has other characters than digits: write the 6 or 8 digits alone, in the right column; {AS_TEXT}": (
+        f"{column} has other characters than digits: write only the 6 or 8 digits, in the right column; {AS_TEXT}": (
             not (otp.isascii() and otp.isdigit())
         ),
-        f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column": len(otp) > 8,
+        f"{column} has more than 8 digits: an OTP has 6 or 8; check whether it is in the right column": len(otp) > 8,
     }
     return find_reason(known) or (
         f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
-        "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
+        "oathbulk does not guess zeros, because a wrong OTP counts towards a lock"
     )

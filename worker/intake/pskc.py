@@ -94,12 +94,12 @@ ASK_AGAIN = "Ask the vendor for the file again"
 ASK_FOR_OTHER = "Ask the vendor for the file with a pre-shared key (AES-128-CBC) or a password"
 UNREADABLE = "the key is not written as RFC 6030 says: ask the vendor for the file again"
 IN_TWO_WAYS = (
-    "the value is plain, says its element, and encrypted, says the MAC or another value beside it: "
-    "ask the vendor for the file again"
+    "the value's element says plain, but a MAC or another value beside it says encrypted: ask the vendor for the "
+    "file again"
 )
 BAD_MAC = (
-    "the secret is not the one that the vendor wrote, says its MAC: the file is damaged here, or the key is wrong; "
-    "ask the vendor for the file again"
+    "the secret does not match its MAC: the file is damaged here, or the key is wrong; ask the vendor for the file "
+    "again"
 )
 
 
@@ -156,7 +156,7 @@ class Container:
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
             raise UnusableFile(
-                path, "is PSKC with a head that cannot be read, or of another version than 1.0", ASK_AGAIN
+                path, "is PSKC with an unreadable head, or of another version than 1.0", ASK_AGAIN
             ) from None
         # The cipher of values that name none. python-pskc would use the cipher of the first value that names one for
         # all later values.
@@ -177,7 +177,7 @@ class Container:
         self._refuse_unread(algorithms)
         if False in self._others:
             raise UnusableFile(
-                self._path, "has encrypted values, and elements beside them that RFC 6030 does not know", ASK_AGAIN
+                self._path, "has encrypted values beside elements that RFC 6030 does not know", ASK_AGAIN
             )
         encryption = self.pskc.encryption
         encryption.key = key = self._derive_key(algorithms) if encryption.derivation.algorithm else self._take_key()
@@ -196,8 +196,8 @@ class Container:
     def _cure(self) -> str:
         """Say what to do about a wrong key or password."""
         if self.pskc.encryption.derivation.algorithm:
-            return "Give the password that the vendor sent apart from it, by --password-file"
-        return "Give the key that the vendor sent apart from it, by --key-file, in hexadecimal or as its bytes alone"
+            return "Give the password that the vendor sent separately, with --password-file"
+        return "Give the key that the vendor sent separately, with --key-file, in hexadecimal or as raw bytes"
 
     def _refuse_unread(self, algorithms: list[str]) -> None:
         """Raise UnusableFile for a certificate, and for a cipher that is not read or not named."""
@@ -206,9 +206,11 @@ class Container:
             raise UnusableFile(self._path, "is encrypted for a certificate (X.509, RSA)", ASK_FOR_OTHER)
         mac_keys = [] if self.cipher else self._head.findall("MACMethod/MACKey")
         if not algorithms or not all(map(find_algorithms, mac_keys)):
-            raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
+            raise UnusableFile(self._path, "has encrypted values but does not name their cipher", ASK_AGAIN)
         if unread := [algorithm for algorithm in algorithms if not CIPHERS.fullmatch(algorithm)]:
-            raise UnusableFile(self._path, f"is encrypted with {_name(unread[0])}, which is not read", ASK_FOR_OTHER)
+            raise UnusableFile(
+                self._path, f"is encrypted with {_name(unread[0])}, which is not supported", ASK_FOR_OTHER
+            )
 
     def _take_key(self) -> bytes:
         """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
@@ -233,7 +235,7 @@ class Container:
         except (KeyDerivationError, ValueError):
             raise UnusableFile(
                 self._path,
-                "derives its key from a password in another way than by PBKDF2, or does not say how",
+                "derives its key from a password by another way than PBKDF2, or does not say how",
                 ASK_FOR_OTHER,
             ) from None
 
@@ -252,16 +254,16 @@ class Container:
                 mac.generate_mac(b"")
         except PSKCError:
             raise UnusableFile(
-                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512", ASK_FOR_OTHER
+                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256, or SHA-512", ASK_FOR_OTHER
             ) from None
 
     def make_wrong_key(self) -> UnusableFile:
         """Make the error for a key or password that opens nothing in the file."""
         if self._lacks_mac_method:
-            return UnusableFile(self._path, "has MACs and does not say of which kind (MACMethod)", ASK_AGAIN)
+            return UnusableFile(self._path, "has MACs but does not say which kind (MACMethod)", ASK_AGAIN)
         what = "password" if self.pskc.encryption.derivation.algorithm else "key"
         return UnusableFile(
-            self._path, f"is not opened by this {what}: it is the wrong one, or the file is damaged", self._cure
+            self._path, f"does not open with this {what}: it is the wrong one, or the file is damaged", self._cure
         )
 
 
@@ -290,7 +292,7 @@ def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
             yield first
         for part in parts:
             if part.tag in HEAD:
-                raise UnusableFile(file.path, "says how it is encrypted behind the first of its keys", ASK_AGAIN)
+                raise UnusableFile(file.path, "says how it is encrypted only after the first of its keys", ASK_AGAIN)
             yield part
 
     return Container(file.path, file.hints, root, head, others), packages()
@@ -299,7 +301,7 @@ def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
 def _refuse_lone_key(path: Path, part: Element) -> Element:
     """Return a part of the document, unless it is a key outside of a package. Raises UnusableFile."""
     if part.tag in KEYS:
-        raise UnusableFile(path, "has a key outside of a package, so that its serial number is not known", ASK_AGAIN)
+        raise UnusableFile(path, "has a key outside a package, so its serial number is not known", ASK_AGAIN)
     return part
 
 
@@ -403,7 +405,7 @@ def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
         "the package has more than one serial number, or one in pieces: ask the vendor for the file again": (
             len(infos) > 1 or len(serials) > 1 or any(map(len, serials))
         ),
-        "a package or a key stands inside another: ask the vendor for the file again": (
+        "a package or a key is inside another: ask the vendor for the file again": (
             any(name in inside for name in PACKAGES) or inside.count("Key") > len(package.findall("Key"))
         ),
     }
@@ -466,12 +468,12 @@ def _find_fault_of_encrypted(container: Container, value: Element) -> str:
     # A key wrap has a check of its own. Of a Value, python-pskc would take the ciphertext for the secret.
     needs_mac = "#kw-" not in cipher or value.find("Value") is not None
     faults = {
-        "the encrypted value does not say with which cipher: ask the vendor for the file again": not cipher,
-        "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC": (
+        "the encrypted value does not name its cipher: ask the vendor for the file again": not cipher,
+        "the value is encrypted with an unsupported cipher: ask the vendor for the file with AES-128-CBC": (
             not CIPHERS.fullmatch(cipher)
         ),
-        "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
-        "ask the vendor for a file with MACs (RFC 6030, section 6.2)": (
+        "the encrypted value has no MAC, so nothing proves that it is decrypted correctly: ask the vendor for a file "
+        "with MACs (RFC 6030, section 6.2)": (
             needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False))
         ),
     }
@@ -489,7 +491,7 @@ def _find_fault_of_plain(name: str, value: Element) -> str:
         # python-pskc would skip whatever is no character of Base64, and the bits behind its last byte.
         is_whole = decoded is not None and base64.b64encode(decoded).decode() == text
         is_right = is_whole and tell_other_encoding(text) is None
-        problem = "the secret is not Base64 of whole bytes, as RFC 6030 demands"
+        problem = "the secret is not Base64 of whole bytes, as RFC 6030 requires"
     else:
         # In digits, or Base64 of its 4 or 8 bytes or of its digits.
         is_right = name not in NUMBERS or not text or re.fullmatch(r"[0-9]{1,19}", text) is not None
@@ -546,19 +548,17 @@ def _find_unfit(found: FoundKey, now: datetime) -> str | None:
     dates = ({date < now for date in _read_dates(text)} for text in found.expires)
     past = next((readings for readings in dates if readings != {False}), {False})
     unfit = {
-        "the token shows other characters than digits, and PingOne takes digits alone: leave it out": (
+        "the token shows other characters than digits, and PingOne takes only digits: leave it out": (
             (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
         ),
         "the token adds a check digit to its OTPs, which PingOne does not know: leave it out": key.response_check,
-        "the key is not for one-time passwords, says its KeyUsage: leave it out": (
+        "the KeyUsage says that the key is not for one-time passwords: leave it out": (
             policy.key_usage and "OTP" not in policy.key_usage
         ),
         "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
             (policy.pin_usage or "").lower() == "algorithmic"
         ),
-        "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date": (
-            past == {True}
-        ),
+        "the token has expired by its ExpiryDate: leave it out, or ask the vendor for the right date": (past == {True}),
         "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again": (
             past != {False}
         ),

@@ -256,7 +256,7 @@ class SecretMissing(UnusableFile):
     def __init__(self, path: Path, kind: Literal["key", "password"]) -> None:
         what = "a pre-shared key" if kind == "key" else "a password"
         super().__init__(
-            path, f"is encrypted with {what}", f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
+            path, f"is encrypted with {what}", f"Give the {kind} that the vendor sent separately, with --{kind}-file"
         )
         self.kind = kind
 
@@ -279,8 +279,8 @@ UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # A date, or a date and a time, with or without an offset from UTC.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 TOO_SOON = (
-    "the OTPs of a TOTP token are out of date minutes after they were shown, before not_before: bring the row on that"
-    " day, or the seed"
+    "the OTPs of a TOTP token expire minutes after they were shown, before not_before: load the row on that day, or "
+    "load the seed"
 )
 EXAMPLE_DATE = "2026-12-01"
 # A date as many write it, day first.
@@ -296,7 +296,7 @@ def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
     spoilt."""
     known = {
         "serial is missing: write the serial number that is printed on the token": not serial,
-        "the row names columns, as a header does, and no token: delete it": COLUMN_NAME.fullmatch(serial),
+        "the row names columns, like a header, and no token: delete it": COLUMN_NAME.fullmatch(serial),
         f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}": (
             EXCEL_NUMBER.fullmatch(serial)
         ),
@@ -345,7 +345,7 @@ def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False)
     except (ValueError, OverflowError):
         raise RowRefused(f"not_before is a date that does not exist: {cure}", fault=RowFault.DATE_UNFIT) from None
     if len(moments) > 1:
-        problem = "not_before is in an hour in which clocks are put forward or back"
+        problem = "not_before is in an hour that clocks skip or repeat"
         raise RowRefused(f"{problem}: add the offset, such as 2026-10-25T02:30+01:00", fault=RowFault.DATE_UNFIT)
     return moments.pop()
 
@@ -365,14 +365,11 @@ def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
     if not row.names_somebody:
         # A vendor's file of seeds has no column for a person.
         if isinstance(row.otps, Seed):
-            return "nobody is named who gets it: give --assign who.csv, a list of who gets what"
+            return "no person is named for it: add --assign who.csv, a list of who gets what"
         return "user_id is missing, and no username, email or external_id names the person: add one of these columns"
     if row.device_id or may_pair:
         return None
-    return (
-        "device_id is missing: add it, or let the token be paired with --pair, which finds a device that is there "
-        "already"
-    )
+    return "device_id is missing: add it, or pair the token with --pair, which finds an existing device"
 
 
 def refuse_unfit(row: Row | RowError) -> Row | RowError:
@@ -383,7 +380,7 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
     for column in PLAIN:
         value = getattr(row, column.attribute) or ""
         if len(value) > column.longest:
-            cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
+            cure = "check for a missing quotation mark or swapped columns, or shorten it"
             return RowError(
                 row.row_number,
                 f"{column.name} has more than {column.longest} characters: {cure}",
@@ -394,7 +391,7 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
         if INVISIBLE.search(getattr(row, name) or ""):
             return RowError(
                 row.row_number,
-                f"{name} has a character that nobody sees, such as a zero-width space: type it anew",
+                f"{name} has an invisible character, such as a zero-width space: type it again",
                 row.serial_number,
                 RowFault.PERSON_UNFIT,
             )

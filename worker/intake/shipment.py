@@ -155,7 +155,7 @@ class Shipment:
             raise UnusableFile(
                 self.path,
                 "the file changed while it was read",
-                "Nothing of it should be kept: let the program that writes it finish, and load it again",
+                "Wait until the program that writes it has finished, then load it again",
             )
         if self.assignment is not None:
             lines = self.assignment.lines
@@ -295,8 +295,8 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
     number, reason = row.row_number, None
     if shared := repeats.get((SHARED, row.serial_number.lower())):
         reason = (
-            f"its secret is that of another serial number too, on row {shared[0]}, and one of the two is wrong: "
-            "neither is loaded; ask the vendor which token has it"
+            f"its secret also belongs to another serial number, on row {shared[0]}, so one of the two is wrong: "
+            f"neither is loaded; ask the vendor which token has it"
         )
         return RowError(number, reason, row.serial_number, RowFault.REPEATED)
     identities = zip(_IDENTITIES, _list_identities(row), strict=True)
@@ -304,12 +304,12 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
     for what, (first, differing) in found:
         if differing is not None:
             reason = (
-                f"the {what} stands on row {differing if number == first else first} of this file too, and the rows "
-                "with it do not all say the same (secret or OTPs, type, person, device): none of them is loaded; "
-                "find out which is right, and delete the others"
+                f"the {what} stands on row {differing if number == first else first} of this file too, and these "
+                f"rows differ (secret or OTPs, type, person, device): none of them is loaded; find out which is "
+                f"right, and delete the others"
             )
             break
         if number != first:
-            same = f"the {what} stands on row {first} of this file already, and all is the same there"
+            same = f"the {what} stands on row {first} of this file already, with the same values"
             reason = reason or f"{same}: delete one of the two rows"
     return RowError(number, reason, row.serial_number, RowFault.REPEATED) if reason else None

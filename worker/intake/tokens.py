@@ -64,13 +64,13 @@ NO_BASE64: dict[Encoding, re.Pattern[str]] = {
 _OURS = {*(column.name for column in PLAIN), "not_before"}
 
 NOT_HOTP_OR_TOTP = (
-    "the token is neither HOTP nor TOTP, and PingOne takes no other OATH tokens (no OCRA, no static passwords, "
-    "no Yubico OTP): leave it out"
+    "the token is neither HOTP nor TOTP, and PingOne takes no other tokens (no OCRA, static passwords, or Yubico "
+    "OTP): leave it out"
 )
 # The cure of a number that is none.
-OTHER_VALUE = "see whether it is interchanged with another value"
+OTHER_VALUE = "check whether it is swapped with another value"
 # What is wrong with most secrets that cannot be read.
-SEE_WHETHER = "see whether it was cut off, or interchanged with another value"
+SEE_WHETHER = "check whether it was cut off, or swapped with another value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
         raise RowRefused(NOT_HOTP_OR_TOTP)
     otp_type = OTP_TYPES.get(said) or hints.otp_type or token.usual_type
     if otp_type is None:
-        cure = "say it, by --otp-type hotp or --otp-type totp"
+        cure = "add --otp-type hotp or --otp-type totp"
         raise RowRefused(f"the file does not say whether the token is HOTP or TOTP: {cure}")
     named = _find_ours(token)
     plain: dict[str, Any] = {column.attribute: named.get(column.name) for column in PLAIN}
@@ -157,7 +157,7 @@ def _find_ours(token: Token) -> dict[str, str]:
         column = canonical_column(name) or ""
         if value and column in _OURS and named.setdefault(column, value).lower() != value.lower():
             raise RowRefused(
-                f"{column} is said twice, by two columns that differ: correct the wrong one, or remove it",
+                f"{column} is given twice, by two columns that differ: correct or remove the wrong one",
                 fault=RowFault.PERSON_UNFIT,
             )
     return named
@@ -168,7 +168,7 @@ def _refuse_open_secret(token: Token, seed: Seed) -> None:
     Raises RowRefused."""
     secret = seed.secret.reveal()
     if not any(secret):
-        raise RowRefused("the secret is zeros alone, as where there was none: ask the vendor for the file again")
+        raise RowRefused("the secret is only zeros, as if there were none: ask the vendor for the file again")
     values = (token.serial, *token.extra.values(), token.username or "", token.external_id or "")
     serial, *others = (_squeeze(value) if len(value) >= MIN_CHARACTERS else "" for value in values)
     if not (serial or any(others)) and secret != token.serial.encode():
@@ -179,7 +179,7 @@ def _refuse_open_secret(token: Token, seed: Seed) -> None:
     if serial in spellings or secret == token.serial.encode():
         raise RowRefused(f"the secret is the serial number: {SEE_WHETHER}")
     if any(spelling in other for other in others for spelling in spellings):
-        raise RowRefused("another value of the token holds its secret too, and would be kept unencrypted: remove it")
+        raise RowRefused("another value of the token contains its secret, and would be stored unencrypted: remove it")
 
 
 def _squeeze(text: str) -> str:
@@ -196,8 +196,8 @@ def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
     hash_algorithm = _read_hash(token.hash_algorithm) or hints.hash_algorithm or token.usual_hash
     if otp_type == "hotp" and hash_algorithm != "sha1":
         raise RowRefused(
-            "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; "
-            "if that was guessed from the length of its secret and the vendor says SHA-1, say --hash sha1"
+            "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; if this was "
+            "guessed from the secret's length and the vendor says SHA-1, add --hash sha1"
         )
     secret = token.secret
     return Seed(
@@ -216,7 +216,7 @@ def _choose_step(token: Token, hints: Hints) -> int:
     step = said if said is not None else hints.time_step or token.usual_step
     if step is None:
         raise RowRefused(
-            "the file does not say the time step of the token: say it in seconds, by --time-step 30 or --time-step 60"
+            "the file does not say the token's time step: add --time-step 30 or --time-step 60, in seconds"
         )
     if step not in TIME_STEPS:
         raise RowRefused("the time step is neither 30 nor 60 seconds, and PingOne takes no other: leave the token out")
@@ -237,9 +237,7 @@ def _read_hash(text: str | None) -> HashAlgorithm | None:
         return None
     found = HASHES.get(re.sub(r"[^a-z0-9]", "", text.lower()))
     if found is None:
-        raise RowRefused(
-            "the hash is none of SHA-1, SHA-256 and SHA-512, and PingOne takes no other: leave the token out"
-        )
+        raise RowRefused("the hash is not SHA-1, SHA-256, or SHA-512, and PingOne takes no other: leave the token out")
     return found
 
 
@@ -248,7 +246,7 @@ def find_said(what: str, values: Iterable[str], serial: str = "") -> str:
     contradict each other."""
     said = {re.sub(r"[^a-z0-9]", "", value.lower()).removeprefix("hmac"): value for value in values if value.strip()}
     if len(said) > 1:
-        raise RowRefused(f"{what} is said twice, and not the same: ask the vendor for the file again", serial)
+        raise RowRefused(f"{what} is given twice, with different values: ask the vendor for the file again", serial)
     return next(iter(said.values()), "")
 
 
@@ -262,7 +260,7 @@ def refuse_hotp(types: Iterable[str], counter: str, serial: str = "") -> None:
     """Refuse a token that is called HOTP, or has a counter, in a file of TOTP tokens. Raises RowRefused."""
     if any("hotp" in each.lower() for each in types) or counter.strip() not in ("", "0"):
         raise RowRefused(
-            "is called HOTP, or has a counter, and this kind of file has TOTP tokens alone: write it as "
+            "is called HOTP, or has a counter, but this kind of file has only TOTP tokens: write it as "
             "serial,seed,hotp,digits,counter without a header, or ask the vendor for PSKC",
             serial,
         )
@@ -306,7 +304,7 @@ def make_secret(secret: bytes) -> Secret:
     unfit = {
         "the secret is missing: ask the vendor for the file again": not secret,
         f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}": len(secret) < MIN_BYTES,
-        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out": (
+        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer ones: leave the token out": (
             len(secret) > MAX_BYTES
         ),
     }
@@ -325,13 +323,10 @@ def _tell_encoding(text: str) -> Encoding:
             continue
         possible.append(encoding)
     if len(possible) > 1:
-        raise RowRefused(
-            "the secret can be read as hexadecimal and as Base32: say which it is, by --encoding hex or "
-            "--encoding base32"
-        )
+        raise RowRefused("the secret is valid as hexadecimal and as Base32: add --encoding hex or --encoding base32")
     if not possible:
         raise RowRefused(
-            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
+            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, add --encoding base64"
         )
     return possible[0]
 
@@ -382,15 +377,15 @@ def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
     become another one, and all OTPs of its token wrong."""
     if written.decode().rstrip("=") != characters:
         raise RowRefused(
-            "the secret is not whole: its last character does not end a byte, so see whether it was cut off or a "
-            "character is missing, and ask the vendor for the file again"
+            "the secret is incomplete: its last character does not end a byte, so check whether a character is "
+            "missing, and ask the vendor for the file again"
         )
     return secret
 
 
 def _make_unreadable(expected: str, other: Encoding) -> RowRefused:
     """Make the error for a secret that is not what it should be."""
-    how = f"if the secrets are written in another way, say so, such as by --encoding {other}"
+    how = f"if the secrets have another encoding, name it, such as --encoding {other}"
     return RowRefused(f"the secret is not {expected}: {SEE_WHETHER}; {how}")
 
 

@@ -41,7 +41,7 @@ LONGEST_WAIT = 10.0
 # Why a hold was asked for, where nothing better is known.
 UNEXPLAINED = "a worker asked for it"
 # Why the fleet holds for longer than it was asked to.
-CLOSED = "PingOne refuses every request, so it is asked more and more rarely"
+CLOSED = "PingOne refuses every request, so oathbulk asks more and more rarely"
 # How often a change is tried: where another process has changed the rate first, ours is made again upon theirs.
 TRIES = 5
 # Seconds for which what Redis told another thread of a hold is recent enough.
@@ -251,8 +251,8 @@ class Pace:
                 "pace_out_of_reach",
                 license=self.license,
                 error=str(error),
-                meanwhile="records go back and come again",
-                cure="look with `oathbulk doctor`",
+                meanwhile="records go back, and return later",
+                cure="check with `oathbulk doctor`",
             )
 
 
@@ -439,7 +439,7 @@ class Holds:
             is_alone, last_lifting = self._state.report_undelivered(seconds, why)
             self.note_lifting(last_lifting)
         if is_alone:
-            self._on_alone(f"{why}, and other processes deliver")
+            self._on_alone(f"{why}, but other processes deliver")
         else:
             self._extend(seconds, why)
 

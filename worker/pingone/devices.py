@@ -325,7 +325,7 @@ def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> Pa
     _check_subject(envelope, fields, serial_number, user_id)
     device_id = read_plain_id(fields.get("id"))
     if device_id is None:
-        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a device in the answer"))
+        raise OutcomeUnknown(replace(envelope.answer, message="no readable device id in the answer"))
     return PairedDevice(device_id, read_status(fields.get("status")), envelope.answer)
 
 

@@ -207,7 +207,7 @@ def parse_started_job(envelope: Envelope, *, count: int) -> str:
     answered_id = envelope.fields.get("id")
     job_id = read_plain_id(answered_id) if answered_id else _find_id_in_location(envelope)
     if job_id is None:
-        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a job in the answer"))
+        raise OutcomeUnknown(replace(envelope.answer, message="no readable job id in the answer"))
     return job_id
 
 

@@ -182,7 +182,7 @@ class Exchange:
         tunnel and learns nothing."""
         now = boot_time()
         if now >= self._starts_before:
-            raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
+            raise NotDelivered(Answer(message="connecting left no time to wait for an answer"))
         if is_tunnel:
             return
         if self._send_before is not None and now >= self._send_before:

@@ -373,8 +373,8 @@ class NotPingOne(Exception):
 
     def __init__(self, place: str, failure: PingOneError) -> None:
         super().__init__(
-            f"PingOne answered no read: at {place} came {failure}. Look at this URL, the proxy and the network with"
-            " `oathbulk doctor`, or leave PingOne out with --offline"
+            f"PingOne answered no read: at {place} came {failure}. Check this URL, the proxy, and the network with "
+            f"`oathbulk doctor`, or skip PingOne with --offline"
         )
 
 

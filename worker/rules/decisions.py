@@ -67,8 +67,8 @@ _SHORTEST_READ_DELAY = 0.5
 # The decision where an OTP of a TOTP seed needs PingOne's time, and two answers did not tell it.
 NO_TIME = Pause(
     PauseReason.PROTOCOL,
-    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made, or with times that"
-    " contradict each other. A proxy may take it away or change it: have it left as it is, then resume.",
+    detail="PingOne's answers have no Date header, which OTPs of TOTP seeds need, or their times contradict each "
+    "other. A proxy may remove or change the header: stop that, then resume.",
 )
 
 # The decision where no call may start: the record's batch does not run any more, the lease was lost, or the worker

@@ -39,7 +39,7 @@ class DailyHours:
         """Read hours such as `22:00-05:30` in a zone such as `Europe/Berlin`. Raises UnfitHours."""
         found = _HOURS.fullmatch(hours.strip())
         if found is None:
-            raise UnfitHours(f"{hours!r} is no daily window: write it as 22:00-05:30")
+            raise UnfitHours(f"{hours!r} is not a daily window: write it as 22:00-05:30")
         hour, minute, end_hour, end_minute = (int(part or 0) for part in found.groups())
         start, end = time(hour, minute), time(end_hour, end_minute)
         if start == end:
@@ -94,7 +94,7 @@ def check_zone(zone: str) -> str:
     meant = " or ".join(dict.fromkeys(by_lower[name] for name in near))
     guess = f"did you mean {meant}? " if meant else ""
     raise UnfitHours(
-        f"{zone!r} is no time zone: {guess}Its name stands in the IANA database, such as Europe/Berlin,"
+        f"{zone!r} is not a time zone: {guess}Use a name of the IANA database, such as Europe/Berlin,"
         " America/New_York or UTC"
     )
 

@@ -40,7 +40,7 @@ def explain_quota(quota: Quota, resumes_at: datetime, hours: str | None = None) 
     if quota.reset_at is None:
         until = "and PingOne does not say until when"
     elif abs(quota.reset_at - resumes_at) <= _SAME:
-        return f"PingOne's quota is used up until {at}: goes on by itself then{inside}."
+        return f"PingOne's quota is used up until {at}: continues by itself then{inside}."
     else:
         until = f"by what it says until {format_time(quota.reset_at)}"
     return f"PingOne's quota is used up, {until}: tried again by itself at {at}{inside}."

@@ -26,21 +26,21 @@ def read_key_file(home: Path) -> str:
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
-                f"{path} is open to other users: run `chmod 600 {path}`, and if one of them may have read it, replace "
-                "the key too"
+                f"{path} is open to other users: run `chmod 600 {path}`, and if one of them may have read it, change "
+                f"the key too"
             )
         text = path.read_text(encoding="ascii").strip()
         decode_key(text)
     except FileNotFoundError as error:
-        raise ConfigError(f"the encryption key {path} is missing: put it back from a backup") from error
+        raise ConfigError(f"the encryption key {path} is missing: restore it from a backup") from error
     except OSError as error:
         raise ConfigError(
             f"the encryption key {path} cannot be read ({error.strerror}): fix that, or set OATHBULK_ENCRYPTION_KEYS"
         ) from error
     except ValueError:
         raise ConfigError(
-            f"{path} holds no encryption key: put it back from a backup; where no OTP is stored yet, delete it and a "
-            "new one is made"
+            f"{path} holds no encryption key: restore it from a backup; if no OTP is stored yet, delete it to get a "
+            f"new one"
         ) from None
     return text
 
@@ -55,8 +55,8 @@ def load_keyring(settings: Settings) -> Keyring:
         # The URL may be none at all.
         _ = settings.database
         raise ConfigError(
-            "OATHBULK_ENCRYPTION_KEYS is not set: a database that is not in the home needs it; make a key with "
-            "`oathbulk keygen`"
+            "OATHBULK_ENCRYPTION_KEYS is not set: a database outside the home needs it; create a key with `oathbulk "
+            "keygen`"
         )
     try:
         return Keyring([key.strip() for key in keys if key.strip()])
@@ -99,7 +99,7 @@ def reencrypt(
     database.empty_log()
     if closed:
         stay = f"{count_things(len(closed), 'record')} {agree(len(closed), 'stays as it was', 'stay as they were')}"
-        raise DecryptionError(f"{stay}, at first {next(iter(closed.values()))}")
+        raise DecryptionError(f"{stay}; the first: {next(iter(closed.values()))}")
     return count
 
 
