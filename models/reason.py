@@ -4,13 +4,13 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a record was given up."""
+    """Why a record failed."""
 
     # PingOne refused OTP 1.
     INVALID_OTP = "invalid_otp"
     # PingOne refused OTP 2, or asked for yet another.
     RESYNC_FAILED = "resync_failed"
-    # PingOne asked for OTP 2, and the row brought none.
+    # PingOne asked for OTP 2, but the row had none.
     SECOND_OTP_MISSING = "second_otp_missing"
     # The TOTP pair was too old when its turn came.
     STALE_OTP = "stale_otp"
@@ -26,44 +26,44 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     # PingOne answered 404 more often than a device that was paired moments ago would explain.
     DEVICE_NOT_FOUND = "device_not_found"
-    # An OTP was posted as often as it may be, or the record as often as all its OTPs may be, without a usable answer.
+    # An OTP was posted as often as allowed, or all OTPs of the record together, without a usable answer.
     BUDGET_SPENT = "budget_spent"
-    # The record had as many attempts as it may have, although its device waits.
+    # The record used all its attempts, although its device waits.
     ATTEMPTS_SPENT = "attempts_spent"
     # PingOne finds nobody by the name, or the user of this id is gone.
     USER_NOT_FOUND = "user_not_found"
-    # PingOne finds several persons by the name.
+    # PingOne finds several people by the name.
     USER_AMBIGUOUS = "user_ambiguous"
-    # PingOne's inventory has no token of this serial number, and the batch may not import it.
+    # PingOne's inventory has no token with this serial number, and the batch may not import it.
     TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105 - no password
-    # PingOne's inventory has a token of this serial number with other parameters than the seed's.
+    # PingOne's inventory has a token with this serial number, but other parameters than the seed's.
     TOKEN_DIFFERS = "token_differs"  # noqa: S105 - no password
     # The token is another person's device.
     TOKEN_TAKEN = "token_taken"  # noqa: S105 - no password
     # PingOne refused to import this token.
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - no password
-    # The person has as many devices as one may have.
+    # The person has the maximum number of devices.
     TOO_MANY_DEVICES = "too_many_devices"
-    # The policy in force does not permit OATH tokens.
+    # The policy does not permit OATH tokens.
     METHOD_OFF = "method_off"
     # PingOne's license does not permit it.
     LICENSE = "license"
-    # Another record that is not final has the device that PingOne shows for the token.
+    # Another unfinished record has the device that PingOne shows for the token.
     DEVICE_IN_PROGRESS = "device_in_progress"
-    # The token was paired as often as is safe, and no device came of it.
+    # The token was paired as often as is safe, but no device was created.
     PAIRING_FAILED = "pairing_failed"
 
 
-# Time alone may mend these, and no OTP of such a record was answered. The replay schedule takes them.
+# These may pass with time, and no OTP of such a record was answered. The replay schedule takes them.
 TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 
-# Another row or file alone mends these: sent again as it is, the token ends as before.
+# Only another row or file mends these: sent again unchanged, the token would fail the same way.
 NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
 
 # The OTPs of these failed or are too old: two fresh ones mend them, unless a seed makes the OTPs.
 NEEDS_FRESH_OTPS = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED, Reason.SECOND_OTP_MISSING, Reason.STALE_OTP})
 
-# What a person can do about a dead letter, as its record's `detail` says it; SEED_CURES has what differs for a seed.
+# What a person can do about a dead letter, as in its record's `detail`; SEED_CURES has what differs for a seed.
 CURES = {
     Reason.INVALID_OTP: "PingOne says that the OTP is wrong. Check that serial number, device, and OTPs belong "
     "together, and mend the row with two fresh, consecutive OTPs.",
@@ -108,8 +108,8 @@ CURES = {
     " well.",
 }
 
-# The cures that differ where a record has a seed: a replay makes the next OTPs from it, and its export has no column
-# for them.
+# The cures that differ for a record with a seed: a replay makes the next OTPs from it, and its export has no OTP
+# columns.
 SEED_CURES = {
     Reason.INVALID_OTP: "PingOne says that an OTP of the seed is wrong. Check that serial number, device, and seed "
     "belong together, then replay; or mend with the vendor's file that has the right seed.",
@@ -125,7 +125,7 @@ SEED_CURES = {
 
 
 def find_cure(reason: Reason, *, has_seed: bool) -> str:
-    """Find what a person can do about a dead letter, whose OTPs are made of a seed or are a pair."""
+    """Find what a person can do about a dead letter with a seed, or with a pair."""
     return SEED_CURES.get(reason, CURES[reason]) if has_seed else CURES[reason]
 
 
@@ -136,9 +136,9 @@ class PauseReason(StrEnum):
     PERSON = "person"
     # PingOne refuses the worker application's credentials, or one access token after the other.
     CREDENTIALS = "credentials"
-    # PingOne answers 403 to one record after the other.
+    # PingOne answers 403 to one record after another.
     PERMISSIONS = "permissions"
-    # PingOne answers 404 to one record after the other: it deletes what waits for activation longer than 24 hours.
+    # PingOne answers 404 to one record after another: it deletes what waits for activation longer than 24 hours.
     DEVICES_GONE = "devices_gone"
     # PingOne did not understand the request (405, 415), or answers about other devices than it was asked about.
     PROTOCOL = "protocol"
@@ -148,7 +148,7 @@ class PauseReason(StrEnum):
     ENVIRONMENT = "environment"
     # Too many OTPs are refused.
     INVALID_OTPS = "invalid_otps"
-    # Too many OTPs and records come to nothing, for other reasons than a refused OTP.
+    # Too many OTPs and records fail for other reasons than a refused OTP.
     REFUSED = "refused"
     # Somebody else pairs or activates the devices of the batch while it runs.
     SOMEBODY_ELSE = "somebody_else"
@@ -164,16 +164,16 @@ class PauseReason(StrEnum):
     QUOTA = "quota"
 
 
-# A batch that is paused for one of these goes on by itself; for any other, a person has to resume it.
+# A batch paused for one of these continues by itself; for any other, a person has to resume it.
 PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 
-# What follows a sentence about an outage, whatever call got no answer.
+# What follows a sentence about an outage, whichever call got no answer.
 OUTAGE_CURE = (
     "The batch continues by itself once PingOne answers. If that lasts, check PINGONE_API_URL, the proxy, and the "
     "network with `oathbulk doctor`."
 )
 
-# What a person can do about a pause, as the batch's `detail` says it where nothing more particular is known.
+# What a person can do about a pause, as in the batch's `detail` if nothing more specific is known.
 PAUSE_CURES = {
     PauseReason.PERSON: "A person paused it.",
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"

@@ -1,33 +1,33 @@
-"""Why a row of a file is refused, in one word for each kind of fault, with what a person can do about it. The sentence
-of a RowError says the same of its row more exactly; by the word rows are counted."""
+"""Why a row is refused, in one word for each kind of fault, with what a person can do about it. A RowError's sentence
+is more exact; the word serves for counting."""
 
 from enum import StrEnum
 
 
 class RowFault(StrEnum):
-    """What is wrong with a row that is refused."""
+    """What is wrong with a refused row."""
 
-    # Its fields cannot be told apart.
+    # Its fields cannot be separated.
     ROW_UNREADABLE = "row_unreadable"
     # The serial number is missing, or PingOne would not take it.
     SERIAL_UNFIT = "serial_unfit"
-    # The two OTPs, their type or their time are missing, or are none.
+    # The OTPs, their type, or their time are missing or invalid.
     OTPS_UNFIT = "otps_unfit"
     # The secret of a seed file, or what the file says of its token.
     SEED_UNFIT = "seed_unfit"
-    # It names no person or no device, two different ones, or by something that is no id.
+    # It names no person or device, two different ones, or an invalid id.
     PERSON_UNFIT = "person_unfit"
-    # Its cell `not_before` is no date, or not one moment.
+    # Its cell `not_before` is not a date, or is ambiguous.
     DATE_UNFIT = "date_unfit"
     # Its cell `file_row` is not as the export wrote it.
     FILE_ROW_UNFIT = "file_row_unfit"
-    # Its token or its device stands on another row of the same file: on all of them if they do not say the same.
+    # Its token or device is on another row of the same file: all of them have this fault if they differ.
     REPEATED = "repeated"
-    # Another batch is at work on its token or its device.
+    # Another batch works on its token or device.
     IN_PROGRESS = "in_progress"
     # Another batch has made its token active, with this person or on this device.
     ACTIVE_ELSEWHERE = "active_elsewhere"
-    # Its OTPs were sent before, or it has none, and those of its record cannot go again.
+    # Its OTPs were sent before, or it has none and its record's cannot go again.
     OTPS_USED = "otps_used"
 
 

@@ -1,8 +1,5 @@
-"""Checks the URLs of database, broker and web servers.
-
-Those of database and broker are checked before a driver reads them, because its error would quote a piece of the
-password. Web servers must be reached by TLS.
-"""
+"""Checks the URLs of database, broker, and web servers. Those of database and broker are checked before a driver reads
+them, because its error could quote part of the password. Web servers need TLS."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-# Parts of error messages; each stands behind the name of the setting.
+# Parts of error messages; each follows the name of the setting.
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
 _OTHER_DATABASE = "must begin with postgresql+psycopg:// or sqlite:///: other databases and drivers are not supported"
@@ -23,12 +20,12 @@ _NO_FILE = "names no file: write sqlite:////path/of/the/file, or omit it to use 
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
 _SHOWN = "has its password among the parameters, where it would be printed: write user:password@ before the host"
 
-# Arguments of psycopg itself that cannot be text. All others go to libpq, which names those that it does not know.
+# psycopg's own arguments that cannot be text. All others go to libpq, which rejects unknown ones by name.
 _OF_PSYCOPG = {"autocommit", "conninfo", "context", "cursor_factory", "row_factory"}
-# A name in DNS (RFC 1123; also with _, which containers have), or an address of IPv6.
+# A DNS name (RFC 1123; also with _, which containers have), or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?", re.ASCII)
-# All but printable ASCII.
+# Everything but printable ASCII.
 _UNFIT = re.compile(r"[^!-~]")
 
 
@@ -46,7 +43,7 @@ def _is_host(host: str) -> bool:
 
 
 def _list_hosts(url: URL) -> list[str]:
-    """List the hosts of a database URL; libpq takes several, and directories of sockets, which are left out."""
+    """List the hosts of a database URL; libpq takes several. Socket directories are left out."""
     found = [url.host or "", *url.normalized_query.get("host", ())]
     hosts = [host for each in found for host in each.split(",")]
     return [host for host in hosts if host and not host.startswith(("/", "@", "%2F"))]
@@ -54,7 +51,7 @@ def _list_hosts(url: URL) -> list[str]:
 
 def check_database_url(url: str) -> str:
     """Check a database URL and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
-    # Not at the top: beat, which needs settings and no database, would start more slowly and keep more memory.
+    # Not at the top: beat, which needs settings but no database, would start more slowly and use more memory.
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -62,7 +59,7 @@ def check_database_url(url: str) -> str:
         parts = make_url(url)
     except (ArgumentError, ValueError):
         raise ValueError(_NO_DATABASE) from None
-    # If the password contains an @, its end was taken for the beginning of the host.
+    # If the password contains an @, its end would be taken for the start of the host.
     if "@" in (parts.host or "") or not all(map(_is_host, _list_hosts(parts))):
         raise ValueError(_NO_DATABASE)
     if parts.drivername not in ("postgresql+psycopg", "sqlite"):
