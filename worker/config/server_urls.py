@@ -78,10 +78,8 @@ def check_database_url(url: str) -> str:
 
 
 def read_prepare_threshold(url: URL) -> int | None:
-    """Read after how many runs psycopg prepares a statement; None: never. Raises ValueError.
-
-    It is read here because psycopg needs a number, and the URL has text.
-    """
+    """Read after how many runs psycopg prepares a statement; None: never. Raises ValueError. It is read here because
+    psycopg needs a number, but the URL has text."""
     value = url.query.get("prepare_threshold", "5")
     if value == "none":
         return None
@@ -95,13 +93,13 @@ def check_redis_url(url: str) -> str:
     it."""
     try:
         parts = urlsplit(url)
-        # Reading `port` raises ValueError if it is not a number of a port.
+        # Reading `port` raises ValueError if it is not a port number.
         is_url = (
             url.startswith(("redis://", "rediss://")) and parts.port != 0 and _is_host(parts.hostname or "localhost")
         )
     except ValueError:
         raise ValueError(_NO_REDIS) from None
-    # A /, ? or # in the password ends the host part of the URL, so that the password's beginning is taken for the host.
+    # A /, ?, or # in the password ends the URL's host part, so the password's start would be taken for the host.
     if not is_url or "@" in parts.path + parts.query or parts.fragment:
         raise ValueError(_NO_REDIS)
     if not re.fullmatch("/?[0-9]{0,5}", parts.path):
@@ -137,7 +135,7 @@ def check_web_url(url: str) -> str:
     """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
     try:
         parts = urlsplit(url)
-        # Reading `port` raises ValueError if it is not a number of a port.
+        # Reading `port` raises ValueError if it is not a port number.
         is_url = parts.port != 0 and not _UNFIT.search(url) and _is_host(parts.hostname or "")
     except ValueError:
         is_url = False

@@ -9,12 +9,12 @@ from worker.database.postgresql import write_pg_dump
 
 
 class NotBackedUp(Exception):
-    """No backup was made; the message says why, and what makes one."""
+    """No backup was made; the message says why, and what to do instead."""
 
 
 def back_up(database: Database, copy: Path) -> None:
-    """Write the whole database into this empty file, as it is at one moment. Nobody waits for it: readers and the
-    writer go on. Raises NotBackedUp for PostgreSQL, which has its own program for it, and if the copy is damaged."""
+    """Write the whole database into this empty file, as of one moment, while readers and the writer continue. Raises
+    NotBackedUp for PostgreSQL, which has its own program, and if the copy is damaged."""
     if not database.is_sqlite:
         raise NotBackedUp(
             f"the database is PostgreSQL, which has its own program (under Compose, see docs/operating.md, Back up): "
