@@ -117,10 +117,10 @@ class Stack:
     def _start_part(self, name: str) -> None:
         """Start a worker or beat, with the variables that it needs, and a log of its own."""
         if name == "worker" and self._settings.is_embedded_database:
-            # The worker before it may have been killed, also while it prepared a batch; there is no other here.
+            # The worker before it may have been killed while preparing a batch; there is no other here.
             forget_all(self._installation.database)
             Turns(self._installation.database).end_all()
-        # -P: a `models.py` in the folder where a person works must not take the place of ours.
+        # -P: a `models.py` in a person's working directory must not replace ours.
         argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]
         variables = self._variables
         if name == "beat":
@@ -130,13 +130,13 @@ class Stack:
 
 @contextmanager
 def parts_with_redis(installation: Installation) -> Iterator[Parts]:
-    """Yield the parts of a command that calls PingOne. The pace is kept in the fleet's Redis, or if none is set, in the
+    """Yield the parts of a command that calls PingOne. The pace is in the fleet's Redis, or, if none is set, in the
     embedded Valkey, which runs until the block ends."""
-    # Not imported at the top: structlog is for what calls PingOne.
+    # Not imported at the top: only what calls PingOne needs structlog.
     from worker.observability.logs import configure_logs
 
     settings = installation.settings
-    # Calls and paces log what they meet; on stdout it would stand amid what `--json` prints.
+    # Calls and paces log to stderr; on stdout it would mix with the output of `--json`.
     configure_logs("WARNING", settings.log_format)
     if settings.redis_url is not None:
         yield Parts(settings, installation.environment)
@@ -151,7 +151,7 @@ def parts_with_redis(installation: Installation) -> Iterator[Parts]:
 
 
 def ensure_room(home: Path) -> None:
-    """Check that the disk of this home has room for NEEDED_BYTES. Raises EmbeddedError."""
+    """Check that this home's disk has NEEDED_BYTES free. Raises EmbeddedError."""
     disk = os.statvfs(home)
     free = disk.f_bavail * disk.f_frsize
     if free < NEEDED_BYTES:

@@ -1,5 +1,5 @@
-"""The table of the formats that are read: a new one is added here. A vendor's CSV is a row of the table, and the little
-that a row cannot say is a function."""
+"""The table of formats: add a new one here. A vendor's CSV is a row of the table; a function says the little that a row
+cannot."""
 
 import base64
 import re
@@ -84,7 +84,7 @@ HOLDS_NONE = ("holds no tokens", "Ask for the file again, with the tokens in it"
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What the cells of a row mean, if there is no header: fields of a Token, names that only this format uses, or
-    empty for cells that are ignored. `fewest`: a row has at least so many cells."""
+    empty for ignored cells. `fewest`: minimum number of cells."""
 
     cells: tuple[str, ...]
     fewest: int = 2
@@ -102,7 +102,7 @@ class CsvFormat:
     delimiter: str = ","
     # The encoding of the secrets, unless `--encoding` gives one; None: their characters decide.
     encoding: Encoding | None = None
-    # Fields of a Token that hold for all tokens.
+    # Fields of a Token that apply to all tokens.
     says: Mapping[str, Any] = field(default_factory=dict)
     # What the columns mean, by their normalized names: fields of a Token, or names that only this format uses.
     header: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class CsvFormat:
     told_by: frozenset[str] = frozenset()
     # Whether an export repeats the header; if not, it begins with serial and otp_type.
     is_repeated: bool = False
-    # The beginning of lines that are no rows.
+    # The start of lines that are not rows.
     comment: re.Pattern[str] = COMMENT
     # The layout of a row; or a function that chooses it by the row.
     layout: Layout | Callable[[list[str]], Layout] = Layout(())
@@ -402,11 +402,10 @@ class OtherFormat:
     """A format that is no vendor's CSV.
 
     `name`: its name for `--format`. `title`: what it is and who writes such files. `is_format_of`: whether a file that
-    begins with these bytes (some kilobytes) is read as this format. `read` takes the file and the time, with its zone,
-    and returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a
-    whole or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
-    rows.
-    """
+    starts with these bytes (some kilobytes) has this format. `read` takes the file and the time, with its zone, and
+    returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a whole
+    or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
+    rows."""
 
     name: str
     title: str
