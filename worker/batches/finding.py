@@ -94,11 +94,11 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
     """Make one SQL condition of conditions on the records of this batch, each written as COLUMN=VALUE; an empty value
     matches a row without one. Raises UnknownBatch; UnknownColumn also if no record matches, since a value may be
     misspelt."""
-    batch = find_batch(connection, name, Batch.id, Batch.columns)
-    chosen = _hold_all(Record, batch.columns, where)
-    if where and not _matches(connection, Record, batch.id, chosen):
-        raise _tell_no_match(name, where)
-    return chosen
+    chosen = choose_rows(connection, name, where)
+    batch = find_batch(connection, name, Batch.id)
+    if where and not _matches(connection, Record, batch.id, chosen.records):
+        raise UnknownColumn(f"what has {' and '.join(where)} in {name!r} was not loaded: `oathbulk mend` loads it")
+    return chosen.records
 
 
 def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> ChosenRows:
@@ -108,7 +108,7 @@ def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> Chos
     chosen = ChosenRows(*(_hold_all(table, batch.columns, where) for table in (Record, RefusedRow)))
     is_there = _matches(connection, Record, batch.id, chosen.records)
     if where and not is_there and not _matches(connection, RefusedRow, batch.id, chosen.not_loaded):
-        raise _tell_no_match(name, where)
+        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
     return chosen
 
 
@@ -120,10 +120,6 @@ def _matches(
     connection: Connection, table: type[Record | RefusedRow], batch_id: int, chosen: ColumnElement[bool]
 ) -> bool:
     return connection.scalar(select(table.id).where(table.batch_id == batch_id, chosen).limit(1)) is not None
-
-
-def _tell_no_match(name: str, where: Sequence[str]) -> UnknownColumn:
-    return UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
 
 
 def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedRow] = Record) -> ColumnElement[Any]:
