@@ -416,8 +416,7 @@ class OtherFormat:
 
 Format = CsvFormat | OtherFormat
 
-# A CSV whose header has a column for an OTP; and any text that is no other format, so that the fault of its header is
-# explained.
+# A CSV whose header has a column for an OTP; and any text in no other format, so that its header's fault is explained.
 OTP_PAIRS = OtherFormat(
     "otp-pairs",
     "OTP pairs: our own CSV, with a serial number and two consecutive OTPs in each row; or an export",
@@ -425,8 +424,7 @@ OTP_PAIRS = OtherFormat(
     read_otp_pairs,
     empty=("has a header and no rows", "Export it again, with a row for each token"),
 )
-# The formats that are recognized by their content, in the order of `oathbulk formats`. No file may look like two of
-# them.
+# The formats that are recognized by content, in the order of `oathbulk formats`. No file may look like two of them.
 _TOLD_BY_CONTENT: tuple[Format, ...] = (
     OtherFormat(
         "pskc",
@@ -546,14 +544,14 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     ),
 )
 _CSVS = [each for each in _TOLD_BY_CONTENT if isinstance(each, CsvFormat)]
-# The formats that are recognized by their header. A header counts more than the rows below it, unless it may be a
+# The formats that are recognized by their header. A header has precedence over the rows below it, unless it may be a
 # comment.
 _WITH_HEADER = [each for each in _CSVS if each.header]
 # The formats that have only commas as delimiters.
 _WITH_COMMAS = [each for each in _CSVS if not each.header and each.delimiter == ","]
 # What people and programs write instead of commas.
 _OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b" ": "blanks", b"|": "bars"}
-# Names that tell a header of pairs that begins with `#` from a comment.
+# Names that distinguish a header of pairs that begins with `#` from a comment.
 _REQUIRED_OF_PAIRS = {column.name for column in KNOWN if column.is_required}
 
 # The formats by name, in the order of `oathbulk formats`.
@@ -561,8 +559,8 @@ FORMATS: dict[str, Format] = {each.name: each for each in (OTP_PAIRS, *_TOLD_BY_
 
 
 def choose_format(path: Path, head: bytes) -> Format:
-    """Choose the format of a file that begins with these bytes. Raises UnusableFile, which says what the file is
-    instead, if that is known, or between which formats a person has to choose."""
+    """Choose the format of a file that starts with these bytes. Raises UnusableFile, which says what the file is
+    instead, if known, or which formats a person can choose from."""
     # The own columns of a file of pairs, or of an export, may hold anything.
     if _has_header_of_pairs(head):
         return OTP_PAIRS

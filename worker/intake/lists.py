@@ -1,5 +1,5 @@
-"""Lists that go with a shipment: who gets what, which is joined with its rows by the serial number; and tokens that
-somebody names, such as those of people who leave."""
+"""Lists that accompany a shipment: who gets what, joined with its rows by serial number; and lists of tokens, such as
+those of people who leave."""
 
 import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,8 +46,8 @@ from worker.intake.rows import (
 )
 from worker.vault.otps import OtpPair
 
-# The fields of a Row that a list may fill: the person, the device of a token that is paired already, from when on it
-# may go, and its lot.
+# The fields of a Row that a list can fill: the person, the device of an already paired token, when it may start, and
+# its lot.
 ASSIGNED = (*PERSON, "device_id", "not_before", "lot")
 # What the names in the header of a list mean.
 MEANINGS = name_columns(tuple(column for column in COLUMNS if column.attribute in ("serial_number", *ASSIGNED)))
@@ -66,7 +66,7 @@ LIST_CUT_OFF = (
 
 @contextmanager
 def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
-    """Open a list, and yield its first bytes and the file from its beginning. Raises UnusableFile if it is no text."""
+    """Open a list, and yield its first bytes and the file from its beginning. Raises UnusableFile if it is not text."""
     with open_file(path) as stream:
         head = stream.read(HEAD)
         if foreign := make_refusal(path, head, "and no list", cure):
@@ -79,8 +79,8 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 
 
 class Lines(Mapping[str, Row]):
-    """The lines of a list as rows without OTPs, by serial number in lowercase. They are packed until one is asked for,
-    since a list may be as long as its shipment; the first of a serial number stays."""
+    """The lines of a list as rows without OTPs, by serial number in lowercase. They are packed until needed, since a
+    list may be as long as its shipment; the first line with a serial number stays."""
 
     def __init__(self) -> None:
         self._packed: dict[str, bytes] = {}
@@ -110,10 +110,9 @@ class Lines(Mapping[str, Row]):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
-    `digest` is the SHA-256 of its bytes. By serial number in lowercase, `lines` has each token's line, as a row
-    without OTPs, and `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial
-    number, and why."""
+    """A usable list. `columns` are the names of its columns except the serial number, as written; `digest` is the
+    SHA-256 of its bytes. By serial number in lowercase, `lines` has each token's line, as a row without OTPs, and
+    `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial number, and why."""
 
     path: Path
     columns: list[str]
@@ -148,7 +147,7 @@ class Assignment:
 
 def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
-    `zone`: of its dates without an offset; None for that of this machine. Raises UnusableFile."""
+    `zone`: for its dates without an offset; None for this machine's. Raises UnusableFile."""
     cure = f"Check whether list and shipment are swapped: --assign takes a CSV with columns serial, and {_PERSON}"
     with _open_list(path, cure) as (_, file):
         cure = f"Start the list with a header: serial, and one of {_PERSON}; comments start with #"
@@ -226,8 +225,8 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
 
 @dataclass(frozen=True, slots=True)
 class TokenList:
-    """Tokens as a list names them, each name once. `column`: the field of a Row that has these names: the serial number
-    or, where the list has none, what names the person who has the token. `digest`: the SHA-256 of the list's bytes."""
+    """Tokens as a list names them, each name once. `column`: the field of a Row with these names: the serial number or,
+    if the list has none, what names the token's person. `digest`: the SHA-256 of the list's bytes."""
 
     names: tuple[str, ...]
     digest: str
@@ -235,9 +234,9 @@ class TokenList:
 
 
 def open_token_list(path: Path) -> TokenList:
-    """Read a list of tokens: a CSV with a column for their serial numbers, or else for people; or only serial
-    numbers, one on each line. One unusable row refuses the whole list, since nobody would notice a token that is left
-    out, or confused with another. Raises UnusableFile."""
+    """Read a list of tokens: a CSV with a column for serial numbers or people, or only serial numbers, one on each
+    line. One unusable row refuses the whole list, since nobody would notice a token that is skipped, or confused with
+    another. Raises UnusableFile."""
     names: dict[str, str] = {}
     with _open_list(path, GIVE_TOKENS) as (head, file):
         column, pick, rows = _open_names(file, head)

@@ -1,7 +1,6 @@
-"""OTP pairs: a CSV of our own, with a serial number and two one-time passwords a row. What mends a batch may be one
-too, an export or a list of who gets what: its rows may have fresh OTPs, or none.
-
-No reason quotes a cell, since any may hold an OTP."""
+"""OTP pairs: our own CSV, with a serial number and two one-time passwords in each row. A mend's file may be one too, an
+export or a list of who gets what: its rows may have fresh OTPs, or none. No reason quotes a cell, since any may hold an
+OTP."""
 
 import re
 from collections.abc import Iterator
@@ -62,14 +61,14 @@ from worker.intake.rows import (
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
 from worker.vault.otps import Otp, OtpPair
 
-# Lines below a comment in which a header is looked for.
+# Lines below a comment that are searched for a header.
 SEARCHED = 20
 # Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 NUMBER = re.compile(r"[0-9]+")
-# A number of a row.
+# A row's number.
 FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-# A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
+# A future time is wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", "not_before", FILE_ROW)
@@ -96,8 +95,8 @@ def read_otp_pairs(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[R
 
 
 def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Header:
-    """Read the header, which is the first line that is not blank; `lines` goes on behind it. `mends`: the rows belong
-    to a batch that is loaded, so that they need no OTPs. Raises UnusableFile."""
+    """Read the header, which is the first line that is not blank; `lines` continues after it. `mends`: the rows belong
+    to a loaded batch, so they need no OTPs. Raises UnusableFile."""
     row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
     if not row_number:
         raise UnusableFile(path, "is empty", EXPORT_CSV)
@@ -114,7 +113,7 @@ def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Hea
 
 
 def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterator[str]) -> Fault | None:
-    """Find a reason why this line is no header of OTP pairs. `below`: the lines that follow it."""
+    """Find a reason why this line is not a header of OTP pairs. `below`: the lines that follow it."""
     if SEPARATOR_LINE.match(line):
         return HAS_SEPARATOR_LINE
     if not delimiter:
@@ -140,7 +139,7 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
 
 
 def _looks_like_header(line: str) -> bool:
-    """Tell whether a line names several of our columns."""
+    """Whether a line names several of our columns."""
     _, names = split_header(line, is_strict=True)
     return not SEPARATOR_LINE.match(line) and sum(map(bool, map(canonical_column, names))) > 1
 
@@ -162,8 +161,8 @@ def _find_secret(names: list[str]) -> Fault | None:
 
 
 def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
-    """Find a required column that is missing, or one without a name; or that it is an export, which mends the batch
-    that it was written from, and makes no other."""
+    """Find a required column that is missing, or one without a name; or that the file is an export, which mends its own
+    batch and makes no other."""
     found = {canonical_column(name) for name in names}
     if FILE_ROW in found and not mends:
         cure = f"Mend its batch with it: oathbulk mend BATCH FILE. To load new rows: delete the column {FILE_ROW}"
@@ -190,7 +189,7 @@ def _find_double(names: list[str]) -> Fault | None:
 
 
 def _describe(name: str, place: int) -> str:
-    """Name a column by its number, and by its name too, unless that may be the value of a cell."""
+    """Name a column by its number, and by its name unless that may be the value of a cell."""
     is_name = len(name) <= 40 and not looks_like_data(name)
     return f"column {place} ('{show_name(name)}')" if is_name else f"column {place}"
 
@@ -199,8 +198,8 @@ def _describe(name: str, place: int) -> str:
 
 
 class PairReader:
-    """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
-    CLOCK_TOLERANCE. `zone`: of dates without an offset. `may_lack_otps`: a row may have none, since it mends a batch,
+    """Reads the rows under one header. `now` has a zone; a row's `generated_at` may be no later, except for
+    CLOCK_TOLERANCE. `zone`: for dates without an offset. `may_lack_otps`: a row may have none, since it mends a batch
     whose record may have them."""
 
     def __init__(
@@ -217,11 +216,11 @@ class PairReader:
         self._plain = [(column.attribute, self._places.get(column.name, self._width)) for column in PLAIN]
 
     def is_fitting(self, fields: list[str]) -> bool:
-        """Tell whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
+        """Whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
         return len(fields) >= self._width and not any(map(str.strip, fields[self._width :]))
 
     def is_one_row(self, fields: list[str]) -> bool:
-        """Tell whether fields with line breaks are one row: they fit the header, and no break is in our columns."""
+        """Whether fields with line breaks are one row: they fit the header, and no break is in our columns."""
         ours = [fields[place] for place in self._places.values()] if self.is_fitting(fields) else ["\n"]
         return not any("\n" in field or "\r" in field for field in ours)
 
@@ -237,7 +236,7 @@ class PairReader:
                 RowFault.ROW_UNREADABLE,
             )
         if not self.is_fitting(fields):
-            # If a field is missing or too many, only the first one is certain to be in its column.
+            # If a field is missing or extra, only the first one is certainly in its column.
             serial = "" if self._places["serial"] else fields[0].strip()
             reason = _explain_fields(len(fields), self._width)
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""), RowFault.ROW_UNREADABLE)
@@ -290,9 +289,9 @@ class PairReader:
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
-        """Read the date before which a row may not go; `is_soon`: its OTPs expire before another day. Raises
+        """Read the date before which a row may not start; `is_soon`: its OTPs expire before another day. Raises
         RowRefused."""
-        # What mends a batch does not change whom a person keeps back.
+        # A mend does not change whom a person keeps back.
         date = read_not_before(text, self._zone, keeps_back=not self._may_lack_otps)
         if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
@@ -309,7 +308,7 @@ class PairReader:
             return None
         try:
             time = datetime.fromisoformat(text)
-            # astimezone would take a time without a zone for this machine's local time.
+            # astimezone would treat a time without a zone as this machine's local time.
             if time.tzinfo is None:
                 raise _refuse(
                     "generated_at has no time zone: add Z for UTC, or the offset, such as 2026-03-01T09:30:00+01:00"
@@ -335,8 +334,8 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
 
     Equal HOTP values pass: every press of the button moves the counter, and one pair in a million is equal by chance,
     so that a large shipment would lose a good token. Equal TOTP values are refused: most likely the display was read
-    twice in one time step. The second OTP is not the next one then, and to send it would be a step towards a lock.
-    """
+    twice in one time step. Then the second OTP is not the next one, and sending it would bring the device closer to a
+    lock."""
     if not OTP.fullmatch(otp1):
         raise _refuse(_explain_otp("otp1", otp1))
     if not otp2:
@@ -358,13 +357,13 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
 
 def _find_nameable_serial(serial: str, otp1: str) -> str | None:
     """Find the serial number that an error may name; None if it is malformed, or may be an OTP or a seed because the
-    columns are interchanged."""
+    columns are swapped."""
     is_interchanged = not OTP.fullmatch(otp1) and (OTP.fullmatch(serial) or looks_like_secret(serial))
     return serial if SERIAL.fullmatch(serial) and not is_interchanged else None
 
 
 def _explain_fields(fields: int, columns: int) -> str:
-    """Explain why a row is refused that has another number of fields than the header has columns."""
+    """Explain why a row is refused whose number of fields differs from the header's columns."""
     if fields < columns:
         cure = "keep the separators of empty values, and check whether the line was cut off"
     else:

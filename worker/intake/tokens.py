@@ -1,7 +1,6 @@
-"""Tokens: from what a seed file says of one to a Row, or to the RowError that says why PingOne would not take it.
-
-Secrets are hexadecimal, Base32 or Base64; what may be read in two ways is not guessed. No reason quotes a cell, since
-any may hold a seed."""
+"""Tokens: from what a seed file says about one to a Row, or to the RowError that says why PingOne would not take it.
+Secrets are hexadecimal, Base32, or Base64; ambiguous ones are not guessed. No reason quotes a cell, since any may hold
+a seed."""
 
 import base64
 import re
@@ -32,44 +31,44 @@ from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
 DIGITS = (6, 8)
 # Time steps that PingOne takes, in seconds.
 TIME_STEPS = (30, 60)
-# The highest counter: it is kept in PostgreSQL's bigint, with room for the counters that follow.
+# The highest counter: it must fit into PostgreSQL's bigint, with room for the following counters.
 MAX_COUNTER = 2**62
-# Digits of a number at most. No parameter of a token is longer.
+# Maximum digits of a number. No parameter of a token is longer.
 MAX_NUMBER_LENGTH = 19
-# Names of the types, in lower case and without an "oath-" before them.
+# Names of the types, in lower case and without a leading "oath-".
 OTP_TYPES: dict[str, OtpType] = {"hotp": "hotp", "totp": "totp"}
 # Names of the hashes, in lower case and without anything but letters and digits.
 HASHES: dict[str, HashAlgorithm] = {
     f"{prefix}{name}": name for name in ("sha1", "sha256", "sha512") for prefix in ("", "hmac")
 }
 _HASHES_OF_LENGTHS: dict[int, HashAlgorithm] = {64: "sha256", 128: "sha512"}
-# Bytes of a secret at least: what people have is 10 bytes or more, and a serial number in its place has fewer.
+# Minimum bytes of a secret: real ones have 10 or more, and a misplaced serial number has fewer.
 MIN_BYTES = 10
-# Characters of such a secret at least, in whichever encoding: Base64 has the fewest.
+# Minimum characters of such a secret in any encoding: Base64 has the fewest.
 MIN_CHARACTERS = 14
-# Bytes of a secret at most: PingOne takes 200 hexadecimal digits.
+# Maximum bytes of a secret: PingOne takes 200 hexadecimal digits.
 MAX_BYTES = 100
 # A cell that may hold a secret: this identifies a file of seeds.
 LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
-# Hexadecimal digits without anything else, two a byte.
+# Only hexadecimal digits, two for each byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-# What is another encoding in truth where Base64 belongs: text of one case, in hexadecimal without any letter beyond F,
-# or in Base32. Of true secrets of 15 bytes, one in a million million looks like the first; of those of 20 bytes, one in
-# a hundred million like the second.
+# Another encoding where Base64 is expected: text of one case, in hexadecimal without any letter beyond F, or in Base32.
+# Of true secrets of 15 bytes, one in a million million looks like the first; of 20 bytes, one in a hundred million like
+# the second.
 NO_BASE64: dict[Encoding, re.Pattern[str]] = {
     "hex": re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}"),
     "base32": re.compile(r"(?:[a-z2-7]{26,}|[A-Z2-7]{26,})=*"),
 }
-# Columns of a vendor's file that are not kept as its own, but as ours of that name.
+# Columns of a vendor's file that are stored as our columns of that name, not as its own.
 _OURS = {*(column.name for column in PLAIN), "not_before"}
 
 NOT_HOTP_OR_TOTP = (
     "the token is neither HOTP nor TOTP, and PingOne takes no other tokens (no OCRA, static passwords, or Yubico "
     "OTP): leave it out"
 )
-# The cure of a number that is none.
+# The cure of an invalid number.
 OTHER_VALUE = "check whether it is swapped with another value"
-# What is wrong with most secrets that cannot be read.
+# What is wrong with most unreadable secrets.
 SEE_WHETHER = "check whether it was cut off, or swapped with another value"
 
 
@@ -77,11 +76,9 @@ SEE_WHETHER = "check whether it was cut off, or swapped with another value"
 class Token:
     """What a file says of one token, as written; None or "" where it says nothing.
 
-    `secret`: its characters, or its bytes if the file brings these. `encoding`: how the characters are read; None: that
-    is told by which they are.
-
-    `usual_type`, `usual_step` and `usual_hash` hold where neither the file nor a hint says it; None: it must be said.
-    """
+    `secret`: its characters, or its bytes if the file brings these. `encoding`: how to read the characters; None: they
+    decide. `usual_type`, `usual_step`, and `usual_hash` are the defaults if neither the file nor a hint has a value;
+    None: a value is required."""
 
     serial: str
     secret: str | bytes = field(repr=False)
@@ -164,7 +161,7 @@ def _find_ours(token: Token) -> dict[str, str]:
 
 
 def _refuse_open_secret(token: Token, seed: Seed) -> None:
-    """Refuse a secret that is none, or that stands in another value of the token, which would be kept unencrypted.
+    """Refuse an empty secret, or one that another value of the token contains, which would be stored unencrypted.
     Raises RowRefused."""
     secret = seed.secret.reveal()
     if not any(secret):
@@ -183,7 +180,7 @@ def _refuse_open_secret(token: Token, seed: Seed) -> None:
 
 
 def _squeeze(text: str) -> str:
-    """Drop what may differ between two spellings of one secret: case, blanks, hyphens and padding."""
+    """Drop what may differ between two spellings of one secret: case, blanks, hyphens, and padding."""
     return re.sub(r"[\s=-]", "", text).lower()
 
 
@@ -224,7 +221,7 @@ def _choose_step(token: Token, hints: Hints) -> int:
 
 
 def _read_counter(value: str | int | None) -> int:
-    """Read the counter of a HOTP token, which is 0 where the file says nothing. Raises RowRefused."""
+    """Read the counter of an HOTP token, by default 0. Raises RowRefused."""
     counter = read_number(value, "the counter") or 0
     if not 0 <= counter <= MAX_COUNTER:
         raise RowRefused(f"the counter is not a whole number of 8 bytes: {OTHER_VALUE}")
@@ -242,8 +239,8 @@ def _read_hash(text: str | None) -> HashAlgorithm | None:
 
 
 def find_said(what: str, values: Iterable[str], serial: str = "") -> str:
-    """Find what several names for one thing say of it; empty if none says anything. Raises RowRefused if they
-    contradict each other."""
+    """Find the value that several names for one thing give; empty if none does. Raises RowRefused if they contradict
+    each other."""
     said = {re.sub(r"[^a-z0-9]", "", value.lower()).removeprefix("hmac"): value for value in values if value.strip()}
     if len(said) > 1:
         raise RowRefused(f"{what} is given twice, with different values: ask the vendor for the file again", serial)
@@ -251,7 +248,7 @@ def find_said(what: str, values: Iterable[str], serial: str = "") -> str:
 
 
 def split_algorithm(text: str) -> tuple[str, str]:
-    """Split what a file calls the algorithm, the type of the token or its hash, into type and hash; one is empty."""
+    """Split what a file calls the algorithm into the token's type and hash; one is empty."""
     is_type = text.strip().lower().removeprefix("oath-") in OTP_TYPES
     return (text, "") if is_type else ("", text)
 
@@ -282,17 +279,17 @@ def read_number(value: str | int | None, what: str) -> int | None:
 
 
 def guess_hash(secret: str) -> HashAlgorithm:
-    """Guess the hash by the number of a secret's hexadecimal digits, as privacyIDEA and LinOTP do."""
+    """Guess the hash from the number of a secret's hexadecimal digits, as privacyIDEA and LinOTP do."""
     return _HASHES_OF_LENGTHS.get(len(re.sub(r"[\s-]", "", secret)), "sha1")
 
 
 def looks_like_secret(cell: str) -> bool:
-    """Tell whether a cell has the form of a secret in hexadecimal or Base32, of 10 bytes or more."""
+    """Whether a cell has the form of a secret in hexadecimal or Base32, of 10 bytes or more."""
     return LIKELY_SECRET.fullmatch(cell) is not None
 
 
 def decode_secret(text: str, encoding: Encoding | None) -> Secret:
-    """Decode a secret; without an encoding, its characters decide it. Raises RowRefused."""
+    """Decode a secret; without an encoding, its characters decide. Raises RowRefused."""
     text = text.strip()
     if EXCEL_NUMBER.fullmatch(text):
         raise RowRefused(f"the secret was turned into a number (as in 1.23E+20) and lost digits: {AS_SENT}")
@@ -314,7 +311,7 @@ def make_secret(secret: bytes) -> Secret:
 
 
 def _tell_encoding(text: str) -> Encoding:
-    """Tell the encoding of a secret by its characters. Raises RowRefused if that leaves more or less than one."""
+    """Determine the encoding of a secret from its characters. Raises RowRefused unless exactly one fits."""
     possible: list[Encoding] = []
     for encoding in ("hex", "base32"):
         try:
@@ -340,7 +337,7 @@ def _decode_hex(text: str) -> bytes:
 
 
 def _decode_base32(text: str) -> bytes:
-    """Decode Base32 in capitals or small letters, with or without its padding. Raises RowRefused."""
+    """Decode Base32 in upper or lower case, with or without padding. Raises RowRefused."""
     characters = re.sub(r"[\s-]", "", text).rstrip("=")
     try:
         secret = base64.b32decode(characters + "=" * (-len(characters) % 8), casefold=True)
@@ -350,7 +347,7 @@ def _decode_base32(text: str) -> bytes:
 
 
 def tell_other_encoding(characters: str) -> Encoding | None:
-    """Tell which other encoding characters are in that stand where Base64 belongs; None if they may be Base64."""
+    """Determine which other encoding has these characters, where Base64 is expected; None if they may be Base64."""
     return next((encoding for encoding, form in NO_BASE64.items() if form.fullmatch(characters)), None)
 
 
@@ -371,10 +368,9 @@ def _decode_base64(text: str) -> bytes:
 
 
 def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
-    """Return the secret, if it is written again with the characters that it was read from. Raises RowRefused.
-
-    Python drops the bits behind the last byte. Where they are not zero, as every encoder writes them, the secret would
-    become another one, and all OTPs of its token wrong."""
+    """Return the secret, if encoding it again gives the characters that it was read from. Raises RowRefused. Python
+    drops the bits after the last byte. If they are not zero, as every encoder writes them, the secret would become
+    another one, and all OTPs of its token wrong."""
     if written.decode().rstrip("=") != characters:
         raise RowRefused(
             "the secret is incomplete: its last character does not end a byte, so check whether a character is "

@@ -1,4 +1,4 @@
-"""Checks a shipment by its files and our own records: rows that the load will refuse or leave out, OTPs that are not
+"""Checks a shipment by its files and our own records: rows that the load will refuse or skip, OTPs that are not
 consecutive or too old, and presses on the first morning. Rows are read as by the load; nothing is written."""
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from worker.vault.otps import OtpPair, Seed
 
 # How long PingOne keeps a device that waits for its activation.
 DEVICE_WAITS = timedelta(hours=24)
-# Asked of a shipment, or of a batch before a mend.
+# Asked about a shipment, or about a batch before a mend.
 ANOTHER_FOR_PERSON = (
     "{{n}} of the tokens are for people who have or get another token of this {whole}. Check whether they should "
     "have two."
@@ -35,7 +35,7 @@ ANOTHER_FOR_PERSON = (
 def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
 ) -> list[Finding]:
-    """Check the rows and the list. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
+    """Check the rows and the list. `totp_max_age` in seconds: how long a TOTP pair may be sent."""
     text = (
         "{n} of the pairs are not consecutive, by the seed that an earlier batch has of the token. Check whether "
         "rows were mixed up, or press these tokens again."
@@ -67,7 +67,7 @@ def note_run(pid: int) -> Finding:
 
 
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
-    """Say which rows will be refused or left out. `mends`: they belong to a batch, so none need be good."""
+    """Say which rows will be refused or skipped. `mends`: they belong to a batch, so none need be good."""
     reason = ""
     if refused := verdicts.refused.total:
         reason, times = verdicts.find_commonest_reason()
@@ -95,8 +95,7 @@ def _name_rows(name: str, text: str, errors: RowErrors) -> Finding:
 
 
 def _check_columns(shipment: Shipment) -> Iterator[Finding]:
-    """Name the columns of pairs and list that mean nothing to us, and those of them that may be meant for one of
-    ours."""
+    """Name the columns of pairs and list that mean nothing to us, and those that may be meant for one of ours."""
     listed = shipment.assignment.columns if shipment.assignment else []
     names = shipment.columns if shipment.format.name == OTP_PAIRS.name else listed
     own = [name for name in names if not canonical_column(name)]
@@ -135,7 +134,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
 
 
 def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
-    """Find the rows of persons who have an active token of the shipment, or get one by an earlier row."""
+    """Find the rows of people who have an active token of the shipment, or get one by an earlier row."""
     verdicts.doubt_second_tokens("its person has or gets another token")
     text = ANOTHER_FOR_PERSON.format(whole="batch" if mends else "shipment")
     return name_tokens("person_twice", Level.ASK, text, verdicts.doubted("person_twice"))
@@ -154,7 +153,7 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
 
 
 def _check_types(verdicts: Verdicts) -> list[Finding]:
-    """Find pairs that look like TOTP, since they have a time, and would go as HOTP."""
+    """Find pairs that look like TOTP, since they have a time, but would go as HOTP."""
     reason = "it has a time, like TOTP, but no otp_type: write totp or hotp"
     verdicts.doubt_where("lacks_type", "otp_type_missing", reason)
     text = (
@@ -192,7 +191,7 @@ NOT_CONSECUTIVE = "its two OTPs are not consecutive, by the seed that an earlier
 
 
 class RowReader:
-    """Compares rows with the records of one environment, by the rules of the load, or of the mend of a batch, within a
+    """Compares rows with the records of one environment, by the rules of the load, or of a batch's mend, within a
     transaction that writes nothing. `now`: the database's time; without one, this machine's."""
 
     def __init__(
@@ -229,7 +228,7 @@ class RowReader:
     def _judge(
         self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts
     ) -> tuple[list[RowError], list[RowError]]:
-        """Take good rows of the file. Returns those that are refused, and those that are left out."""
+        """Take good rows of the file. Returns those that are refused, and those that are skipped."""
         if self._corrections:
             corrected = self._corrections.judge(rows)
             records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
@@ -260,7 +259,7 @@ class RowReader:
 
 @contextmanager
 def reading_without_records() -> Iterator[RowReader]:
-    """Yield a reader for a database that has no records: there is none yet, or it cannot be asked."""
+    """Yield a reader without records: there is no database yet, or it is out of reach."""
     engine = create_engine("sqlite://")
     try:
         Base.metadata.create_all(engine)
@@ -277,22 +276,22 @@ def check_shipment(
     rate: float,
     on_progress: OnProgress = tell_nobody,
 ) -> Report:
-    """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
+    """Find what the files and our own records say. `rate`: the batch's initial requests a second. Raises
     UnusableFile."""
     verdicts, leftovers = reader.read(shipment, on_progress)
     findings = check_files(shipment, verdicts, leftovers, totp_max_age=settings.tuning.totp_max_age)
     return Report(verdicts, findings, rate=rate)
 
 
-# A pair is looked for among so many OTPs of a HOTP seed behind the last known counter: as far as PingOne may look.
+# A pair is searched among this many OTPs of an HOTP seed after the last known counter: as far as PingOne may look.
 HOTP_WINDOW = 100
 # Time steps before and after that of `generated_at`: a token's clock may be some minutes off.
 TOTP_WINDOW = 20
 
 
 def is_consecutive(row: Row, seed: Seed, reached: int | None) -> bool:
-    """Whether the pair of this row is two consecutive OTPs of the seed. `reached`: the counter that earlier records of
-    the token have come to, of HOTP. True where the row does not say when its TOTP pair was made."""
+    """Whether this row's pair is two consecutive OTPs of the seed. `reached`: the HOTP counter that the token's earlier
+    records have reached. True if the row does not say when its TOTP pair was made."""
     assert isinstance(row.otps, OtpPair), "only a pair can be compared with a seed"  # noqa: S101
     counters = _choose_counters(row, seed, reached)
     if counters is None:
@@ -307,7 +306,7 @@ def is_consecutive(row: Row, seed: Seed, reached: int | None) -> bool:
 
 
 def _choose_counters(row: Row, seed: Seed, reached: int | None) -> range | None:
-    """Choose the counters, or time steps, that the pair may come from; None if that is not known."""
+    """Choose the counters, or time steps, that the pair may come from; None if unknown."""
     if seed.time_step is None:
         return range(seed.counter, max(seed.counter, reached or 0) + HOTP_WINDOW)
     if row.generated_at is None:

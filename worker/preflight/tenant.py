@@ -1,5 +1,5 @@
-"""Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A read that
-is refused stops nothing: it is reported as unknown."""
+"""Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A refused
+read stops nothing: it is reported as unknown."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -30,7 +30,7 @@ from worker.rules.resync import NeedsFlag, ResyncKnowledge
 
 T = TypeVar("T")
 
-# Seconds for which a read waits until the fleet has a slot for it.
+# Seconds for which a read waits for a slot.
 LONGEST_WAIT = 60.0
 _WAITING_FOR_SLOTS = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(SlotTooFar) & tenacity.retry_if_not_exception_type(PaceOutOfReach),
@@ -65,7 +65,7 @@ class TenantCheck:
         self._switches = switches
         self._on_progress = on_progress
         self._max_devices: int | None = None
-        # Whether PingOne itself answered any read, and the last answer that came from something else.
+        # Whether PingOne itself answered any read, and the last answer from something else.
         self._was_answered = False
         self._foreign: PingOneError | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
@@ -143,9 +143,8 @@ class TenantCheck:
 def check_policies(
     policies: list[Policy], *, persons: int, post_budget: int, makes_devices: bool = False
 ) -> Iterator[Finding]:
-    """Check the policy in force. It is taken to be the environment's default, since PingOne does not show a device's
-    own. `makes_devices`: whether the load will pair tokens, or the rows bring the ids of devices that are there
-    already."""
+    """Check the policy. It is assumed to be the environment's default, since PingOne does not show a device's own.
+    `makes_devices`: whether the load will pair tokens; otherwise the rows have ids of existing devices."""
     policy = next((policy for policy in policies if policy.is_default), None)
     if policy is None:
         text = "The environment has no default policy, so it is not known which rules apply."
@@ -208,15 +207,15 @@ def check_capabilities(capabilities: Capabilities) -> Iterator[Finding]:
 
 
 def check_clock(offset: float) -> Iterator[Finding]:
-    """Compare our clock with PingOne's. `offset`: seconds that ours is ahead. The OTPs of TOTP seeds are made by
-    PingOne's clock, but a wrong one is a sign of more that is wrong."""
+    """Compare our clock with PingOne's. `offset`: seconds that ours is ahead. PingOne's clock decides the OTPs of TOTP
+    seeds, but a wrong one is a sign of more trouble."""
     if abs(offset) > LARGEST_CLOCK_OFFSET:
         way = "ahead of" if offset > 0 else "behind"
         yield Finding("clock", Level.ASK, f"This machine's clock is {abs(offset):.0f} s {way} PingOne's: set it.")
 
 
 def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]:
-    """Say that nothing is known yet of how this environment wants OTP 1."""
+    """Say that it is not known yet how this environment wants OTP 1."""
     if not is_fixed and known.needs == NeedsFlag.UNKNOWN:
         yield Finding(
             "resync_unknown",
@@ -237,7 +236,7 @@ PERSON_TEXTS = {
     "it. Correct one of the two.",
 }
 
-# What a row's verdict says of its person.
+# What a row's verdict says about its person.
 SAYS = {
     Reason.USER_NOT_FOUND: "PingOne finds nobody by this name",
     Reason.USER_AMBIGUOUS: "PingOne finds several people by this name: give the user id",
@@ -252,7 +251,7 @@ REQUESTS = 100
 def check_persons(
     verdicts: Verdicts, find_users: FindUsers, names_per_request: int, on_progress: OnProgress = tell_nobody
 ) -> list[Finding]:
-    """Look every named person up, so many to a request. Raises what the reads raise."""
+    """Look every named person up, several in each request. Raises what the reads raise."""
     # Each row by the first name that it has, in the order of the attributes.
     unnamed, conditions = "true", dict[UserAttribute, str]()
     for attribute in UserAttribute:
@@ -291,8 +290,8 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
 
 
 def _judge_person(verdicts: Verdicts, row: GoodRow, users: Sequence[User]) -> None:
-    """Note what is wrong with the person of a row; if nothing is, who it is. A user id beside the name chooses between
-    several people."""
+    """Note what is wrong with a row's person; if nothing, who it is. A user id beside the name chooses between several
+    people."""
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
         verdicts.doubt(
@@ -316,7 +315,7 @@ def _differ(written: str | None, shown: str | None) -> bool:
 # Tokens that an environment may have:
 # https://docs.pingidentity.com/pingone/strong_authentication_mfa/p1_pid_oath_tokens.html
 MOST_TOKENS = 100_000
-# From this share of them on, a finding says so.
+# Above this share of them, a finding says so.
 NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
@@ -338,8 +337,7 @@ DOES = {
 def check_inventory(
     verdicts: Verdicts, tokens: Iterable[InventoryToken], switches: Switches = NO_SWITCHES
 ) -> list[Finding]:
-    """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
-    raises."""
+    """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading raises."""
     free, count = list[str](), 0
     for token in tokens:
         count += 1
@@ -390,9 +388,9 @@ def _is_free(token: InventoryToken) -> bool:
 # Lists the devices of the user with this id.
 ListDevices = Callable[[str], Sequence[UserDevice]]
 
-# PingOne deletes a device that is not active 24 hours after it was made; a batch takes its time too.
+# PingOne deletes a device that is not active 24 hours after it was made; a batch takes time too.
 OLD = timedelta(hours=20)
-# Persons whose devices are read, at one request each.
+# People whose devices are read, at one request each.
 SAMPLE = 50
 # Progress is reported after so many people.
 EACH = 25
@@ -415,10 +413,10 @@ def check_devices(
     max_devices: int | None,
     on_progress: OnProgress = tell_nobody,
 ) -> list[Finding]:
-    """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
-    if that is not known. Raises what the reads raise."""
+    """Read the devices of some people, and compare them with the rows. `max_devices`: how many a person may have, None
+    if unknown. Raises what the reads raise."""
     everybody = sum(1 for _ in verdicts.list_user_ids())
-    # All of them, or some, evenly spread over the file.
+    # All of them, or an even sample.
     is_sample = everybody > SAMPLE
     chosen = {number * everybody // SAMPLE for number in range(SAMPLE)} if is_sample else range(everybody)
     persons = [person for number, person in enumerate(verdicts.list_user_ids()) if number in chosen]
@@ -439,7 +437,7 @@ def check_devices(
 
 
 def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDevice]:
-    """List the devices of a person; none if PingOne knows nobody of this id."""
+    """List the devices of a person; none if PingOne does not know this id."""
     try:
         return list_devices(person)
     except NotFound:
@@ -447,7 +445,7 @@ def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDev
 
 
 def _judge_device(verdicts: Verdicts, row: GoodRow, devices: Sequence[UserDevice], max_devices: int | None) -> None:
-    """Note what the devices of its person say against a row, if anything."""
+    """Note what the person's devices say against a row, if anything."""
     if row.device_id is None:
         if max_devices is not None and len(devices) >= max_devices:
             reason = f"the person has {len(devices)} devices, and may have no more"
