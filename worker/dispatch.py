@@ -228,7 +228,7 @@ class Dispatcher:
         last_tick_at = self._processes.last_tick_at(connection)
         now = select(self._database.now())
         if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
-            log.warning("clock_set", cure="keep the database server's clock with NTP")
+            log.warning("clock_set", cure="keep the database server's clock right with NTP")
             self._queue.restart_times(connection, self._settings.tuning.queue_lease)
             hours.restart_times(self._database, connection)
             preparation.restart_times(self._database, connection)

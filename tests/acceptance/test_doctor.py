@@ -181,7 +181,7 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
             [],
             [
                 "users and devices permitted; inventory forbidden, the role Environment Admin is missing",
-                "without it there is no --import, nor a look at the inventory; MFA policies permitted "
+                "without it there is no --import, and no look at the inventory; MFA policies permitted "
                 f"{ADD_ROLE} Environment Admin in this environment",
             ],
         ),

@@ -130,7 +130,7 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     assert (result.code, *told) == (0, False, True)
     # A watch of one batch ends with it.
     assert (drawn.wait(), "8 of 8 active" in drawn.picture()) == (0, True)
-    assert "Not worked on here: wave-1, wave-2. To work on all that run: oathbulk run\n" in result.stderr
+    assert "Not worked on here: wave-1, wave-2. To work on all running batches: oathbulk run\n" in result.stderr
     assert [desk.status(f"wave-{number}")["counts"]["pending"] for number in (1, 2)] == [4, 4]
     assert len(pingone.posts) == len(pingone.active) == 8
 
@@ -190,7 +190,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     assert terminal.wait() == 130
     # The cursor, which a live picture hides, is there again.
     assert terminal.read().rindex("\x1b[?25h") > terminal.read().rindex("\x1b[?25l")
-    assert "Go on with: oathbulk run shipment" in terminal.picture()
+    assert "Continue with: oathbulk run shipment" in terminal.picture()
     assert not desk.processes()
 
 
@@ -298,7 +298,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_tells_what_goes_on(set_up):
     pingone.let_go()
     result = run.wait()
     assert (result.code, desk.processes()) == (130, [])
-    assert "settled or handed back. Go on with: oathbulk run 'pallet 7'" in result.stderr
+    assert "settled or handed back. Continue with: oathbulk run 'pallet 7'" in result.stderr
     assert "at this pace" not in result.stdout
     status = desk.status("pallet 7")
     # What was in flight was answered, and the answers were written down.
@@ -364,7 +364,7 @@ def test_a_run_waits_through_a_pause_from_beside_and_goes_on_with_the_resume(set
     # Ctrl-C ends it meanwhile; and a run that finds it paused waits too.
     run.interrupt()
     result = run.wait()
-    how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment"
+    how = "This run has ended. Continue with: oathbulk resume shipment, then oathbulk run shipment"
     assert (result.code, how in " ".join(result.stdout.split())) == (130, True)
     again = desk.start("run", "shipment")
     wait_until(lambda: waits in again.stderr, "it waits again")

@@ -190,7 +190,7 @@ def test_a_wrong_scan_is_told_before_anything_is_done(
 
 def test_whoever_has_a_token_gets_a_second_one_only_if_that_is_meant(database: MovingDatabase, table: Made) -> None:
     assert give(database, TESTER, "shipment", "0013", "ann@x.test", may_have_two=True) == table.ids[1]
-    with pytest.raises(NotGiven, match="already, and on its way"):
+    with pytest.raises(NotGiven, match="already, and in progress"):
         give(database, TESTER, "shipment", "0013", "cleo@x.test")
 
 

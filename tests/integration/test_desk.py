@@ -278,7 +278,7 @@ def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     assert "shipment may run, but nothing works on it." in desk.command_well("resume", "shipment")
     state = look_at_batch(database, shipment.batch_id).state
     assert (state, database.values(is_to_be_lifted)) == (BatchState.RUNNING, [False])
-    assert "A hold of its workers ends within seconds." in desk.command_well("resume", "shipment", now="yes")
+    assert "Its hold ends within seconds." in desk.command_well("resume", "shipment", now="yes")
     assert database.values(is_to_be_lifted) == [True]
 
 
@@ -314,7 +314,7 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     page = read_text(desk.read("/batch/give", name="shipment"))
     assert ("Token 0010 is ann@x.test's." in page, "0010 ann@x.test pending on its way" in page) == (True, True)
     twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
-    assert (twice.status_code, "Tick below if they are to have two." in read_text(twice.text)) == (422, True)
+    assert (twice.status_code, "Tick below if they should have two." in read_text(twice.text)) == (422, True)
     assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
 

@@ -403,7 +403,7 @@ def test_a_role_that_may_make_or_read_no_table_is_told_which_right_it_lacks(
     assert "GRANT USAGE, CREATE ON SCHEMA public" in told
     with role(postgres_server, postgres_url) as guest, opened(guest) as database:
         told = find_fault(database)
-    assert told.startswith("the database refuses its role a right (permission denied for table schema_revision)")
+    assert told.startswith("the database role lacks a privilege (permission denied for table schema_revision)")
 
 
 def read_pid(connection: Connection) -> int:

@@ -185,7 +185,7 @@ def test_a_batch_stays_in_which_the_tokens_of_one_that_stays_came_back_or_whose_
 
     july, again, importing = (each.obstacle or "" for each in desk.make().examine().candidates)
 
-    assert again == "batch july, which stays, has tokens that are not active there and came back in it"
+    assert again == "batch july, which stays, has tokens that are not active there and were loaded again in this one"
     assert (july != "", "has not ended" in importing) == (True, True)
 
 

@@ -220,7 +220,7 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     assert (shown.devices.made, shown.devices.ends, shown.tokens) == (1, {End.THERE: 1}, TokenCounts(1, not_ours=1))
     assert (result.devices.ends, result.tokens) == ({End.REMOVED: 1}, TokenCounts(1, 1, not_ours=1))
     left_alone = [
-        Kept(4, theirs, "this batch has made nothing of it that may be taken away"),
+        Kept(4, theirs, "this batch has made nothing of it that can be removed"),
         Kept(None, "UNKNOWN1", "no row of this batch has it"),
     ]
     assert list(result.kept.values()) == list(shown.kept.values()) == left_alone
@@ -460,7 +460,7 @@ def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_our
     gone = look(database, made.ids[0])
     assert (gone.finalized_at - gone.otp_sent_at).total_seconds() >= desk.settings.tuning.over_after
     assert 5.0 in desk.waits
-    assert ("Waiting until the last requests to pair are over", 0, None) in desk.told
+    assert ("Waiting for the last pairing requests", 0, None) in desk.told
     assert desk.command.examine("shipment").devices.earlier == 1
 
 
@@ -526,7 +526,7 @@ def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_i
     with pytest.raises(NotPossible, match="runs") if is_resumed else nullcontext():
         told += desk.command.undo("shipment").kept.values()
 
-    shown_in_part = "PingOne shows its token in one place and not in another: give the command again"
+    shown_in_part = "PingOne shows its token in one place but not in another: run the command again"
     assert [(each.row_number, each.why) for each in told] == (
         [] if is_resumed else [(2, shown_in_part), (3, shown_in_part)]
     )
@@ -939,7 +939,7 @@ def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
     with around(Removal, "remove", first=lambda *_: database.change(change)):
         (kept,) = desk.command.undo("shipment").kept.values()
 
-    assert kept.why == "its record was changed meanwhile, or a worker has it: give the command again"
+    assert kept.why == "its record was changed meanwhile, or a worker has it: run the command again"
     assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
 
 

@@ -30,13 +30,13 @@ def audit_command(
         str | None,
         typer.Option(
             metavar="HEAD",
-            help="Look for what was noted elsewhere: a line's hash, ID:HASH, or a file of heads. Default: the file that"
-            " OATHBULK_AUDIT_HEAD names.",
+            help="Compare with a noted head: a line's hash, ID:HASH, or a file of heads. Default: the file that "
+            "OATHBULK_AUDIT_HEAD names.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what persons did, and check that no line was changed since."""
+    """Show who did what, and check that no line was changed since."""
     installation = Installation()
     # Before the lines, so that no head is there of a line that is not yet.
     heads, unread = _read_heads(installation, verify)

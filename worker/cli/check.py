@@ -139,7 +139,7 @@ def examine(
     if blocking:
         names = [finding.name for finding in blocking]
         error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
-        asks = f"{undone}, since it is asked about {', '.join(names)}"
+        asks = f"{undone}, because of questions about {', '.join(names)}"
         raise NotReady(f"{shipment.path}: {asks}. Correct it, or accept it.")
     return report
 
@@ -260,7 +260,7 @@ def print_refused_rows(refused: RowErrors, listing: str) -> None:
     more = refused.total - sum(map(len, shown.values()))
     if more or len(shown) < refused.total:
         others = f"… and {more} more. " if more else ""
-        error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
+        error_console.print(f"{others}Every row: {listing}", soft_wrap=True)
 
 
 def _group_by_reason(refused: RowErrors) -> dict[str, list[RowError]]:
@@ -348,12 +348,13 @@ def check(
     file: File,
     asked: LoadOptions,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict, as a CSV.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict to this CSV file."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a shipment is, what a run would do, and everything that can be found before a call is spent; change
+    """Show what a shipment is, what a run would do, and every problem that can be found before a call is spent. Change
     nothing."""
     if output is not None:
         asked.source.refuse_to_replace(file, output)
@@ -363,7 +364,7 @@ def check(
         installation.environment(asked.environment)
     except ConfigError as error:
         if not asked.offline:
-            raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
+            raise ConfigError(f"{error}; or check only the file, with --offline") from error
     report = run_preflight(installation, shipment, asked, undone="nothing was changed", is_quiet=as_json)
     work = None if report.batch else expect_work(report, shipment.switches, asked.hours, asked.accepted)
     if as_json:
@@ -433,7 +434,7 @@ def _print_screen(
     room = measure_room(console)
     head = [] if work is None else [*_describe_work(shipment, asked, report, work)]
     kinds = ", ".join(f"{count:,} × {kind}" for kind, count in report.verdicts.kinds.most_common())
-    head.append(f"{shipment.path}: {shipment.format.name}; {kinds or 'no token that can be read'}.")
+    head.append(f"{shipment.path}: {shipment.format.name}; {kinds or 'no readable token'}.")
     above = [line for text in head for line in break_lines(text, room)]
     below = [line for text in _describe_next(shipment, asked, report, output) for line in break_lines(text, room)]
     found = [
@@ -444,7 +445,7 @@ def _print_screen(
     for line in [*above, *found, *below]:
         console.print(line, soft_wrap=True)
     if not report.is_complete:
-        error_console.print("PingOne could not be asked: fix that, or leave it out by --offline.")
+        error_console.print("PingOne could not be asked: fix that, or skip it with --offline.")
 
 
 def _cut_text(text: Text, most: int, room: Room) -> list[Text]:
@@ -489,15 +490,15 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions
 
 def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
     """Say how many requests that are, and how long they take at which pace and in which hours."""
-    pace = "that the license has" if report.is_rate_bought else "with which it begins"
+    pace = "that the license has" if report.is_rate_bought else "it begins with"
     sentences = (
         f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at the"
         f" {report.rate:g} a second {pace}."
     )
     if asked.share is not None:
-        sentences += f" It keeps to {write_share(asked.share)} of what the license permits."
+        sentences += f" It uses {write_share(asked.share)} of what the license permits."
     if asked.hours is not None and work.days is not None:
-        sentences += f" It works from {asked.hours} only: on {count_things(work.days, 'day')}."
+        sentences += f" It works only from {asked.hours}: on {count_things(work.days, 'day')}."
     if asked.canary is not None:
         sentences += f" It pauses after {count_things(asked.canary, 'record')}."
     return sentences

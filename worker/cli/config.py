@@ -61,8 +61,7 @@ class SettingInForce:
 
 
 def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
-    """Print every setting: its value, where that comes from, and its default. Of a secret it says only whether it is
-    set."""
+    """Print every setting: its value, its source, and its default. For a secret, print only whether it is set."""
     installation = Installation()
     settings = [*_describe_environment(installation, environment), *_describe_own(installation)]
     if as_json:

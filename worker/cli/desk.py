@@ -33,23 +33,23 @@ _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 def desk(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8765,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; without TLS.")] = "127.0.0.1",
-    read_only: Annotated[bool, typer.Option("--read-only", help="Nothing can be commanded.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8765,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on, without TLS.")] = "127.0.0.1",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show no commands.")] = False,
     user_header: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Behind a proxy: the header in which it says who comes. Needs --origin."),
+        typer.Option(metavar="NAME", help="Behind a proxy: the header with the person's name. Needs --origin."),
     ] = None,
     origin: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Behind a proxy, or in a container: where browsers find the desk, https://…"),
+        typer.Option(metavar="URL", help="Behind a proxy, or in a container: the address that browsers use, https://…"),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="From where the proxy comes: addresses or networks. Default: loopback."),
+        typer.Option(metavar="ADDRESS", help="The proxy's addresses or networks. Default: loopback."),
     ] = None,
 ) -> None:
-    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
+    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. Prints a link to open."""
     if not can_serve():
         raise ConfigError(f"the desk is not installed: {INSTALL_LOCAL}")
     networks = _read_networks(proxy or [])
@@ -67,20 +67,20 @@ def desk(
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
     """Refuse what would let in anybody, or nobody. Raises typer.BadParameter."""
     if user_header and not origin:
-        raise typer.BadParameter("needs --origin: where browsers find the desk", param_hint="--user-header")
+        raise typer.BadParameter("needs --origin: the address that browsers use", param_hint="--user-header")
     if proxy and not user_header:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
     if user_header:
         return
     if origin and not is_loopback(urlsplit(origin).hostname or ""):
         raise typer.BadParameter(
-            "of another machine needs --user-header: in which header the proxy says who comes", param_hint="--origin"
+            "of another machine needs --user-header: the header with the person's name", param_hint="--origin"
         )
     # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
     if not origin and not is_loopback(host):
         raise typer.BadParameter(
-            f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
-            "comes, and name its header with --user-header",
+            f"{host} can be reached from other machines, and the desk has no TLS: put a proxy in front of it that "
+            f"logs people in, and name its header with --user-header",
             param_hint="--host",
         )
 
@@ -94,7 +94,9 @@ def _describe_origin(text: str) -> str:
     except ValueError:
         is_fit, port = False, None
     if not is_fit or parts.query or parts.fragment:
-        raise typer.BadParameter("is a URL without a path, such as https://desk.example.com", param_hint="--origin")
+        raise typer.BadParameter(
+            "must be a URL without a path, such as https://desk.example.com", param_hint="--origin"
+        )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
 
@@ -105,7 +107,7 @@ def _read_networks(proxies: list[str]) -> list[Network]:
         return [ipaddress.ip_network(each) for each in proxies or _LOOPBACK]
     except ValueError as error:
         raise typer.BadParameter(
-            f"{error}: say an address, or a network such as 10.0.0.0/24", param_hint="--proxy"
+            f"{error}: give an address, or a network such as 10.0.0.0/24", param_hint="--proxy"
         ) from error
 
 
@@ -115,7 +117,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise typer.BadParameter(
-            f"cannot listen on {host} port {port}: {error.strerror or error}. --port 0 takes any that is free",
+            f"cannot listen on {host} port {port}: {error.strerror or error}. --port 0 takes any free port",
             param_hint="--host and --port",
         ) from error
 

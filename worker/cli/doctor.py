@@ -66,7 +66,7 @@ LARGEST_DRIFT = 5.0
 # A certificate that ends sooner should have been replaced by now.
 SHORTEST_CERTIFICATE = timedelta(days=7)
 # The cure where what is wrong says it all.
-ASK_AGAIN = "fix that, and ask again"
+ASK_AGAIN = "fix that, and check again"
 # Failures of a check that a person can mend; any other is a fault of our own.
 _EXPECTED_FAILURES = (
     ConfigError,
@@ -129,7 +129,7 @@ def not_known(why: str, cure: str = "") -> CheckOutcome:
 
 
 def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
-    """Check all that a run needs, and name the cure of what is wrong: settings, keys, disk, database, workers, broker,
+    """Check everything a run needs, and say how to fix what is wrong: settings, keys, disk, database, workers, broker,
     proxy, TLS, access token, roles, clock, backup."""
     installation = Installation()
     print_unread_env_file(installation)
@@ -225,7 +225,7 @@ def _print_findings(findings: Mapping[str, CheckOutcome]) -> None:
         console.print(Group(*lines))
     counts = Counter(finding.state for finding in findings.values())
     faults, unknown = counts[State.FAULT], counts[State.NOT_KNOWN]
-    result = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "All is well"
+    result = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "Everything is fine"
     of_all = "" if faults else f" of {len(findings)} checks"
     console.print(f"{result}; {unknown}{of_all} could not be made." if unknown else f"{result}.")
 
@@ -243,7 +243,7 @@ def check_home(installation: Installation) -> CheckOutcome:
 
 
 def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
-    """Check that the encryption keys can be used; `opens`: for what each key has encrypted last, too. Raises
+    """Check that the encryption keys work; `opens`: for what each key has encrypted last, too. Raises
     ConfigError where others can read them too, DecryptionError, EmbeddedError."""
     keyring = installation.keyring
     if opens:
@@ -255,7 +255,7 @@ def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
             )
             for otps, batch_id, row_number in stored:
                 keyring.open(otps or b"", identify_row(batch_id, row_number))
-    return CheckOutcome("the encryption keys can be used")
+    return CheckOutcome("the encryption keys work")
 
 
 def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
@@ -283,7 +283,7 @@ def _check_database(installation: Installation) -> CheckOutcome:
     detail = f"postgresql, at revision {HEAD}; synchronous_commit is {commits}, isolation is {isolation}; {note}"
     if commits in DURABLE and isolation == READ_COMMITTED:
         return CheckOutcome(detail)
-    return fault(detail, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
+    return fault(detail, "leave both to oathbulk: remove them from the URL (docs/deployment.md)")
 
 
 def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
@@ -300,11 +300,11 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
         if missing:
             number = count_things(len(missing), "head")
             return fault(
-                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is older"
-                f" than they are, or was made anew ({missing[0].why})",
-                "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
+                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
+                f"older than they are, or was created again ({missing[0].why})",
+                "restore the latest backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
-    heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
+    heads = f"heads are noted in {path}" if path else "heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
 
 
@@ -329,23 +329,23 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     those that ended since they fail alone, and those of another version than this command."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
-        return fault(f"these ended, since they fail where others do not: {describe_sick(fleet)}", cure)
+        return fault(f"these ended, because they alone fail: {describe_sick(fleet)}", cure)
     if not fleet.alive:
-        return CheckOutcome("none runs now")
+        return CheckOutcome("none runs")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
-        cure = "end and start them, one by one: docs/operating.md"
-        return fault(f"of another version than this command, {version}: {named}", cure)
+        cure = "restart them, one by one: docs/operating.md"
+        return fault(f"another version than this command's, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
     last_tick = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
     # Threads that all wait for PingOne let ticks wait for as long as a call may take, and that is no fault.
     if tick is None or tick > STILL_AFTER:
-        return fault(last_tick, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
+        return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
     if tick < 0:
-        return fault("the last tick lies in the future", "set the clock of the database's server, with NTP")
+        return fault("the last tick is in the future", "set the clock of the database's server, with NTP")
     if dropped := describe_dropped(fleet):
         return fault(dropped, DROPPED_CURE)
-    return CheckOutcome(f"{len(fleet.alive)} at work, of version {version}; {last_tick}")
+    return CheckOutcome(f"{len(fleet.alive)} running, version {version}; {last_tick}")
 
 
 def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
@@ -353,10 +353,10 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
     says it."""
     running = [status for status in statuses if status.state == BatchState.RUNNING]
     if not running:
-        return CheckOutcome("none has work left that may run")
+        return CheckOutcome("none has due work")
     stalled = [(status, stall) for status in running if (stall := status.stall)]
     if not stalled:
-        return CheckOutcome(f"work left in {', '.join(status.name for status in running)}; none stands still")
+        return CheckOutcome(f"work left in {', '.join(status.name for status in running)}; none is stuck")
     details = [
         f"{status.name}: nothing has moved for {format_duration(status.standstill)}. {stall.detail}"
         for status, stall in stalled
@@ -375,21 +375,21 @@ def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
     detail = "{0.scheme}://{0.netloc}, {1}".format(urlsplit(url.get_secret_value()), signed)
     if losses is None:
         return CheckOutcome(detail)
-    return fault(f"{detail}; {losses}", "see whether the URL is right and its server takes the notices")
+    return fault(f"{detail}; {losses}", "check the URL, and whether its server takes the notices")
 
 
 def check_backup(stamp: Path | None) -> CheckOutcome:
     """Tell the age of the last backup, by the file that it touches when it is done."""
     if stamp is None:
-        cure = "let your backup touch a file when it is done, and name that file with OATHBULK_BACKUP_STAMP"
+        cure = "let your backup touch a file when it is done, and name that file in OATHBULK_BACKUP_STAMP"
         return not_known("no setting says where to look", cure)
     try:
         age = time.time() - stamp.stat().st_mtime
     except OSError as error:
-        return fault(f"{stamp} cannot be read ({error.strerror})", "see whether a backup was ever made")
+        return fault(f"{stamp} cannot be read ({error.strerror})", "check whether a backup was ever made")
     detail = f"the last one was made {format_duration(max(age, 0.0))} ago"
     if age > LONGEST_WITHOUT_BACKUP:
-        return fault(detail, "make one: a restored database knows nothing of what was sent since")
+        return fault(detail, "make one: a restored database does not know what was sent since")
     return CheckOutcome(detail)
 
 
@@ -414,7 +414,7 @@ def check_network(environment: Environment) -> CheckOutcome:
     if all(url.startswith("http://") for url in urls.values()):
         return CheckOutcome(f"{route}, and without TLS: PingOne is simulated on this machine")
     named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    route += f"; certificates are checked, by the authorities of {named or 'the package certifi'}"
+    route += f"; certificates are verified with the authorities of {named or 'the package certifi'}"
     try:
         ends = {host: end for host, url in urls.items() if (end := read_certificate_end(url, deadline=DEADLINE))}
     except NotDelivered as error:
@@ -422,9 +422,9 @@ def check_network(environment: Environment) -> CheckOutcome:
             cure = "if a proxy shows certificates of its own, name its authority with SSL_CERT_FILE"
             return fault(f"{route}; refused: {error}", cure)
         return not_known(f"{route}; PingOne's cannot be read: {error}")
-    detail = f"{route}; " + ", ".join(f"{host}'s is good until {end:%Y-%m-%d}" for host, end in ends.items())
+    detail = f"{route}; " + ", ".join(f"{host}'s is valid until {end:%Y-%m-%d}" for host, end in ends.items())
     if min(ends.values()) - datetime.now(UTC) < SHORTEST_CERTIFICATE:
-        return fault(detail, "tell whoever runs that server or proxy to replace it")
+        return fault(detail, "ask the operator of that server or proxy to replace it")
     return CheckOutcome(detail)
 
 
@@ -480,12 +480,10 @@ INVENTORY = CallKind(
     "inventory",
     RoleReads.read_inventory,
     "Environment Admin",
-    "--import, nor a look at the inventory",
+    "--import, and no look at the inventory",
     "oathToken",
 )
-POLICIES = CallKind(
-    "MFA policies", RoleReads.read_policies, "Configuration Read Only", "word of the MFA policy in preflight"
-)
+POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read Only", "check of the MFA policy")
 
 
 def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> CheckOutcome:
@@ -521,5 +519,5 @@ def check_clock(measure: Callable[[], float]) -> CheckOutcome:
         return not_known(f"PingOne does not tell the time: {error}")
     detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
     if abs(ahead) > LARGEST_DRIFT:
-        return fault(detail, "set it, for instance with NTP")
+        return fault(detail, "set it, for example with NTP")
     return CheckOutcome(detail)

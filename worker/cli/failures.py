@@ -82,15 +82,15 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
     # Neither a database nor a text takes an argument that is no UTF-8; the path of a file may be such a one.
     if isinstance(error, UnicodeEncodeError) and (argument := next(filter(_BYTES.search, sys.argv[1:]), None)):
-        _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
+        _fail(f"{argument} is not written in UTF-8: type it again in UTF-8", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
     # Of a database of ours, SQLAlchemy makes an error of its own.
     if isinstance(error, sqlite3.OperationalError):
-        cure = "free some space there, or name another folder by SQLITE_TMPDIR, and type the command again"
+        cure = "free some space there, or name another folder in SQLITE_TMPDIR, and run the command again"
         _fail(f"the folder of temporary files is full, or refuses to be written to ({error}): {cure}", UNUSABLE_SETUP)
     if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
-        cure = "see whether the path is the right one, and the rights to its directories"
+        cure = "check the path, and the permissions of its directories"
         _fail(f"{error.filename} is out of reach ({error.strerror}): {cure}", WRONG_USAGE)
     raise error
 
@@ -107,7 +107,7 @@ def explain_server(error: Exception) -> Explanation:
             return Explanation(
                 f"PingOne refused the worker application's credentials ({error})",
                 "check PINGONE_CLIENT_ID, PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the "
-                "clock), of an application that imports those of PINGONE_IMPORT_…, PINGONE_CLIENT_AUTH and "
+                "clock), PINGONE_IMPORT_… of an application that imports, PINGONE_CLIENT_AUTH and "
                 "PINGONE_AUTH_ENVIRONMENT_ID",
             )
         case NotDelivered():

@@ -97,7 +97,8 @@ def describe_empty_home(installation: Installation, command: str) -> str:
     home = installation.settings.home.absolute()
     said = f"{home}: nothing was loaded into it yet"
     for rehearsal in _list_rehearsals(home)[:1]:
-        said += f"; the latest rehearsal's is another: OATHBULK_HOME={quote(str(rehearsal))} {name_program()} {command}"
+        said += "; the latest rehearsal has another home:"
+        said += f" OATHBULK_HOME={quote(str(rehearsal))} {name_program()} {command}"
     return said
 
 
@@ -125,7 +126,7 @@ def describe_hosts(installation: Installation, name: str) -> list[str]:
 
 
 def print_unread_env_file(installation: Installation) -> None:
-    """Print a note if there is a `.env` in the working directory, which is not read: somebody may rely on it."""
+    """Print a note if there is a `.env` in the working directory, which is not supported: somebody may rely on it."""
     if (read := installation.env_file) is None:
         return
     with suppress(OSError):
@@ -158,6 +159,6 @@ def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str
         return
     place = source.places.get(secret, "the process environment")
     yield (
-        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
-        f"see to it that these hosts may have that secret."
+        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: make "
+        f"sure that these hosts may get that secret."
     )

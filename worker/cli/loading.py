@@ -84,7 +84,7 @@ def mend(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="An export of the batch, corrected; or the vendor's file, or the list of who gets what, once more.",
+            help="A corrected export of the batch; or the vendor's file, or the list of who gets what, again.",
             show_default=False,
         ),
     ],
@@ -94,8 +94,7 @@ def mend(
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list once
-    more."""
+    """Bring corrected rows into their batch: an export of it, or the vendor's file or the list again."""
     installation = open_installation_with(batch)
     environment = find_environment(installation.database, batch, installation.environment).name
     with installation.database.reading() as connection:
@@ -130,17 +129,17 @@ def give(
     ],
     person: Annotated[
         str,
-        typer.Argument(metavar="PERSON", help="Who gets it, named as the batch names people.", show_default=False),
+        typer.Argument(metavar="PERSON", help="The person who gets it, named as in the batch.", show_default=False),
     ],
-    second: Annotated[bool, typer.Option("--second", help="The person may have a second token.")] = False,
+    second: Annotated[bool, typer.Option("--second", help="Give the person a second token.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the token is active.")] = False,
     ticket: Ticket = None,
 ) -> None:
-    """Say who gets a token that waits to be given out, and wait for its end."""
+    """Give a token that waits to be given out to a person, and wait until it is active."""
     installation = Installation()
     actor = this_person(installation.settings, ticket)
     record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"
-    console.print(f"Token {serial} is {person}'s. Nothing of {batch} goes before it.")
+    console.print(f"Token {serial} is {person}'s. It goes before everything else in {batch}.")
     fleet = read_fleet(installation, batch)
     if no_wait or not fleet.alive:
         if not fleet.alive:
@@ -270,7 +269,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
         (mended.given, f"{agree(mended.given, 'is', 'are')} given out"),
-        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} at another date"),
+        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} on another date"),
         (mended.refused, "failed"),
     ]
     staying = [
@@ -282,11 +281,11 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))
     lines = [f"{batch}, rows of the file: {changed or 'none goes again'}."]
     if left:
-        lines.append(f"Left as they are: {left}.")
+        lines.append(f"Unchanged: {left}.")
     if not (mended.again or mended.added or mended.given or mended.dated):
         lines.append("Nothing was changed.")
     elif mended.is_paused:
-        lines.append(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")
+        lines.append(f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}")
     elif not fleet.alive:
         lines.append(describe_unattended(batch, fleet))
     return "\n".join(lines)

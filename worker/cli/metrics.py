@@ -26,11 +26,11 @@ log = structlog.get_logger()
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 9188,
-    bind: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; without TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 9188,
+    bind: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on, without TLS.")] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="Print the metrics and end.")] = False,
 ) -> None:
-    """Serve metrics for Prometheus at /metrics, until Ctrl-C; the database is read at each scrape."""
+    """Serve metrics for Prometheus at /metrics, until Ctrl-C. Reads the database at each scrape."""
     installation = Installation()
     # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
     registry = CollectorRegistry(auto_describe=False)

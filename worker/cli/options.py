@@ -71,7 +71,7 @@ def _parse_share(text: str) -> float:
     except ValueError:
         part = 0.0
     if not 0 < part <= 1:
-        raise typer.BadParameter(f"{text!r} is no part of the ceiling: say 60% or 0.6, above 0 and up to 100%")
+        raise typer.BadParameter(f"{text!r} is not a part of the ceiling: give 60% or 0.6, above 0 and up to 100%")
     return part
 
 
@@ -92,14 +92,12 @@ Share = Annotated[
     typer.Option(
         metavar="60%",
         parser=_parse_share,
-        help="Keep to this part of what the license permits: people sign on with the rest.",
+        help="Use at most this part of what the license permits; sign-ons need the rest.",
     ),
 ]
 Hours = Annotated[
     str | None,
-    typer.Option(
-        "--window", metavar="HH:MM-HH:MM", help="Run only in these hours of each day; pauses and goes on by itself."
-    ),
+    typer.Option("--window", metavar="HH:MM-HH:MM", help="Run only in these hours of each day."),
 ]
 Zone = Annotated[
     str | None,
@@ -107,7 +105,7 @@ Zone = Annotated[
 ]
 
 # Of commands that examine a shipment before an OTP is spent.
-Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing before.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing first.")]
 
 # Of commands on a batch that is loaded.
 BatchName = Annotated[
@@ -117,12 +115,12 @@ BatchName = Annotated[
 
 By = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="How the batch stands by the values of this column, such as site or lot."),
+    typer.Option(metavar="COLUMN", help="Show the counts for each value of this column, such as site or lot."),
 ]
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="COLUMN=VALUE", help="Only rows with this value, such as site=Basel; several: all of them hold."
+        metavar="COLUMN=VALUE", help="Only rows with this value, such as site=Basel; repeatable: all must match."
     ),
 ]
 
@@ -131,7 +129,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it
 
 # Ticket: of every command that changes something. AsJson: of every listing.
 Ticket = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_check_ticket)
+    str | None, typer.Option(metavar="TEXT", help="The ticket that you act on, for the audit.", callback=_check_ticket)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -152,9 +150,7 @@ def parse_hours(hours: str | None, zone: str | None) -> DailyHours | None:
     if hours is None:
         raise typer.BadParameter("is the time zone of --window: give both", param_hint="--zone")
     if zone is None:
-        raise typer.BadParameter(
-            "needs --zone: whose clocks are meant, such as --zone Europe/Berlin, or --zone UTC", param_hint="--window"
-        )
+        raise typer.BadParameter("needs --zone, such as --zone Europe/Berlin or --zone UTC", param_hint="--window")
     try:
         return DailyHours.parse(hours, zone)
     except UnfitHours as error:

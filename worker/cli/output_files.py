@@ -80,6 +80,6 @@ def refuse_unfit(output: Path, *, overwrite: bool) -> None:
     # Not Path.resolve, which raises where links lead in a circle.
     is_in_home = os.path.realpath(output.absolute().parent) == os.path.realpath(find_home(os.environ))
     if is_in_home and (output.name in OWN_FILES or output.name.startswith(DATABASE)):
-        raise typer.BadParameter(f"{output} is a file of the installation itself: give another name")
+        raise typer.BadParameter(f"{output} belongs to the installation itself: give another name")
     if output.exists() and not overwrite:
         raise typer.BadParameter(f"{output} exists: give another name, or --overwrite to replace it")

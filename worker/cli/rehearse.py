@@ -67,12 +67,12 @@ START_TIMEOUT = 60.0
 
 
 def rehearse(
-    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="How many tokens to make up.")] = 500,
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Number of tokens to make up.")] = 500,
     rate: Annotated[
-        float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
+        float | None, typer.Option(help="At most N requests a second. Default: PINGONE_RATE, adapting.")
     ] = None,
     box: Annotated[
-        bool, typer.Option("--box", help="A made-up box of seeds, the whole way: found, imported, paired, activated.")
+        bool, typer.Option("--box", help="Rehearse with a made-up box of seeds: look up, import, pair, activate.")
     ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
@@ -97,7 +97,7 @@ def rehearse(
             installation = Installation(variables, makes_home=True)
             asked = LoadOptions(batch=batch, accept=ACCEPTED)
             found = examine(installation, shipment, asked, needs_pingone=True)
-            code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` begins anew.")
+            code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` starts over.")
         raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, batch, made.expected))
 
 
@@ -175,7 +175,7 @@ def _open_made(made: MadeShipment, home: Path) -> Shipment:
 def _print_box(expected: Mapping[str, Expected], troubles: int, folder: Path) -> None:
     """Say what was made up, and how a person does the same by hand."""
     tokens, hopeless = len(expected), sum(end.status != "active" for end in expected.values())
-    console.print(f"A box of {tokens} tokens was made up, {hopeless} of them hopeless on purpose, in {folder}:")
+    console.print(f"Made up a box of {tokens} tokens in {folder}; {hopeless} of them fail on purpose:")
     console.print(f"{SEEDS}, encrypted; {KEY}, its key; {LIST}, who gets which token.")
     by_hand = f"{name_program()} simulator --tokens {tokens} --box box --troubles {troubles}"
     console.print(f"To do it step by step: {by_hand}", soft_wrap=True)
@@ -186,16 +186,18 @@ def _judge_endings(installation: Installation, batch: str, expected: Mapping[str
     code."""
     if wrong := _find_wrong(installation, batch, expected):
         for serial, end in list(wrong.items())[:SHOWN]:
-            console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
-        console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
+            console.print(f"{serial} should have ended as {expected[serial]}, but ended as {end}.")
+        console.print(
+            f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as they should.", style="red"
+        )
         return SOME_FAILED
     hopeless = sum(end.status != "active" for end in expected.values())
     active = len(expected) - hopeless
     home = installation.settings.home
     console.print(
         f"The rehearsal went as it should: {count_things(active, 'token')} "
-        f"{agree(active, 'is', 'are')} active, and {hopeless:,} {agree(hopeless, 'was', 'were')} made hopeless on "
-        f"purpose. All of it is kept in {home}."
+        f"{agree(active, 'is', 'are')} active, and {hopeless:,} failed on purpose. "
+        f"Everything is kept in {home}."
     )
     rehearsal = Rehearsal(home, name_program())
     console.print(f"To look at it: {rehearsal.write(f'oathbulk status {batch}')}", soft_wrap=True)

@@ -46,7 +46,7 @@ from worker.reports.stall import write_run
 
 # Seconds between two looks at the batches.
 LOOK_EVERY = 0.5
-GO_ON_WITH_ALL = "Go on with: oathbulk run"
+GO_ON_WITH_ALL = "Continue with: oathbulk run"
 
 
 @takes_option_sets
@@ -56,27 +56,26 @@ def run(
         Path | None,
         typer.Argument(
             metavar="[FILE|BATCH]",
-            help="OTP pairs, or a vendor's seed file (`oathbulk formats`); or the name of a batch that was loaded."
-            " Default: all batches that run.",
+            help="OTP pairs, or a vendor's seed file (`oathbulk formats`); or the name of a loaded batch. Default: "
+            "all running batches.",
             show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a shipment and activate it here, and nothing else, until it is finished, also through a person's pause.
-    Run again, by the file or by the name of its batch, it goes on where it was; without a name, all batches that run
-    go on."""
+    """Load a shipment and work on this batch only, until it finishes; keep waiting while someone has paused it. Run it
+    again, with the file or the batch's name, to continue. Without a name, continue all running batches."""
     installation = Installation(makes_home=True)
     if file is None and asked != LoadOptions():
         raise typer.BadParameter("these options say how a file is loaded: name the FILE", param_hint="FILE")
     if file is None and installation.is_empty:
-        nothing = "nothing was loaded here yet, so no batch runs: name a FILE to load"
+        nothing = "nothing was loaded here yet: name a FILE to load"
         raise typer.BadParameter(nothing, param_hint="FILE")
     print_home(installation)
     print_unread_env_file(installation)
     batch = _find_batch_named(installation, file) if file else None
     if batch is not None and asked != LoadOptions():
-        raise typer.BadParameter(f"{batch} is loaded, and its options were given then: {write_run(batch)}")
+        raise typer.BadParameter(f"{batch} is loaded already, with its options: {write_run(batch)}")
     if file is None or batch is not None:
         with lock_home(installation.settings.home):
             how_to_go_on = describe_going_on(batch) if batch else GO_ON_WITH_ALL
@@ -147,7 +146,7 @@ def work_on(
         with installation.database.reading() as connection:
             others = [each.name for each in read_running(connection) if each.name != batch]
         if others:
-            on_all = "To work on all that run: oathbulk run"
+            on_all = "To work on all running batches: oathbulk run"
             error_console.print(f"Not worked on here: {', '.join(others)}. {on_all}", soft_wrap=True)
     return code
 
@@ -227,7 +226,7 @@ def _run_stack(
                     restart_ended=stack.restart_ended,
                 )
             except KeyboardInterrupt:
-                error_console.print("Ending: calls in flight are answered and written down first.")
+                error_console.print("Ending: waiting for calls in flight, to record their answers.")
                 # As long as it is raised, further signals are ignored.
                 raise
             finally:
@@ -268,8 +267,8 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
 def describe_interruption(stopped: str | None) -> str:
     """Say that the run was interrupted. `stopped`: how to go on; None if the batch was finished all the same."""
     if stopped is None:
-        return "Interrupted as the batch was finished: nothing is left to go on with."
-    return f"Interrupted: what was in hand is settled or handed back. {stopped}"
+        return "Interrupted when the batch was finished: nothing is left to do."
+    return f"Interrupted: everything in hand is settled or handed back. {stopped}"
 
 
 def choose_exit_code(status: BatchStatus) -> int:

@@ -39,7 +39,8 @@ LONGEST_SECRET = 4096
 
 # Here and not among the other options: what it takes is known where shipments are read, which few commands do.
 Accept = Annotated[
-    list[Question] | None, typer.Option("--accept", metavar="NAME", help="Go on in spite of this finding; repeatable.")
+    list[Question] | None,
+    typer.Option("--accept", metavar="NAME", help="Continue in spite of this finding; repeatable."),
 ]
 
 
@@ -100,45 +101,44 @@ class SourceOptions:
     """What a person says of a shipment's file beside it. Each field is an option of the commands."""
 
     assign: Annotated[
-        Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets what: serial, and a person.")
+        Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets which token: serial, and a person.")
     ] = None
     only_assigned: Annotated[
-        bool, typer.Option("--only-assigned", help="Leave out tokens without a person, instead of refusing them.")
+        bool, typer.Option("--only-assigned", help="Skip tokens without a person instead of refusing them.")
     ] = False
     only_new: Annotated[
-        bool, typer.Option("--only-new", help="Leave out tokens that another batch made active, instead of refusing.")
+        bool, typer.Option("--only-new", help="Skip tokens that another batch made active, instead of refusing.")
     ] = False
     gives_out: Annotated[
-        bool, typer.Option("--give-out", help="Load tokens without a person too: `oathbulk give` says who gets them.")
+        bool, typer.Option("--give-out", help="Also load tokens without a person, to give out later.")
     ] = False
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
     ] = None
     key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key that the vendor sent apart: hexadecimal or raw bytes.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The key that the vendor sent separately: hexadecimal or raw bytes."),
     ] = None
     password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent apart.")
+        Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent separately.")
     ] = None
-    encoding: Annotated[
-        Encoding | None, typer.Option(help="How secrets are written, where that can be read in two ways.")
-    ] = None
-    otp_type: Annotated[OtpType | None, typer.Option(help="What the tokens are, where the file does not say it.")] = (
+    encoding: Annotated[Encoding | None, typer.Option(help="The encoding of secrets, if it is ambiguous.")] = None
+    otp_type: Annotated[OtpType | None, typer.Option(help="The type of the tokens, if the file does not say it.")] = (
         None
     )
-    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, where the file does not say it: 6 or 8.")] = None
+    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, 6 or 8, if the file does not say it.")] = None
     time_step: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="Of TOTP, where the file does not say it: 30 or 60.")
+        int | None, typer.Option(metavar="SECONDS", help="TOTP's time step, 30 or 60, if the file does not say it.")
     ] = None
     hash_algorithm: Annotated[
-        HashAlgorithm | None, typer.Option("--hash", help="Of TOTP, where the file does not say it.")
+        HashAlgorithm | None, typer.Option("--hash", help="TOTP's hash, if the file does not say it.")
     ] = None
     zone: Zone = None
     may_import: Annotated[
-        bool, typer.Option("--import", help="Create tokens in PingOne's inventory that it does not have. Needs --pair.")
+        bool, typer.Option("--import", help="Create tokens that PingOne's inventory lacks. Needs --pair.")
     ] = False
     may_pair: Annotated[
-        bool, typer.Option("--pair", help="Pair tokens with their persons, which makes the devices that are missing.")
+        bool, typer.Option("--pair", help="Pair tokens with their people, which creates the missing devices.")
     ] = False
 
     def open(
@@ -186,12 +186,12 @@ class SourceOptions:
         is_kept = self.gives_out and self.only_assigned
         gives_unpaired = self.gives_out and not self.may_pair
         for option, is_unfit, problem in (
-            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
-            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
-            ("--give-out", is_kept, "it loads the tokens that --only-assigned leaves out: leave out one of them"),
-            ("--give-out", gives_unpaired, "a token that is given out has no device yet: give --pair too"),
-            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
-            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
+            ("--import", lacks_pair, "an imported token has no device yet: add --pair"),
+            ("--only-assigned", lacks_list, "no list says who gets what: add --assign"),
+            ("--give-out", is_kept, "it loads the tokens that --only-assigned skips: give one of them"),
+            ("--give-out", gives_unpaired, "a token to give out has no device yet: add --pair"),
+            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes only 6 or 8"),
+            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes only 30 or 60 seconds"),
         ):
             if is_unfit:
                 raise typer.BadParameter(problem, param_hint=option)
@@ -201,7 +201,7 @@ class SourceOptions:
         typer.BadParameter."""
         read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
         if output.exists() and any(each.exists() and each.samefile(output) for each in read):
-            raise typer.BadParameter(f"{output} is read here, and would be lost: give another name")
+            raise typer.BadParameter(f"{output} is an input of this command, and would be lost: give another name")
 
 
 def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
@@ -246,7 +246,7 @@ def _read_secret(path: Path) -> bytes:
     if not secret.removeprefix(BYTE_ORDER_MARK).strip():
         raise UnusableFile(path, "is empty", "Write the key or the password into it, or give another file")
     if len(secret) > LONGEST_SECRET:
-        raise UnusableFile(path, "is too long for a key or a password", "Give the file that holds it alone")
+        raise UnusableFile(path, "is too long for a key or a password", "Give a file that holds nothing else")
     return secret
 
 
@@ -261,7 +261,8 @@ class LoadOptions:
     ] = None
     environment: EnvironmentName = DEFAULT_ENVIRONMENT
     canary: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pause after the first N records, so that you can check them."),
     ] = None
     share: Share = None
     window: Hours = None

@@ -9,16 +9,16 @@ from worker.database.postgresql import write_pg_dump
 
 
 class NotBackedUp(Exception):
-    """No backup was made; the message says why, and what makes one."""
+    """No backup was made; the message says why, and what to do instead."""
 
 
 def back_up(database: Database, copy: Path) -> None:
-    """Write the whole database into this empty file, as it is at one moment. Nobody waits for it: readers and the
-    writer go on. Raises NotBackedUp for PostgreSQL, which has its own program for it, and if the copy is damaged."""
+    """Write the whole database into this empty file, as of one moment, while readers and the writer continue. Raises
+    NotBackedUp for PostgreSQL, which has its own program, and if the copy is damaged."""
     if not database.is_sqlite:
         raise NotBackedUp(
-            "the database is PostgreSQL, which brings its own program (under Compose see docs/operating.md, "
-            f"Back up): {write_pg_dump(database.engine.url)}"
+            f"the database is PostgreSQL, which has its own program (under Compose, see docs/operating.md, Back up): "
+            f"{write_pg_dump(database.engine.url)}"
         )
     try:
         with database.reading() as connection, closing(sqlite3.connect(copy)) as target:
@@ -29,6 +29,6 @@ def back_up(database: Database, copy: Path) -> None:
             target.execute("PRAGMA journal_mode = DELETE")
             (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
-        raise NotBackedUp(f"the backup could not be written ({error}): check the disk that it goes to") from error
+        raise NotBackedUp(f"the backup could not be written ({error}): check the target disk") from error
     if verdict != "ok":
-        raise NotBackedUp(f"the database is damaged ({verdict}): put back the latest backup that is not")
+        raise NotBackedUp(f"the database is damaged ({verdict}): restore the latest backup that is not")

@@ -126,8 +126,8 @@ def cancel(database: Database, connection: Connection, batch_id: int) -> int:
 # Reason and detail of a record that a person closed.
 _CLOSED: dict[str, Any] = {
     "reason": CLOSED,
-    "detail": "A person closed it. It goes again by a mend that names another person, or brings OTPs or the seed; or by"
-    " a replay that chooses it (--where).",
+    "detail": "A person closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
+    "with --where.",
 }
 
 
@@ -205,8 +205,8 @@ _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
 # Reason and detail of a record of which an undo took something back.
 _TAKEN_BACK: dict[str, Any] = {
     "reason": TAKEN_BACK,
-    "detail": "An undo took it back. It goes again by a mend that names another person, or brings OTPs or the seed; or"
-    " by a replay that chooses it (--where).",
+    "detail": "An undo closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
+    "with --where.",
 }
 
 
@@ -365,7 +365,7 @@ def put_off(connection: Connection, batch_id: int) -> None:
 def set_date(
     database: Database, connection: Connection, batch_id: int, chosen: ColumnElement[bool], date: datetime | None
 ) -> int:
-    """Let the chosen records of a batch begin at another date, UNTIL_LET_GO or at once (None). Returns for how many
+    """Let the chosen records of a batch begin on another date, UNTIL_LET_GO or at once (None). Returns for how many
     that changes when they begin.
 
     A record that has begun goes on whatever its date, unless it turns out that nothing went out; a dead letter has the

@@ -243,7 +243,7 @@ class Queue:
 
 def list_lost_calls(calls: Sequence[PastCall] | None, on_its_way: str | None) -> list[PastCall]:
     """List what is known of the calls of an attempt whose worker died: those that it wrote down, and the one that is
-    marked as sent, to which no answer was heard. That one is not there twice: where it is the last that was written
+    marked as sent, to which no answer. That one is not there twice: where it is the last that was written
     down, its answer told nothing; and where nothing was written down but that (`calls` is empty, not None), it was
     marked by an earlier attempt."""
     if on_its_way is None or calls == [] or (calls and calls[-1]["call"] == on_its_way):

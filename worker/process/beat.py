@@ -77,5 +77,5 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         try:
             return int(connection.default_channel.client.llen(queue)) < MOST_WAITING
         except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-            log.error("broker_out_of_reach", error=str(error), cure="none needed once it is back: beat goes on trying")
+            log.error("broker_out_of_reach", error=str(error), cure="none needed once it is back: beat keeps trying")
             return False

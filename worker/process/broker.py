@@ -174,7 +174,7 @@ class DroppedMessages:
             return True
         self.count += 1
         if self._interval.begin_if_over():
-            cure = "see who else writes to the server of OATHBULK_REDIS_URL"
+            cure = "find out who else writes to the server of OATHBULK_REDIS_URL"
             log.warning("message_dropped", dropped=self.count, bytes=len(text), cure=cure)
         return False
 

@@ -282,7 +282,7 @@ def end_without_authorities(processes: Processes) -> None:
 
 def _end_alone(sickness: Sickness) -> None:
     # Celery has no console of ours, and its log may go elsewhere.
-    print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"oathbulk: this worker alone fails: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(FAILS_ALONE)
 
 

@@ -43,10 +43,10 @@ ADVICE_COLUMNS = ("otp_type", "presses_to_discard", "what_to_do")
 # Names of columns that a batch brings if its file was a hand-out or an export once. They are not repeated.
 _OURS = frozenset(map(normalize, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
 
-NOTHING_FOR_HOTP = "Press the token and sign on with the number that it shows."
+NOTHING_FOR_HOTP = "Press the token, and sign on with the number that it shows."
 NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
 # Of a token whose counter a restored database does not know.
-LIMIT = "It may be fewer: what was sent before a restore of the database is not known. "
+LIMIT = "Fewer may do: what was sent before the database was restored is not known. "
 # Why to stop: a device is locked after a few wrong OTPs, usually three.
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
@@ -88,9 +88,9 @@ def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
     if presses == 0:
         return f"{NOTHING_FOR_HOTP} {IF_REFUSED}"
     if presses == 1:
-        return f"Press once and throw the number away; sign on with the second. {IF_REFUSED}"
+        return f"Press once and ignore the number; sign on with the second. {IF_REFUSED}"
     return (
-        f"Press {presses} times and throw these {presses} numbers away; sign on with the next one, number"
+        f"Press {presses} times and ignore these {presses} numbers; sign on with the next one, number"
         f" {presses + 1}. {LIMIT if is_limit else ''}{IF_REFUSED}"
     )
 

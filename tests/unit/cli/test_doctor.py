@@ -119,7 +119,7 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
     [
         ([WELL, GONE], "1 at work, of version 1.0; the last tick came 1 s ago", ""),
         ([ticked(60.0)], "1 at work, of version 1.0; the last tick came 60 s ago", ""),
-        ([GONE], "none runs now", ""),
+        ([GONE], "none runs", ""),
         (
             [WELL, *OTHERS],
             "of another version than this command, 1.0: host:4 (0.9), host:5 (older)",
@@ -127,16 +127,16 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ),
         (
             [replace(WELL, version=None), SICK],
-            "these ended, since they fail where others do not: host:3 (network: PingOne cannot be reached.)",
+            "these ended, because they alone fail: host:3 (network: PingOne cannot be reached.)",
             "their supervisor",
         ),
         ([ticked(90.0)], "the last tick came 90 s ago", "celery -A worker beat"),
         ([ticked(None)], "no tick ever came", "celery -A worker beat"),
-        ([ticked(-3600.0)], "the last tick lies in the future", "NTP"),
+        ([ticked(-3600.0)], "the last tick is in the future", "NTP"),
         ([replace(WELL, dropped=2)], "2 messages were dropped that neither workers nor beat send", "who else writes"),
         # Nobody waits for them.
-        ([ticked(90.0, is_alive=False)], "none runs now", ""),
-        ([ticked(None, is_alive=False)], "none runs now", ""),
+        ([ticked(90.0, is_alive=False)], "none runs", ""),
+        ([ticked(None, is_alive=False)], "none runs", ""),
     ],
 )
 def test_workers_are_counted_and_named_where_they_fail_and_missed_ticks_are_told(

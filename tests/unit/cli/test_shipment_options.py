@@ -130,10 +130,10 @@ def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed
             "oathbulk check box.xml --environment test --offline --json",
         ),
         (
-            describe_interruption("Go on with: oathbulk run july"),
-            "Interrupted: what was in hand is settled or handed back. Go on with: oathbulk run july",
+            describe_interruption("Continue with: oathbulk run july"),
+            "Interrupted: what was in hand is settled or handed back. Continue with: oathbulk run july",
         ),
-        (describe_interruption(None), "Interrupted as the batch was finished: nothing is left to go on with."),
+        (describe_interruption(None), "Interrupted when the batch was finished: nothing is left to do."),
     ],
 )
 def test_a_command_can_be_pasted_and_one_that_goes_on_is_named(written: str, command: str) -> None:
@@ -251,7 +251,11 @@ def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> N
     source = SourceOptions(**{option: tmp_path / each for option, each in named.items()})  # type: ignore[arg-type]
     # The same file by another way.
     output = tmp_path / ".." / tmp_path.name / name
-    with pytest.raises(typer.BadParameter, match=rf"{name} is read here, and would be lost: give another name"):
+    with pytest.raises(
+        typer.BadParameter,
+        match=rf"{name} is an input of this command, and would be lost: give "
+        rf"another name",
+    ):
         source.refuse_to_replace(tmp_path / "box.csv", output)
     source.refuse_to_replace(tmp_path / "box.csv", tmp_path / "verdicts.csv")
 
@@ -278,7 +282,7 @@ def test_no_file_of_the_installation_is_replaced(name: str, tmp_path: Path, monk
     monkeypatch.setenv("OATHBULK_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for output in (tmp_path / name, Path(name)):
-        with pytest.raises(typer.BadParameter, match="is a file of the installation itself: give another name"):
+        with pytest.raises(typer.BadParameter, match="belongs to the installation itself: give another name"):
             refuse_unfit(output, overwrite=True)
     refuse_unfit(tmp_path / "july.csv", overwrite=False)
     (tmp_path / "copies").mkdir()

@@ -235,7 +235,7 @@ def test_a_failure_is_told_in_a_sentence_without_what_it_says(
 )
 def test_a_query_that_no_database_takes_is_refused_before_it_gets_there(inside: WebDesk, path: str) -> None:
     answer = inside.get(path)
-    assert (answer.status_code, answer.text) == (400, "The address has a NUL in it, or is too long.\n")
+    assert (answer.status_code, answer.text) == (400, "The address contains a NUL, or is too long.\n")
 
 
 # Forms.
@@ -349,7 +349,7 @@ def test_what_is_no_number_within_bounds_is_refused_with_the_bounds(
         # A number beside another choice does not matter.
         ("pace", {"pace": "adapt", "share": "nan"}, ("adapt", "the-license"), "looks for the limit again"),
         ("pace", {"pace": "lift"}, ("lift", "the-license"), "The hold of license the-license ends within seconds."),
-        ("pause", {}, ("pause", "pallet-7"), "pallet-7 is paused. A resume lets it go on."),
+        ("pause", {}, ("pause", "pallet-7"), "pallet-7 is paused. Resume it to continue."),
         ("cancel", {"typed_name": " pallet-7 "}, ("cancel", "pallet-7"), "pallet-7 is cancelled: 3 rows are closed."),
         ("cancel", {"name": " x ", "typed_name": "x"}, ("cancel", " x "), "is cancelled: 3 rows are closed."),
     ],

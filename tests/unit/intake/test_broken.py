@@ -56,7 +56,7 @@ EXPECTED = {
         "row",
         1,
         "the file does not say whether the token is HOTP",
-        "say it, by --otp-type hotp or --otp-type totp",
+        "add --otp-type hotp or --otp-type totp",
     ),
     "deepnet_xml_seed_twice.xml": ("row", 1, "more than one value in seed", "ask the vendor for the file again"),
     "deepnet_xml_step_45.xml": ("row", 1, "the time step is neither 30 nor 60 seconds, and", "leave the token out"),
@@ -66,7 +66,12 @@ EXPECTED = {
         "has a header that says something twice",
         "Ask for the file again, and use it as the vendor sent it",
     ),
-    "deepnet_xml_two_headers.xml": ("file", None, "has a second header", "Make a file of each header and its tokens"),
+    "deepnet_xml_two_headers.xml": (
+        "file",
+        None,
+        "has a second header",
+        "Make a separate file for each header and its tokens",
+    ),
     "entra_base32_with_0.csv": ("row", 2, "the secret is not Base32 (letters and the", "--encoding hex"),
     "entra_column_twice.csv": ("file", 1, "columns 1 and 3 mean the same", "Remove or rename one of the two"),
     "entra_hash_sha384.csv": ("row", 2, "the hash is none of SHA-1, SHA-256 and SHA-512,", "leave the token out"),
@@ -89,7 +94,7 @@ EXPECTED = {
         "row",
         2,
         "the time step is not a whole number",
-        "see whether it is interchanged with another value",
+        "check whether it is swapped with another value",
     ),
     "entra_too_many_fields.csv": (
         "row",
@@ -143,7 +148,7 @@ EXPECTED = {
     "graph_json_cut_off.json": (
         "file",
         6,
-        "is no JSON, or was cut off",
+        "is not JSON, or was cut off",
         "Export it again, and use the file as it came",
     ),
     "graph_json_deep.json": (
@@ -195,7 +200,7 @@ EXPECTED = {
         "row",
         1,
         "the time step is not a whole number",
-        "see whether it is interchanged with another value",
+        "check whether it is swapped with another value",
     ),
     "nexus_counter.txt": ("row", 2, "the counter is not Base64 of at most 8 bytes", "it is written like AA== for 0"),
     "nexus_counter_too_long.txt": (
@@ -221,13 +226,13 @@ EXPECTED = {
         "row",
         2,
         "the counter is not a whole number",
-        "see whether it is interchanged with another value",
+        "check whether it is swapped with another value",
     ),
     "oath_csv_counter_too_high.csv": (
         "row",
         2,
         "the counter is not a whole number of 8 bytes",
-        "see whether it is interchanged with another value",
+        "check whether it is swapped with another value",
     ),
     "oath_csv_cut_off.csv": (
         "row",
@@ -319,7 +324,7 @@ EXPECTED = {
     "oath_csv_version_3.csv": (
         "file",
         1,
-        "is OATH CSV of a version that is not known here",
+        "is OATH CSV of an unknown version",
         "Export it again as version 1 or 2",
     ),
     "phenixid_cut_off.csv": (
@@ -353,7 +358,7 @@ EXPECTED = {
     "pskc_cut_off.xml": (
         "file",
         13,
-        "is no well-formed XML, or was cut off",
+        "is not well-formed XML, or was cut off",
         "Ask for the file again, and use it as the",
     ),
     "pskc_derivation_unknown.xml": (
@@ -365,7 +370,7 @@ EXPECTED = {
     "pskc_draft_algorithm_misspelt.xml": (
         "file",
         None,
-        "is encrypted with aes128-cbcc, which is not read",
+        "is encrypted with aes128-cbcc, which is not supported",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_draft_empty_digest.xml": (
@@ -377,37 +382,37 @@ EXPECTED = {
     "pskc_draft_method_misspelt.xml": (
         "file",
         None,
-        "has encrypted values and does not say with which cipher",
+        "has encrypted values but does not name their cipher",
         "Ask the vendor for the file again",
     ),
     "pskc_draft_no_algorithm.xml": (
         "file",
         None,
-        "has encrypted values and does not say with which cipher",
+        "has encrypted values but does not name their cipher",
         "Ask the vendor for the file again",
     ),
     "pskc_draft_no_algorithm_no_digest.xml": (
         "file",
         None,
-        "has encrypted values and does not say with which cipher",
+        "has encrypted values but does not name their cipher",
         "Ask the vendor for the file again",
     ),
     "pskc_draft_no_method.xml": (
         "file",
         None,
-        "has encrypted values and does not say with which cipher",
+        "has encrypted values but does not name their cipher",
         "Ask the vendor for the file again",
     ),
     "pskc_mac_key_no_method.xml": (
         "file",
         None,
-        "has encrypted values and does not say with which cipher",
+        "has encrypted values but does not name their cipher",
         "Ask the vendor for the file again",
     ),
     "pskc_no_mac_method.xml": (
         "file",
         None,
-        "has MACs and does not say of which kind (MACMethod)",
+        "has MACs but does not say which kind (MACMethod)",
         "Ask the vendor for the file again",
     ),
     "pskc_plain_with_mac.xml": (
@@ -462,7 +467,7 @@ EXPECTED = {
     "pskc_gcm.xml": (
         "file",
         None,
-        "is encrypted with aes128-gcm, which is not read",
+        "is encrypted with aes128-gcm, which is not supported",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_key_behind.xml": (
@@ -486,7 +491,7 @@ EXPECTED = {
     "pskc_no_cipher.xml": (
         "file",
         None,
-        "has encrypted values and does not say with which cipher",
+        "has encrypted values but does not name their cipher",
         "Ask the vendor for the file again",
     ),
     "pskc_no_keys.xml": ("file", None, "holds no keys", "Ask the vendor for the file again"),
@@ -499,7 +504,7 @@ EXPECTED = {
     "pskc_once_utf_16.xml": (
         "file",
         1,
-        "names an encoding in its first line that it does not have",
+        "does not have the encoding that its first line names",
         "Save it as UTF-8, and write",
     ),
     "pskc_salt_missing.xml": (
@@ -512,7 +517,7 @@ EXPECTED = {
     "pskc_two_documents.xml": (
         "file",
         15,
-        "is no well-formed XML, or was cut off",
+        "is not well-formed XML, or was cut off",
         "Ask for the file again, and use it as the",
     ),
     "pskc_version_2.xml": (
@@ -558,12 +563,12 @@ EXPECTED = {
         "row",
         1,
         "the counter is not a whole number",
-        "see whether it is interchanged with another value",
+        "check whether it is swapped with another value",
     ),
     "safenet_xml_cut_off.xml": (
         "file",
         9,
-        "is no well-formed XML, or was cut off",
+        "is not well-formed XML, or was cut off",
         "Ask for the file again, and use it as the",
     ),
     "safenet_xml_deep.xml": (
@@ -578,7 +583,7 @@ EXPECTED = {
         "has a document type (DTD) or entities, which",
         "Ask for the file again, and use it as the",
     ),
-    "safenet_xml_encoding_unknown.xml": ("file", None, "is XML in an encoding that is not read", "Save it as UTF-8"),
+    "safenet_xml_encoding_unknown.xml": ("file", None, "is XML in an unsupported encoding", "Save it as UTF-8"),
     "safenet_xml_external_entity.xml": (
         "file",
         None,
@@ -604,7 +609,7 @@ EXPECTED = {
     "safenet_xml_undefined_entity.xml": (
         "file",
         7,
-        "is no well-formed XML, or was cut off",
+        "is not well-formed XML, or was cut off",
         "Ask for the file again, and use it as the",
     ),
     "serial_secret_blanks.txt": (
@@ -624,7 +629,7 @@ EXPECTED = {
         "row",
         2,
         "the counter is not a whole number",
-        "see whether it is interchanged with another value",
+        "check whether it is swapped with another value",
     ),
     "serial_secret_fields.csv": (
         "file",
@@ -636,7 +641,7 @@ EXPECTED = {
         "file",
         None,
         "does not say the time step of its tokens",
-        "Say it by --time-step 30 or --time-step 60",
+        "Add --time-step 30 or --time-step 60",
     ),
     "serial_secret_no_type.csv": (
         "file",
@@ -703,11 +708,11 @@ EXPECTED = {
     ),
     "oath_csv_secret_of_two_bytes.csv": ("row", 1, "the secret has fewer than 10 bytes", "see whether it was cut off"),
     "oath_csv_zeros.csv": ("row", 2, "the secret is zeros alone", "ask the vendor for the file again"),
-    "entra_header_joined.csv": ("file", 1, "column 5 has a value for a name", "put a line break between them"),
+    "entra_header_joined.csv": ("file", 1, "column 5 has a value instead of a name", "put a line break between them"),
     "entra_header_cut_in_two.csv": (
         "file",
         1,
-        "the header goes on in the next line",
+        "the header continues in the next line",
         "Take the line break out between them",
     ),
     "entra_counter.csv": ("row", 2, "is called HOTP, or has a counter", "ask the vendor for PSKC"),
@@ -718,7 +723,7 @@ EXPECTED = {
     "graph_json_next_page.json": (
         "file",
         None,
-        "is one page of several, by its @odata.nextLink",
+        "is one page of several, as its @odata.nextLink says",
         "Fetch the next pages too",
     ),
     "graph_json_name_twice.json": ("file", None, "has an object with two values of the same name", "Export it again"),

@@ -34,11 +34,11 @@ def write(directory: Path, content: bytes) -> Path:
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
         (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
         (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since the serial was turned into"),
-        (b"serial,username\n", "who.csv: assigns no token. Write one line a token below the header"),
+        (b"serial,username\n", "who.csv: assigns no token. Write one line for each token below the header"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
         (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),
         (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. See whether list and shipment are"),
-        (b"%PDF-1.7", "is a PDF. See whether list and shipment are interchanged: --assign takes a CSV"),
+        (b"%PDF-1.7", "is a PDF. Check whether list and shipment are swapped: --assign takes a CSV"),
         (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
     ],
 )

@@ -192,7 +192,7 @@ def test_what_pingone_does_not_take_is_refused(fields: dict[str, Any], words: st
             (
                 {"serial": name, "secret": "seed", "otp_type": "type"},
                 None,
-                "the row names columns, as a header does, and no token: delete it",
+                "the row names columns, like a header, and no token: delete it",
             )
             for name in ("serial", "Serial Number", "serialNumber")
         ),

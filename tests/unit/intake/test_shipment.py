@@ -227,7 +227,7 @@ UNUSABLE = {
     "foreign_header.csv": ("names none of the columns", "Put a header above", 1),
     "header_alone.csv": ("a header and no rows", "one row a token", None),
     "header_cut_in_two.csv": ("goes on in the next line", "Take the line break out", 1),
-    "header_joined.csv": ("column 5 has a value for a name", "put a line break between", 1),
+    "header_joined.csv": ("column 5 has a value instead of a name", "put a line break between", 1),
     "header_quotation_mark.csv": ("quotation marks in the header", "Close", 1),
     "inventory.json": ("JSON", "Export a CSV", None),
     "key_column.csv": ("column 6 ('tokenKey') says", "Remove the column", 1),
@@ -288,7 +288,7 @@ def test_every_sample_has_its_words(directory: str) -> None:
             ["serial_number;manufacturer;algorithm;seed;digits;interval_or_event\n"],
             r"column 4 \('seed'\) says.*none of the vendors' files of seeds",
         ),
-        (["serial,otp1,308714\n"], "column 3 has a value for a name"),
+        (["serial,otp1,308714\n"], "column 3 has a value instead of a name"),
         (["serial,otp1,shelf,Shelf\n"], "column 4 \\('Shelf'\\) means the same as column 3"),
         # A page may show a shipment, further below.
         (
@@ -310,7 +310,7 @@ def test_a_header_that_is_none_is_refused_and_no_cell_of_it_quoted(lines: list[s
     [
         (
             b"# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n",
-            r"begins with a comment, and not with a header\. Delete the lines above",
+            r"begins with a comment instead of a header\. Delete the lines above",
         ),
         (b",,,,\x0c,,\r\n\x01,,,,,,,\r\nalice,1,2,hotp,6,0\r\n", "the first line names none of the columns"),
         (
@@ -525,7 +525,7 @@ USER_ID, DEVICE_ID = IDS.decode().split(",")
 PAIRS = "serial,otp1,otp2,user_id,device_id"
 TIMED = f"{PAIRS},otp_type,generated_at"
 HEX_SEED, BASE32_SEED = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3"
-NO_TOKEN = "the row names columns, as a header does, and no token: delete it"
+NO_TOKEN = "the row names columns, like a header, and no token: delete it"
 
 
 def read_row(header: str, *cells: str) -> Row | RowError:
@@ -729,7 +729,7 @@ def refused(rows: list[Row | RowError]) -> dict[int, str]:
 
 OTHER_DEVICE = NEW_DEVICE + "7"
 ORIGIN = {"file_row": "2", "device_id": ""}
-SAME = "the serial number stands on row 2 of this file already, and all is the same there: delete one of the two rows"
+SAME = "the serial number stands on row 2 of this file already, with the same values: delete one of the two rows"
 CONTRADICTS = "the serial number stands on row {} of this file too, and the rows with it do not all"
 
 

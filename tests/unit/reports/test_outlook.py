@@ -40,20 +40,20 @@ LIMITED = replace(RUNNING, requests=480, license_pace=LICENSE)
 OUTAGE = Outage(AT, AT + timedelta(minutes=5))
 OUT = replace(batch("paused", pending=9, active=1), reason="outage", detail=PAUSE_CURES[PauseReason.OUTAGE])
 ENDS = (
-    " The batch goes on by itself once PingOne answers. If that lasts, look at PINGONE_API_URL, the proxy and the"
-    " network with `oathbulk doctor`."
+    " The batch continues by itself once PingOne answers. If that lasts, check PINGONE_API_URL, the proxy, and the "
+    "network with `oathbulk doctor`."
 )
 HELD = KnownPace("license", hold=Hold(AT, AT + timedelta(seconds=20), "PingOne answered 503 and asks for 120 s", 20.4))
 HOLDS = (
     "All workers hold until 14:02:30 UTC (20 s), since 14:02:10: PingOne answered 503 and asks for 120 s. "
-    "To go on now: oathbulk resume pallet-7 --now"
+    "To continue now: oathbulk resume pallet-7 --now"
 )
 # Of 1000 records, 312 are being prepared.
 PREPARED = replace(RUNNING, waiting={"user": 12, "token": 300}, may_import=True)
 IN_WORK = replace(batch("paused", activating=2, pending=7), reason="person", detail="Paused by alice.")
 BY_PERSON = "Paused by alice; waits for `oathbulk resume pallet-7`."
 INTERRUPTED = replace(batch(pending=3), fleet=Fleet(batch="rehearsal"), rehearsal=Rehearsal(Path("/homes/one")))
-ANEW = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` begins anew."
+ANEW = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` starts over."
 MINUTE_LEFT = "Done in about 1 min 0 s at this pace."
 
 
@@ -129,33 +129,34 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         # A few records try whether it is over.
         (
             replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(None, None)),
-            f"PingOne has not answered; it is tried again now.{ENDS}",
+            f"PingOne has not answered; oathbulk is trying again now.{ENDS}",
         ),
         (replace(RUNNING, license_pace=HELD), HOLDS),
         (replace(batch(pending=3), next_due_at=LATER, license_pace=HELD), HOLDS),
         # What does not run has no part in a hold.
         (
             replace(PAUSED, license_pace=HELD),
-            "Paused (credentials): PingOne refused the credentials. Check them. Go on with: oathbulk resume pallet-7",
+            "Paused (credentials): PingOne refused the credentials. Check them. Continue with: oathbulk resume "
+            "pallet-7",
         ),
         (replace(CANCELLED, license_pace=HELD), "Cancelled."),
         # 600 are left, 10 a second; 312 are being prepared: the slower of the two decides.
         (replace(PREPARED, preparation_pace=100.0), MINUTE_LEFT),
         (replace(PREPARED, preparation_pace=1.0), "Done in about 5 min 12 s at this pace."),
-        (PREPARED, "The pace is still being looked for."),
-        (replace(PREPARED, preparation_pace=1.0, pace=0.0), "The pace is still being looked for."),
+        (PREPARED, "The search for the best pace continues."),
+        (replace(PREPARED, preparation_pace=1.0, pace=0.0), "The search for the best pace continues."),
         # A record that waits for its time says nothing of a batch that is being prepared.
         (
             replace(batch(pending=3), waiting={"user": 1}, next_due_at=LATER, preparation_pace=1.0),
-            "The pace is still being looked for.",
+            "The search for the best pace continues.",
         ),
         (
             replace(PREPARED, unprepared_for=UNPREPARED_AFTER),
-            "Nothing has moved for 3 min 0 s. No worker looks up persons and imports tokens. "
-            "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare",
+            "Nothing has moved for 3 min 0 s. No worker looks people up or imports tokens. "
+            "Start one for this queue: celery -A worker worker -Q oathbulk.prepare",
         ),
         (replace(PREPARED, unprepared_for=UNPREPARED_AFTER, waiting={}), MINUTE_LEFT),
-        (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The pace is still being looked for."),
+        (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The search for the best pace continues."),
         (
             replace(IN_WORK, in_work_until=LATER),
             f"{BY_PERSON} 2 records are still in work; if their worker died, the wait for it ends at 00:00:00 UTC.",
@@ -163,7 +164,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         (
             replace(IN_WORK, counts=IN_WORK.counts | {"activating": 1}, in_work_until=LONG_AGO),
             f"{BY_PERSON} 1 record is still in work, though the time of its worker ran out at 00:00:00 UTC; the next "
-            "worker that runs takes over.",
+            f"worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
@@ -186,14 +187,14 @@ def test_the_outlook_says_what_becomes_of_a_batch(status: BatchStatus, said: str
 
 @pytest.mark.parametrize("name", ["x; touch owned", "$(touch owned)", "`touch owned`", "a'b", "two words", "--help"])
 def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(name: str) -> None:
-    _, _, command = describe_outlook(replace(PAUSED, name=name)).partition("Go on with: ")
+    _, _, command = describe_outlook(replace(PAUSED, name=name)).partition("Continue with: ")
     assert shlex.split(command) == ["oathbulk", "resume", name]
 
 
 def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on() -> None:
     again = describe_going_on("pallet-7")
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
-    left = f"Nothing works on it here any more; 3 rows are to do. {again}"
+    left = f"No worker here works on it any more; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)
@@ -220,8 +221,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
     ("dates", "said"),
     [
         ({}, ""),
-        ({None: 1}, "The one token may begin at once."),
-        ({None: 589}, "All 589 tokens may begin at once."),
+        ({None: 1}, "The one token may start at once."),
+        ({None: 589}, "All 589 tokens may start at once."),
         ({DATES[0]: 3}, "Tokens may begin: 3 whose date, 2026-01-01 00:00 UTC, is past: at once. "),
         (
             {None: 1, DATES[0]: 3, DATES[1]: 4, DATES[2]: 5},
