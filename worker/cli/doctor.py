@@ -302,7 +302,8 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
             return fault(
                 f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
                 f"older than they are, or was created again ({missing[0].why})",
-                "restore the latest backup, then: oathbulk db restored (docs/operating.md, After a restore)",
+                "if you restored a backup, take the lines of these heads out of that file; otherwise restore the latest"
+                " backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
     heads = f"heads are noted in {path}" if path else "heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
