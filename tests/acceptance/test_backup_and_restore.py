@@ -41,7 +41,7 @@ QUICK = {"PINGONE_RATE": "100", "PINGONE_RATE_MAX": "100"}
 
 @dataclass
 class Site:
-    """A person's desk, PingOne, and the ways to back the database up and to put it back."""
+    """A person's desk, PingOne, and the ways to back the database up and to restore it."""
 
     desk: CommandDesk
     simulator: Simulator

@@ -109,7 +109,7 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
     with contextlib.closing(sqlite3.connect(desk.home / "oathbulk.db")) as database, database:
         database.execute("UPDATE schema_revision SET version_num = '9999'")
     faults, told = examine(desk)
-    assert (faults, "type commands with the later version's oathbulk" in told["database"]) == (["database"], True)
+    assert (faults, "run commands with the later version's oathbulk" in told["database"]) == (["database"], True)
     for command in ("status", "db upgrade"):
         refused = desk.oathbulk(*command.split())
         told = refused.stderr.splitlines()

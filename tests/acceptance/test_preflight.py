@@ -33,7 +33,7 @@ def test_what_stops_a_shipment_is_a_2_and_nothing_is_written(set_up):
     assert "--accept" in desk.oathbulk("load", "shipment.csv", "--accept", "method_off").stderr
     result = desk.oathbulk("load", "shipment.csv", "--accept", "notification")
     off = "The policy Office does not permit OATH tokens"
-    assert (result.code, f"✗ method_off: {off}: enable them in it" in result.stdout) == (2, True)
+    assert (result.code, f"✗ method_off: {off}: enable them" in result.stdout) == (2, True)
     assert f"oathbulk: shipment.csv: nothing was loaded. {off}" in result.stderr
     assert (batches(desk), pingone.posts) == ([], [])
 

@@ -172,7 +172,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     def full_picture():
         picture = terminal.picture()
         # One that was answered counts as activating until that is written down.
-        is_full = counts in picture and "4 activating" in picture and "The pace is still" in picture
+        is_full = counts in picture and "4 activating" in picture and "The search for the best pace" in picture
         return picture if is_full else None
 
     picture = wait_until(full_picture, "the picture shows a batch in full swing")
@@ -185,7 +185,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
         assert re.search(told, picture), picture
 
     terminal.press_ctrl_c()
-    wait_until(lambda: "calls in flight are answered" in terminal.read(), "it says what it waits for")
+    wait_until(lambda: "waiting for calls in flight" in terminal.read(), "it says what it waits for")
     pingone.let_go()
     assert terminal.wait() == 130
     # The cursor, which a live picture hides, is there again.
@@ -291,7 +291,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_tells_what_goes_on(set_up):
     desk, pingone = set_up(make_tokens(30, out_of_step=6))
     run = start_and_hold(desk, pingone, 10, "--batch", "pallet 7")
     run.interrupt()
-    wait_until(lambda: "calls in flight are answered" in run.stderr, "it says what it waits for")
+    wait_until(lambda: "waiting for calls in flight" in run.stderr, "it says what it waits for")
     # An impatient person's second one changes nothing, nor does a supervisor's SIGTERM.
     run.interrupt()
     run.terminate()
@@ -451,7 +451,7 @@ def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone
         said = (
             "3 wait until their person is found. Paused (outage): PingOne has not answered; the next try",
             "HTTP 404.",
-            "look at PINGONE_API_URL, the proxy and the network with `oathbulk doctor`",
+            "check PINGONE_API_URL, the proxy, and the network with `oathbulk doctor`",
         )
         assert [words for words in said if words not in line] == []
         assert desk.oathbulk("status", "box", "--check").code == 5

@@ -55,7 +55,7 @@ OPTIONS: list[Typed] = [
     ),
     ("resume shipment --zone UTC", {}, USAGE, "--zone is the time zone of --window: give both"),
     ("undo shipment --all", {}, USAGE, "name a batch, or give --all with --only FILE"),
-    ("status shipment --by site --check", {}, USAGE, "leave out --watch, --check and --cures"),
+    ("status shipment --by site --check", {}, USAGE, "omit --watch, --check, and --cures"),
     ("status shipment --by city", {}, USAGE, "there is no column 'city'"),
     ("show --where site=Basel", {}, USAGE, "name the batch that has these columns, by --batch"),
     ("run shipment.csv --otp-type motp", {}, USAGE, "'--otp-type' 'motp' is not one of 'hotp', 'totp'"),
@@ -81,7 +81,7 @@ OPTIONS: list[Typed] = [
             ("https://desk.example.com/desk", "without a path"),
             ("https://a:b@desk.example.com", "without a path"),
             ("https://x --proxy 10.0.0.1/24", "has host bits set"),
-            ("https://x --proxy proxy.example.com", "say an address"),
+            ("https://x --proxy proxy.example.com", "give an address"),
         )
     ),
 ]
@@ -120,7 +120,12 @@ FILES: list[Typed] = [
     ("db backup nowhere/out.db", {}, USAGE, "nowhere/out.db cannot be written: No such file or directory"),
     ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
     *(
-        (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
+        (
+            typed + "x" * 300,
+            {},
+            USAGE,
+            "x is out of reach (File name too long): check the path the path is the right one",
+        )
         for typed in ("export shipment -o ", "check shipment.csv -o ")
     ),
 ]

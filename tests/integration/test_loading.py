@@ -749,7 +749,7 @@ def test_a_pair_that_a_seed_of_ours_contradicts_is_asked_about(desk: LoadingDesk
     verdicts, findings = examine(desk, with_pair(SEED, 4, 6), token(1))
     found = findings["not_consecutive"]
     assert (found.level, found.serials) == (Level.ASK, (token(0)["serial"],))
-    assert found.text.startswith("With two OTPs that do not follow each other, by the seed that an earlier batch")
+    assert found.text.startswith("of the pairs are not consecutive, by the seed that an earlier batch")
     assert SEED.secret.reveal().hex() not in repr(verdicts) + found.text
 
 

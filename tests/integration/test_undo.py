@@ -260,7 +260,7 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
     assert (len(result.cancelled), list(result.kept)) == (2, ["eve@x.test"])
     assert statuses(database, made) == ["cancelled"] * 3
     (history,) = read_histories(database, f"#{made.ids[2]}")
-    assert dict(list_facts(history.latest))["meaning"].startswith("An undo took it back.")
+    assert dict(list_facts(history.latest))["meaning"].startswith("An undo closed it.")
     # Nothing is left of it, which is no failure; and a replay takes none of them unless it is chosen.
     again = desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"])
     assert (again.cancelled, list(again.kept)) == ([], ["änne@x.test", "Dora@x.test"])
@@ -430,7 +430,7 @@ def test_otps_that_a_new_device_would_refuse_go_by_no_replay_and_a_seed_begins_a
         ({"owner_id": None}, {}, End.LEFT, ""),
         ({"otp_sent_at": -2 * 86400.0, "pairing_began_at": -2 * 86400.0}, {}, End.LEFT, "it is somebody else's"),
     ],
-    ids=["made then", "somebody else's", "maybe there before", "made since"],
+    ids=["made at another time", "somebody else's", "maybe there before", "made since"],
 )
 def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_ours(
     database: MovingDatabase,
@@ -558,7 +558,7 @@ def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
     result = desk.command.undo("shipment")
 
     assert (result.tokens.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {serial}))
-    assert is_ours or "was not made then" in next(iter(result.kept.values())).why
+    assert is_ours or "was made at another time" in next(iter(result.kept.values())).why
     # The other's import made nothing.
     assert [look(database, record_id).import_job_id for record_id in made.ids] == [None if is_ours else job, None]
 
@@ -570,7 +570,7 @@ def test_a_token_that_somebody_revoked_and_imported_anew_is_theirs(
     note_job(database, made, JobState.DONE, made.id, sent_ago=86_400.0)
     result = desk.command.undo("shipment")
     assert (result.tokens.revoked, pingone.tokens()) == (0, {look(database, made.id).serial_number})
-    assert "was not made then" in next(iter(result.kept.values())).why
+    assert "was made at another time" in next(iter(result.kept.values())).why
 
 
 @pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])

@@ -80,19 +80,19 @@ def replay(
 
 
 def print_waves(installation: Installation, batch: str) -> None:
-    """Say which records of a batch do not go yet, although a command has just let it go on; nothing where all do."""
+    """Say which records of a batch do not start yet, although a command has just continued it; nothing if all do."""
     (status,) = read_statuses(installation.database, batch)
     if waves := describe_waves(status):
         console.print(waves, soft_wrap=True)
 
 
 def describe_paused(batch: str) -> str:
-    """Say that a batch is paused, and how it goes on."""
+    """Say that a batch is paused, and how to continue it."""
     return f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}"
 
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records were kept back that have not begun, and how they are let go."""
+    """Say how many records were kept back before they began, and how to start them."""
     failed = "What failed there waits too if you replay it."
     if not records:
         begun = f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or was so before."
@@ -106,7 +106,7 @@ def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
 
 
 def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records wait for no date any more."""
+    """Say how many records no longer wait for a date."""
     if not records:
         return f"None of {batch} with {' and '.join(where)} waited for a date."
     it = agree(records, "it", "them")

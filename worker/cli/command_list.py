@@ -13,16 +13,16 @@ from worker import __version__
 from worker.cli.exit_codes import ALL_ACTIVE, WRONG_USAGE
 
 SUMMARY = "Activates whole shipments of hardware OATH tokens in PingOne MFA."
-# Columns, where stdout is no terminal.
+# Columns, if stdout is not a terminal.
 _USUAL_WIDTH = 80
 # Columns; longer lines are hard to read.
 _WIDEST = 120
 
 
 class Place:
-    """Where a command is, and what the list of commands says of it, which is its docstring."""
+    """Where a command is, and its line in the list of commands, which is its docstring."""
 
-    # No dataclass and no named tuple: importing what makes them would double what the list of commands takes.
+    # Not a dataclass or a named tuple: importing their modules would double the time of the list.
     def __init__(self, module: str, attribute: str, help: str) -> None:
         self.module, self.attribute, self.help = module, attribute, help
 
@@ -162,7 +162,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
 }
 COMMANDS = {name: place for commands in HEADINGS.values() for name, place in commands.items()}
 
-# Those of `oathbulk` itself, before a command.
+# Options of `oathbulk` itself, before a command.
 OPTIONS = {
     "--env-file FILE": "Read settings from this file. Default: .env in OATHBULK_HOME.",
     "--version": "Print the version and exit.",
@@ -174,7 +174,7 @@ OPTIONS = {
 
 def answer(arguments: Sequence[str]) -> int | None:
     """Print what these arguments ask for, if that is the list of commands or the version, and return the exit code;
-    None if it is something else. Without any argument the list goes to stderr, as nothing was asked for."""
+    None for anything else. Without any argument the list goes to stderr, since nothing was requested."""
     if not arguments:
         _print(write_help(_measure_width()), is_asked_for=False)
         return WRONG_USAGE
@@ -193,7 +193,7 @@ def print_version() -> None:
 
 
 def write_help(width: int) -> str:
-    """Write the list of commands, in lines of at most so many columns."""
+    """Write the list of commands, in lines of at most `width` columns."""
     sections = {"Options": OPTIONS}
     for heading, commands in HEADINGS.items():
         sections[heading] = {name: place.help for name, place in commands.items()}
@@ -206,8 +206,8 @@ def write_help(width: int) -> str:
 
 
 def _print(text: str, *, is_asked_for: bool = True) -> None:
-    """Print to stdout what was asked for, else to stderr. It may be closed, or its reader have seen enough, as `head`
-    has."""
+    """Print requested output to stdout, anything else to stderr. The stream may be closed, or its reader may stop
+    early, as `head` does."""
     stream = sys.stdout if is_asked_for else sys.stderr
     if stream is None:
         return
@@ -215,7 +215,7 @@ def _print(text: str, *, is_asked_for: bool = True) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        # Python would try once more as it ends, and complain.
+        # Python would try again as it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -27,14 +27,14 @@ app = typer.Typer(
 
 @app.command()
 def upgrade(ticket: Ticket = None) -> None:
-    """Bring the database's schema up to date."""
+    """Upgrade the database's schema."""
     revision = Installation().upgrade_database(ticket)
     console.print(f"The database is at revision {revision}.")
 
 
 @app.command(name="reencrypt")
 def reencrypt_command(ticket: Ticket = None) -> None:
-    """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
+    """Encrypt every stored OTP with the first key. Then you can remove older keys from OATHBULK_ENCRYPTION_KEYS."""
     with showing_progress("What is encrypted again stays so. Continue with: oathbulk db reencrypt") as progress:
         count = Installation().reencrypt(ticket, progress)
     console.print(f"{count_things(count, 'record')} {agree(count, 'is', 'are')} encrypted with the first key now.")
@@ -45,7 +45,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a copy of the SQLite database, also while others work with it. The keys are not in it."""
+    """Write a copy of the SQLite database, even while others use it. The keys are not in it."""
     if file == STDOUT:
         raise typer.BadParameter("name a file: SQLite writes no database to standard output", param_hint="FILE")
     refuse_unfit(file, overwrite=overwrite)
@@ -56,7 +56,7 @@ def backup(
 
 @app.command()
 def restored(ticket: Ticket = None) -> None:
-    """Meet a database that was restored from a backup with distrust: every device is read before an OTP is sent."""
+    """Run after a restore: re-read every device before sending an OTP."""
     installation = Installation()
     settings = installation.settings
     lacking = _describe_lacking_heads(installation)
@@ -71,7 +71,7 @@ def restored(ticket: Ticket = None) -> None:
 
 
 def describe_distrust(count: int, seconds: float) -> str:
-    """Say what follows for records that were marked, and what it may cost. `seconds`: until the first is due."""
+    """Say what follows for marked records, and what it may cost. `seconds`: until the first is due."""
     if not count:
         return "Nothing is left to mark: oathbulk looks up what is not final in PingOne before it sends anything."
     may_have = agree(count, "record that is not final may", "records that are not final may")
@@ -84,7 +84,7 @@ def describe_distrust(count: int, seconds: float) -> str:
 
 
 def describe_trusted(waiting: int) -> str:
-    """Say that records which wait for a date are not marked, and what to do where a person let some of them go."""
+    """Say that records that wait for a date are not marked, and what to do if a person resumed some of them."""
     wait = agree(waiting, "waits for a date, and counts", "wait for a date, and count")
     return (
         f"{count_things(waiting, 'record')} {wait} as never sent: if you resumed some since the backup, resume them "
@@ -93,7 +93,7 @@ def describe_trusted(waiting: int) -> str:
 
 
 def _describe_lacking_heads(installation: Installation) -> str:
-    """Say which lines of the audit the restored database lacks, by the heads that were noted outside; empty if none."""
+    """Say which audit lines the restored database lacks, by the heads noted outside; empty if none."""
     path = audit.find_heads_file(installation.settings)
     with suppress(audit.UnusableHead), installation.database.reading() as connection:
         if missing := audit.find_missing(connection, audit.read_noted_heads(path)):
@@ -106,7 +106,7 @@ def _describe_lacking_heads(installation: Installation) -> str:
 
 
 def _name_keys(settings: Settings) -> str:
-    """Say where the keys are, without which a backup is of no use, and which are not in it."""
+    """Say where the keys are: a backup is useless without them, and does not contain them."""
     place = "OATHBULK_ENCRYPTION_KEYS" if settings.encryption_keys else settings.home / KEY_FILE
     return f"Keep the keys elsewhere; they are not in it: {place}."
 

@@ -25,9 +25,9 @@ from worker.installation.installation import Installation
 if TYPE_CHECKING:
     from worker.desk.security import LinkLogin, Login, Network
 
-# Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
+# Seconds after Ctrl-C. Unfinished requests and slow downloads are cut off then.
 GRACE = 1
-# Of each scheme of an origin, the port that browsers leave out.
+# By scheme, the port that browsers omit.
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -57,15 +57,15 @@ def desk(
     _check_way_in(host, user_header, origin, proxy)
     installation = open_installation_with(None)
     if installation.has_home or not installation.settings.is_embedded_database:
-        # The schema is checked now, and not at the first page.
+        # The schema is checked now, not at the first page.
         _ = installation.database
-    # uvicorn ends in good order at a signal, and then raises it again.
+    # uvicorn ends properly at a signal, and then raises it again.
     with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt), turning_signals_into_interrupts():
         _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
 
 
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
-    """Refuse what would let in anybody, or nobody. Raises typer.BadParameter."""
+    """Refuse options that would let in anybody, or nobody. Raises typer.BadParameter."""
     if user_header and not origin:
         raise typer.BadParameter("needs --origin: the address that browsers use", param_hint="--user-header")
     if proxy and not user_header:
@@ -132,7 +132,7 @@ def _serve(
     is_read_only: bool,
 ) -> None:
     """Serve the desk until Ctrl-C, which raises KeyboardInterrupt."""
-    # Not at the top: an installation may lack the server, and no other command that answers a person logs.
+    # Not at the top: an installation may lack the server, and no other command for a person logs.
     import uvicorn
 
     from worker.desk.app import Desk, make_app
@@ -166,7 +166,7 @@ def _serve(
 
 
 def _make_link_login(installation: Installation, place: str) -> LinkLogin:
-    """Make a login by links to this place, which are shown to the person at this terminal."""
+    """Make a login with links to this place, shown to the person at this terminal."""
     from worker.desk.security import LinkLogin
 
     return LinkLogin(
@@ -181,12 +181,12 @@ def _make_link_login(installation: Installation, place: str) -> LinkLogin:
 
 def list_own_names(address: tuple[Any, ...]) -> list[str]:
     """The names by which a browser on this machine, or a proxy, reaches the socket with this address, as they write
-    them: each with its port, but for the one that is meant without."""
+    them: each with its port, except the default one."""
     host, port = address[:2]
     names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
     return [name if port == _PORTS["http"] else f"{name}:{port}" for name in dict.fromkeys(names)]
 
 
 def _is_no_cut_off(line: logging.LogRecord) -> bool:
-    """Whether a line of the log is about something else than a request that Ctrl-C has cut off, which is no failure."""
+    """Whether a log line is about something other than a request that Ctrl-C has cut off, which is no failure."""
     return not (line.exc_info and isinstance(line.exc_info[1], asyncio.CancelledError))

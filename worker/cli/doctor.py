@@ -1,7 +1,6 @@
-"""`oathbulk doctor`: checks whether everything that a run needs is there and works.
-
-Each check returns its outcome or raises what is wrong, and is made so that nothing it meets can hold up the others. The
-command shows a line for each, below it the cure, and a last line that sums up."""
+"""`oathbulk doctor`: checks whether everything that a run needs is there and works. Each check returns its outcome or
+raises what is wrong, and none can hold up the others. The command shows a line for each, below it the cure, and a
+summary at the end."""
 
 import os
 import shutil
@@ -53,21 +52,21 @@ from worker.reports.facts import BatchStatus
 from worker.reports.stall import DROPPED_CURE, STILL_AFTER, Fleet, describe_dropped, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
 
-# Seconds after which a check is left alone: more than PostgreSQL is given to connect, and four calls to PingOne.
+# Seconds after which a check is abandoned: more than PostgreSQL gets to connect, and than four calls to PingOne.
 LONGEST_CHECK = 20.0
-# Seconds that one call to PingOne may take, since a person waits for it.
+# Seconds for one call to PingOne, since a person waits for it.
 DEADLINE = 5.0
 # Bytes that should be free: room for a large batch and the logs.
 SPARE_BYTES = 500 * 1000 * 1000
-# Seconds after which a backup is too old: one a day, and two hours for it to take.
+# Seconds after which a backup is too old: one a day, plus two hours to make it.
 LONGEST_WITHOUT_BACKUP = 26 * 60 * 60.0
 # Seconds. A TOTP step is 30 s: on a clock that is wrong by more than a few, a pair seems older or younger than it is.
 LARGEST_DRIFT = 5.0
-# A certificate that ends sooner should have been replaced by now.
+# A certificate that expires sooner should have been replaced by now.
 SHORTEST_CERTIFICATE = timedelta(days=7)
-# The cure where what is wrong says it all.
+# The cure if the fault says it all.
 ASK_AGAIN = "fix that, and check again"
-# Failures of a check that a person can mend; any other is a fault of our own.
+# Failures of a check that a person can fix; any other is our own fault.
 _EXPECTED_FAILURES = (
     ConfigError,
     SQLAlchemyError,
@@ -77,7 +76,7 @@ _EXPECTED_FAILURES = (
     DecryptionError,
     OSError,
 )
-# What PostgreSQL has in force for this connection, whatever its defaults are.
+# PostgreSQL's effective values for this connection, whatever its defaults are.
 _SELECT_IN_FORCE = select(
     func.current_setting("synchronous_commit"),
     func.current_setting("transaction_isolation"),
@@ -87,7 +86,7 @@ _SELECT_IN_FORCE = select(
 
 
 class State(StrEnum):
-    """What a check came to, from good to bad."""
+    """The result of a check, from good to bad."""
 
     WELL = "well"
     # The check could not be made; that is no failure.
@@ -102,8 +101,8 @@ _STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a check has found: `detail` says what is there, what is wrong, or why that is not known; `cure` what to do
-    about it, if there is something to do."""
+    """What a check has found: `detail` says what is there, what is wrong, or why that is unknown; `cure` what to do
+    about it, if anything."""
 
     detail: str
     state: State = State.WELL
@@ -124,7 +123,7 @@ def fault(detail: str, cure: str) -> CheckOutcome:
 
 
 def not_known(why: str, cure: str = "") -> CheckOutcome:
-    """Make the outcome of a check that could not be made; `cure` says what would let it be made."""
+    """Make the outcome of a check that could not be made; `cure` says what would make it possible."""
     return CheckOutcome(f"not known: {why}", State.NOT_KNOWN, cure)
 
 
@@ -144,7 +143,7 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 
 
 def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, CheckOutcome]]:
-    """Make all checks, in this order; what needs the database or the environment is left out if that cannot be
+    """Make all checks, in this order; those that need the database or the environment are skipped if it cannot be
     used."""
     settings, is_read = installation.settings, False
     yield "home", examine(lambda: check_home(installation))
@@ -180,7 +179,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
 
 def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:
     """Make one check: `look` returns its outcome, or raises what is wrong. It has `longest` seconds; `cure` is for what
-    it raises, and for the time that is over."""
+    it raises, and for a time-out."""
     results: list[CheckOutcome | Exception] = []
 
     def look_and_keep() -> None:
@@ -189,7 +188,7 @@ def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest:
         except Exception as error:
             results.append(error)
 
-    # A daemon, so that the command ends although the check never does.
+    # A daemon, so that the command ends even if the check never does.
     thread = threading.Thread(target=look_and_keep, daemon=True)
     thread.start()
     thread.join(longest)
@@ -200,7 +199,7 @@ def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest:
 
 
 def _explain(error: Exception, cure: str) -> CheckOutcome:
-    """Make the outcome of a failure that a person can mend; any other is raised."""
+    """Make the outcome of a failure that a person can fix; any other is raised."""
     if isinstance(error, DBAPIError):
         explanation = explain(error)
         return fault(explanation.fault, explanation.cure)
@@ -209,7 +208,7 @@ def _explain(error: Exception, cure: str) -> CheckOutcome:
         return fault(detail, own_cure or cure)
     if not isinstance(error, _EXPECTED_FAILURES):
         raise error
-    # The first line alone: the error of a driver goes on with advice of its own.
+    # Only the first line: a driver's error continues with its own advice.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return fault(lines[0], cure)
 
@@ -243,8 +242,8 @@ def check_home(installation: Installation) -> CheckOutcome:
 
 
 def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
-    """Check that the encryption keys work; `opens`: for what each key has encrypted last, too. Raises
-    ConfigError where others can read them too, DecryptionError, EmbeddedError."""
+    """Check that the encryption keys work; `opens`: also for what each key encrypted last. Raises ConfigError if others
+    can read them, DecryptionError, EmbeddedError."""
     keyring = installation.keyring
     if opens:
         key_id = func.substr(Record.otps, 1, len(keyring.sealing_id))
@@ -268,8 +267,8 @@ def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
 
 
 def _check_database(installation: Installation) -> CheckOutcome:
-    """Check that the database answers and has the schema of this version, and that our commits are durable on
-    PostgreSQL, whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
+    """Check that the database answers and has this version's schema, and that commits are durable on PostgreSQL,
+    whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
     database = installation.database
     if database.is_sqlite:
         return CheckOutcome(f"sqlite, at revision {HEAD}")
@@ -310,7 +309,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
 
 
 def _can_append(path: Path) -> bool:
-    """Whether a line can be written to the end of the file, or the file be made."""
+    """Whether a line can be appended to the file, or the file be created."""
     if not os.path.lexists(path):
         return path.parent.is_dir() and os.access(path.parent, os.W_OK)
     try:
@@ -326,8 +325,8 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
-    """Say how many workers are at work, and when the last tick came, without which no record is sent to them; name
-    those that ended since they fail alone, and those of another version than this command."""
+    """Say how many workers run, and when the last tick came, without which they get no records; name those that ended
+    because they alone failed, and those of another version than this command."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
         return fault(f"these ended, because they alone fail: {describe_sick(fleet)}", cure)
@@ -339,7 +338,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
         return fault(f"another version than this command's, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
     last_tick = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
-    # Threads that all wait for PingOne let ticks wait for as long as a call may take, and that is no fault.
+    # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is no fault.
     if tick is None or tick > STILL_AFTER:
         return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
     if tick < 0:
@@ -350,8 +349,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
 
 
 def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
-    """Name each running batch whose due work does not move, with the reason and what mends it, as `oathbulk status`
-    says it."""
+    """Name each running batch whose due work does not move, with the reason and the fix, as `oathbulk status` does."""
     running = [status for status in statuses if status.state == BatchState.RUNNING]
     if not running:
         return CheckOutcome("none has due work")
@@ -368,7 +366,7 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
 
 
 def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
-    """Say which webhook is told, and whether it took the last notices."""
+    """Say which webhook gets notices, and whether it took the last ones."""
     signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
     with installation.database.reading() as connection:
         losses = explain_losses(connection)
@@ -380,7 +378,7 @@ def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
 
 
 def check_backup(stamp: Path | None) -> CheckOutcome:
-    """Tell the age of the last backup, by the file that it touches when it is done."""
+    """Report the age of the last backup, by the file that it touches."""
     if stamp is None:
         cure = "let your backup touch a file when it is done, and name that file in OATHBULK_BACKUP_STAMP"
         return not_known("no setting says where to look", cure)
@@ -403,8 +401,8 @@ def _describe_learnt(installation: Installation, environment_id: str) -> CheckOu
 
 
 def check_network(environment: Environment) -> CheckOutcome:
-    """Check the way to PingOne: that the proxy can be reached, if one is in force; that PingOne's certificates are
-    verified, by whose authorities, and until when they are good. Raises ConfigError."""
+    """Check the way to PingOne: that the proxy is reachable, if there is one; that PingOne's certificates are verified,
+    with whose authorities, and when they expire. Raises ConfigError."""
     read_authorities()
     try:
         proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
@@ -430,7 +428,7 @@ def check_network(environment: Environment) -> CheckOutcome:
 
 
 def _ask_for_access(environment: Environment, granted: dict[str, str]) -> CheckOutcome:
-    """Ask for an access token for each worker application, and keep it for the reads that follow, by the application's
+    """Request an access token for each worker application, and keep it for the following reads, by the application's
     id."""
     applications = {each.client_id: each for each in (environment, environment.as_importer())}
     for client_id, application in applications.items():
@@ -464,14 +462,14 @@ class CallKind:
     calls: str
     read: Callable[[RoleReads], object]
     role: str
-    # What there is not without it; empty: nothing can be activated at all.
+    # What is missing without it; empty: nothing can be activated at all.
     lacking: str = ""
-    # A word in the ids of the permissions that it needs, by which PingOne's list of roles is searched.
+    # A word in the ids of its permissions, to search PingOne's list of roles.
     permission: str = ""
 
 
 def _read_people(reads: RoleReads) -> None:
-    """Read a user, and the devices of that user if there is one."""
+    """Read a user, and that user's devices, if there is one."""
     if user_id := reads.read_user():
         reads.read_devices(user_id)
 
@@ -488,8 +486,8 @@ POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read
 
 
 def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> CheckOutcome:
-    """Make the read of one kind of call, and name the role that is missing if it is forbidden, as PingOne's list of
-    roles has it where it tells."""
+    """Make the read of one kind of call, and name the missing role if it is forbidden, from PingOne's list of roles if
+    that shows it."""
     if (access_token := granted.get(application.client_id)) is None:
         return not_known(f"{kind.calls}, since there is no access token")
     with closing(RoleReads(application, access_token, deadline=DEADLINE)) as reads:

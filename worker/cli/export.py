@@ -49,7 +49,7 @@ def export(
     keyring = None
     if with_otps:
         keyring = installation.keyring
-        # Noted in the audit before the first OTP leaves: an export that fails half-way was asked for, too.
+        # Noted in the audit before the first OTP leaves: an export that fails half-way was requested too.
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
@@ -68,7 +68,7 @@ def export(
     which = " that failed" if failed else ""
     done = f"Wrote {count_things(count, 'active token' if hand_out else 'row')}{which} of {batch}"
     if output == STDOUT:
-        # Beside the CSV on standard output.
+        # Not into the CSV on standard output.
         error_console.print(f"{done}.")
         return
     console.print(f"{done} to {output}.")
@@ -81,8 +81,7 @@ def export(
 
 
 def _refuse_contradictions(given: Mapping[str, bool]) -> None:
-    """Refuse options of an export that exclude each other. `given`: which of them were typed. Raises
-    typer.BadParameter."""
+    """Refuse contradictory options of an export. `given`: which of them were typed. Raises typer.BadParameter."""
     hand_out = "it lists all active tokens, without OTPs"
     for option, excluded, why in (
         ("--failed", ("--hand-out", "--status", "--reason"), "it lists all rows that failed"),
@@ -93,13 +92,13 @@ def _refuse_contradictions(given: Mapping[str, bool]) -> None:
 
 
 def _count_refused(installation: Installation, batch: str) -> int:
-    """Count the rows of a batch that were not loaded, nobody closed, and are still kept."""
+    """Count the rows of a batch that were not loaded, not closed, and still kept."""
     (status,) = read_statuses(installation, batch)
     return sum(status.refused.values())
 
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
-    """Say what is to be done with the file of an export, of which so many rows were not loaded; a line each."""
+    """Say what to do with an export's file, of which this many rows were not loaded; one line each."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
@@ -121,7 +120,7 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the desk's page of a batch to one HTML file. It holds no OTP."""
-    # Not at the top: importing Jinja takes longer than to say what was typed wrongly.
+    # Not at the top: importing Jinja takes longer than reporting a mistyped option.
     from worker.desk.batch_page import write_file
 
     refuse_unfit(output, overwrite=overwrite)

@@ -1,5 +1,5 @@
 """`oathbulk load` makes a batch of a file of tokens, and `oathbulk mend` brings corrected rows into one. `run` loads a
-file as `load` does."""
+file like `load`."""
 
 import shlex
 import time
@@ -52,7 +52,7 @@ from worker.reports.export import describe_sign_on
 from worker.reports.outlook import describe_dates
 from worker.reports.stall import Fleet
 
-# Seconds between two looks at a token that was given out.
+# Seconds between two checks of a token that was given out.
 LOOK_EVERY = 0.5
 
 
@@ -115,7 +115,7 @@ def mend(
         rows = {"refused": refused_to_json(refused), "rows_refused": mended.refused}
         print_json({"batch": batch} | asdict(mended) | rows | findings_to_json(found))
     else:
-        # A second time it changes nothing, and lists these rows one by one.
+        # A second mend changes nothing, and lists these rows one by one.
         print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
         console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
         print_waves(installation, batch)
@@ -182,7 +182,7 @@ def load_shipment(
     command: str = "load",
 ) -> tuple[Loaded, RowErrors] | None:
     """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
-    saying so, where every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
+    saying so, if every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
     refused = RowErrors()
@@ -209,20 +209,20 @@ def load_shipment(
         _print_all_active(shipment.path, nothing_left.rows, as_json=as_json)
         return None
     except UnusableFile:
-        # The error says that not one row is left; the refused rows say why.
+        # The error says that no row is left; the refused rows say why.
         print_refused_rows(refused, write_listing_command(shipment.path, asked))
         raise
     except NameTaken as taken:
         renamed = write_command(command, shipment.path, write_words(replace(asked, batch=taken.free)))
         raise NameTaken(taken.name, taken.free, renamed) from taken
-    # Last, so that a load that was refused does not change the pace.
+    # Last, so that a refused load does not change the pace.
     if asked.share is not None:
         installation.pace_commands(asked.ticket).set_share(environment.license, asked.share)
     return loaded, refused
 
 
 def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
-    """Say in a sentence or two what was loaded. `zone`: that of dates without an offset, None for this machine's."""
+    """Say in a sentence or two what was loaded. `zone`: for dates without an offset, None for this machine's."""
     if not loaded.is_new:
         console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
@@ -255,7 +255,7 @@ def _to_json(loaded: Loaded) -> dict[str, Any]:
 
 
 def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
-    """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
+    """Say that a file has nothing to load; as JSON with the keys of a load, without a batch."""
     if as_json:
         nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
         print_json(_to_json(nothing) | {"batch": None, "refused": []})
@@ -264,7 +264,7 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
 
 
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
-    """Say what a mend did with the rows of its file, and whether anything works on them; a line each."""
+    """Say what a mend did with the rows of its file, and whether anything works on them; one line each."""
     going = [
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),

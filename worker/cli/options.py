@@ -16,20 +16,19 @@ from models.record_states import Status
 from models.refused_row import NOT_LOADED
 from worker.rules.hours import DailyHours, UnfitHours, check_zone
 
-# Seconds after which a person has typed the name.
+# Seconds after which the person has typed the name anyway.
 _PATIENCE = 2
 
 
 def complete_batch(context: typer.Context) -> list[str]:
-    """List the names of batches, the latest first, of which typer offers those that begin as what was typed; none where
-    there is no database, or anything is wrong, since a shell has no place for errors. Neither home nor schema is made
-    or changed for it."""
-    # A server that does not answer would otherwise keep the shell waiting for longer.
+    """List the names of batches, the latest first, for typer to offer those that match; none without a database, or if
+    anything is wrong, since a shell has no place for errors. Neither home nor schema is created or changed for it."""
+    # Otherwise a server that does not answer would keep the shell waiting.
     signal.signal(signal.SIGALRM, lambda *_: sys.exit())
     signal.alarm(_PATIENCE)
     names = list[str]()
     with suppress(Exception):
-        # Not at the top: every command has this module, and few are asked for by a completion.
+        # Not at the top: every command imports this module, and few are run for a completion.
         from worker.batches.finding import list_names
         from worker.config.settings import ENV_FILE
         from worker.database.engine import Database
@@ -40,13 +39,13 @@ def complete_batch(context: typer.Context) -> list[str]:
         installation = Installation()
         if not installation.is_empty:
             names = list_names(Database(installation.settings.database))
-    # What is found is told, however long this process takes to end.
+    # Results are printed, however long this process takes to end.
     signal.alarm(0)
     return names
 
 
 class RowStatus(StrEnum):
-    """What `--status` takes: the statuses of records, and the rows that were not loaded."""
+    """The values of `--status`: the statuses of records, and rows that were not loaded."""
 
     PENDING = Status.PENDING
     QUEUED = Status.QUEUED
@@ -75,7 +74,7 @@ def _parse_share(text: str) -> float:
     return part
 
 
-# Of `load` and `run`, which make a batch of a shipment.
+# For `load` and `run`, which make a batch of a shipment.
 File = Annotated[
     Path,
     typer.Argument(
@@ -104,10 +103,10 @@ Zone = Annotated[
     typer.Option(metavar="ZONE", help="The time zone of --window and of dates in files, such as Europe/Berlin or UTC."),
 ]
 
-# Of commands that examine a shipment before an OTP is spent.
+# For commands that examine a shipment before an OTP is spent.
 Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing first.")]
 
-# Of commands on a batch that is loaded.
+# For commands on a loaded batch.
 BatchName = Annotated[
     str,
     typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False, autocompletion=complete_batch),
@@ -124,10 +123,10 @@ Where = Annotated[
     ),
 ]
 
-# Of commands that write a file.
+# For commands that write a file.
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
 
-# Ticket: of every command that changes something. AsJson: of every listing.
+# Ticket: for every command that changes something. AsJson: for every listing.
 Ticket = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The ticket that you act on, for the audit.", callback=_check_ticket)
 ]
@@ -144,7 +143,7 @@ def parse_zone(zone: str | None) -> ZoneInfo | None:
 
 def parse_hours(hours: str | None, zone: str | None) -> DailyHours | None:
     """Read the hours of --window in the time zone of --zone; None if neither is given. Raises typer.BadParameter if
-    only one is: the zone is not guessed, since where a machine stands says little about it."""
+    only one is: the zone is not guessed, since a machine's location says little about it."""
     if hours is None and zone is None:
         return None
     if hours is None:

@@ -68,8 +68,7 @@ def _open_parts(installation: Installation) -> Parts:
 
 
 def _describe_other_groups(parts: Parts, environment: Environment) -> str:
-    """Say in one line how fast the calls beside activations go: each group has a pace of its own, which Redis alone
-    knows."""
+    """Say in one line how fast other calls than activations go: each group has its own pace, which only Redis knows."""
     others = [group for group in RateGroup if group is not RateGroup.MFA]
     try:
         known = ", ".join(f"{group} {_describe(parts.paces.of(environment, group).read())}" for group in others)

@@ -1,4 +1,4 @@
-"""`oathbulk purge`: ends what is kept of batches that finished long ago, or of a person's names."""
+"""`oathbulk purge`: removes what is kept of batches that finished long ago, or of a person's names."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from worker.installation.installation import Installation
 from worker.observability.wording import count_things
 from worker.purging import Candidate, Erased, Erasure, Plan, Purging
 
-# A number of days; more than a century is a slip of the keyboard.
+# A number of days; more than a century is a typing error.
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 
 
@@ -123,7 +123,7 @@ def _describe_counts(each: Candidate) -> str:
 
 
 def _erase(installation: Installation, person: str, ticket: str | None, *, is_done: bool, as_json: bool) -> None:
-    """Erase a person's names, or say from where they would be erased, and print it."""
+    """Erase a person's names, or say where they would be erased, and print it."""
     actor = this_person(installation.settings, ticket)
     erasure = Erasure(installation.database, actor)
     erased = erasure.erase(person) if is_done else erasure.examine(person)

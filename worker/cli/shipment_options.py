@@ -1,5 +1,5 @@
-"""What a person asks for when a shipment is loaded, mended with or checked, and how its file is read: one set of
-options for all of these commands, which are printed again as they are typed."""
+"""What a person asks for when a shipment is loaded, mended with, or checked, and how its file is read: one set of
+options for all of these commands, which can print it again as typed."""
 
 import inspect
 import shlex
@@ -34,10 +34,10 @@ from worker.preflight.findings import Question
 from worker.rules.hours import DailyHours
 from worker.vault.otps import HashAlgorithm, OtpType
 
-# A pre-shared key in a file that is longer than this, in bytes, is none.
+# A pre-shared key in a file longer than this, in bytes, is invalid.
 LONGEST_SECRET = 4096
 
-# Here and not among the other options: what it takes is known where shipments are read, which few commands do.
+# Here and not with the other options: its values are known where shipments are read, which few commands do.
 Accept = Annotated[
     list[Question] | None,
     typer.Option("--accept", metavar="NAME", help="Continue in spite of this finding; repeatable."),
@@ -63,7 +63,7 @@ def takes_option_sets(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _make_parameters(name: str, kind: Any, default: Any) -> list[inspect.Parameter]:
-    """Make the parameter of this name; of a dataclass, one of each field."""
+    """Make the parameter with this name; for a dataclass, one for each field."""
     if not is_dataclass(kind):
         return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)]
     hints = get_type_hints(kind, include_extras=True)
@@ -81,7 +81,7 @@ def _take(name: str, kind: Any, values: dict[str, Any]) -> Any:
 
 
 def write_words(options: Any) -> list[str]:
-    """Write a set of options as they are typed, but for those that have their defaults."""
+    """Write a set of options as typed, without those that have their defaults."""
     hints, words = get_type_hints(type(options), include_extras=True), list[str]()
     for each in fields(options):
         value = getattr(options, each.name)
@@ -89,7 +89,7 @@ def write_words(options: Any) -> list[str]:
             words += write_words(value)
         elif value != each.default:
             (option,) = hints[each.name].__metadata__
-            # Typer keeps the first name of an option that stands in an annotation as its default.
+            # Typer keeps the first name of an option in an annotation as its default.
             named = option.default if isinstance(option.default, str) else f"--{each.name.replace('_', '-')}"
             for one in value if isinstance(value, list) else [value]:
                 words += [named] if one is True else [named, str(one)]
@@ -98,7 +98,7 @@ def write_words(options: Any) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """What a person says of a shipment's file beside it. Each field is an option of the commands."""
+    """What a person says about a shipment's file. Each field is an option of the commands."""
 
     assign: Annotated[
         Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets which token: serial, and a person.")
@@ -145,8 +145,8 @@ class SourceOptions:
         self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False, *, mends: bool = False
     ) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
-        needs none, and comes without its rows. `mends`: its rows belong to a batch that is loaded; those whom the list
-        does not name are left out. Raises UnusableFile, typer.BadParameter."""
+        needs none, and comes without its rows. `mends`: its rows belong to a loaded batch; rows that the list does not
+        name are skipped. Raises UnusableFile, typer.BadParameter."""
         self._refuse_unfit()
         zone = parse_zone(self.zone)
         options: dict[str, Any] = {
@@ -180,7 +180,7 @@ class SourceOptions:
                 hints = _ask_for(missing.kind, hints)
 
     def _refuse_unfit(self) -> None:
-        """Refuse options that can lead to nothing. Raises typer.BadParameter."""
+        """Refuse options that cannot work. Raises typer.BadParameter."""
         lacks_pair = self.may_import and not self.may_pair
         lacks_list = self.only_assigned and not self.assign
         is_kept = self.gives_out and self.only_assigned
@@ -197,8 +197,7 @@ class SourceOptions:
                 raise typer.BadParameter(problem, param_hint=option)
 
     def refuse_to_replace(self, file: Path, output: Path) -> None:
-        """Refuse to write over the shipment's file, or over another that is read beside it. Raises
-        typer.BadParameter."""
+        """Refuse to overwrite the shipment's file, or another input. Raises typer.BadParameter."""
         read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
         if output.exists() and any(each.exists() and each.samefile(output) for each in read):
             raise typer.BadParameter(f"{output} is an input of this command, and would be lost: give another name")
@@ -212,7 +211,7 @@ def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
 
 
 def _read_key(path: Path) -> bytes:
-    """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
+    """Read a key: hexadecimal, with or without blanks, or raw bytes. Raises UnusableFile."""
     raw = _read_secret(path)
     try:
         return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii"))
@@ -221,7 +220,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _read_password(path: Path) -> bytes:
-    """Read a password, without what an editor puts before and behind it. Raises UnusableFile."""
+    """Read a password, without what an editor adds around it. Raises UnusableFile."""
     return _read_secret(path).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
@@ -252,9 +251,9 @@ def _read_secret(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What a person asks for of a shipment, as it is typed: each field is an option of `load`, `run` and `check`.
-    `share` is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses;
-    `source` says how the file is read."""
+    """What a person asks for with a shipment, as typed: each field is an option of `load`, `run`, and `check`. `share`
+    is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses; `source`
+    says how the file is read."""
 
     batch: Annotated[
         str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")

@@ -167,8 +167,8 @@ def test_blanks_around_a_batch_s_name_are_not_part_of_it(batch: str | None, file
         ({"digits": 7}, "--digits", "6 or 8"),
         ({"time_step": 0}, "--time-step", "30 or 60"),
         ({"time_step": 45}, "--time-step", "30 or 60"),
-        ({"only_assigned": True}, "--only-assigned", "give --assign too"),
-        ({"may_import": True}, "--import", "give --pair too"),
+        ({"only_assigned": True}, "--only-assigned", "add --assign"),
+        ({"may_import": True}, "--import", "add --pair"),
     ],
 )
 def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
@@ -216,7 +216,7 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
     stdin: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(SecretMissing, match="by --key-file"):
+    with pytest.raises(SecretMissing, match="with --key-file"):
         SourceOptions().open(PSKC / "encrypted_counter.xml")
 
 
@@ -237,7 +237,7 @@ def test_a_key_or_password_may_come_from_an_editor_of_windows(
 
 def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:
     path = write_secret(tmp_path, b"ABEiM0RVZneImaq7zN3u/w==\n")
-    with pytest.raises(UnusableFile, match=r"the key has 25\. .* by --key-file, in hexadecimal or as its bytes alone"):
+    with pytest.raises(UnusableFile, match=r"the key has 25\. .* with --key-file, in hexadecimal or as raw bytes"):
         SourceOptions(key_file=path).open(PSKC / "pskc_psk_aes128cbc.xml")
 
 
@@ -292,7 +292,7 @@ def test_no_file_of_the_installation_is_replaced(name: str, tmp_path: Path, monk
 # Refused rows, as they are printed.
 
 
-EACH = "Each row by itself: oathbulk export july --status refused -o july-refused.csv"
+EACH = "Every row: oathbulk export july --status refused -o july-refused.csv"
 SAME = dict.fromkeys([3, 8, 9, 10, 11, 12, 40], "otp1 is empty")
 # What differs is the row that another batch has of each token.
 IN_PROGRESS = {number: f"it is in progress in batch 'june' (row {number + 5}): wait" for number in (2, 3)}

@@ -112,10 +112,10 @@ def test_the_file_of_a_home_may_not_name_another_home_and_one_that_is_named_may(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("a word too many\n", ": line 1 is no NAME=value"),
-        ("A=1\n\n# one\nB='hidden\n", ": line 4 is no NAME=value"),
-        ("A=1\n\nPINGONE_REGION\n", ": line 3 is no NAME=value"),
-        ("export PINGONE_REGION\n", ": line 1 is no NAME=value"),
+        ("a word too many\n", ": line 1 is not NAME=value"),
+        ("A=1\n\n# one\nB='hidden\n", ": line 4 is not NAME=value"),
+        ("A=1\n\nPINGONE_REGION\n", ": line 3 is not NAME=value"),
+        ("export PINGONE_REGION\n", ": line 1 is not NAME=value"),
         ("OATHBULK_ENV_FILE=other.env\n", " sets OATHBULK_ENV_FILE, which only the process environment can"),
         (None, " does not exist: name another with --env-file or"),
     ],

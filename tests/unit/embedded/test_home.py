@@ -107,7 +107,7 @@ def test_a_run_of_all_batches_says_so_and_what_a_run_worked_on_is_forgotten_with
         assert find_run_alone(home) == "july"
         note_run(home, None)
         assert find_run_alone(home) is None
-        with pytest.raises(HomeInUse, match="works on every batch that runs"):
+        with pytest.raises(HomeInUse, match="works on every running batch"):
             lock(home)
         note_run(home, "july")
     assert find_run_alone(home) is None

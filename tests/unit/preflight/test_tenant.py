@@ -124,7 +124,7 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             tenant.check_policies([Policy(id="p", is_default=False)], persons=1, post_budget=3),
             "policy_unknown",
             Level.NOTE,
-            "No policy is the environment's default",
+            "The environment has no default policy",
         ),
         (
             tenant.check_settings(LOCK),

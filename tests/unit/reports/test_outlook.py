@@ -209,7 +209,7 @@ def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_
     waits = replace(batch(pending=3), fleet=Fleet(batch="box 7"))
     (one,), (several,) = explain_fleet([waits]), explain_fleet([waits, waits])
     assert "`oathbulk run 'box 7'` brings one" in one
-    assert "`oathbulk run BATCH` brings one" in several
+    assert "`oathbulk run BATCH` starts one" in several
     assert explain_fleet([INTERRUPTED]) == [f"No worker runs. {ANEW}"]
 
 

@@ -56,8 +56,8 @@ SICK = replace(
     [
         (Fleet([WELL], hold="All workers hold until 12:01 UTC."), Cause.HOLD, "hold until 12:01", "--now"),
         (Fleet([WELL], broker="Connection refused"), Cause.BROKER, "Connection refused", "oathbulk doctor"),
-        (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` brings one"),
-        (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` brings one"),
+        (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` starts one"),
+        (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` starts one"),
         (
             Fleet([WELL], batch="august", only_batch="july"),
             Cause.WORKER,
@@ -65,7 +65,7 @@ SICK = replace(
             "`oathbulk run july`, which runs here, works on july alone",
         ),
         (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
-        (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "start them again"),
+        (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
         (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is settled", "logs"),
         (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick ever came", "celery -A worker beat"),
         (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick came for 90 s", "celery -A worker beat"),
@@ -127,7 +127,7 @@ def test_a_hand_out_does_not_know_the_counter_of_a_token_that_a_restore_found_ac
 ) -> None:
     record = past_record(Status.ACTIVE, otp1_state="sent", otp2_state=second, next_counter=next_counter)
     assert is_counter_unknown(record) is is_unknown  # type: ignore[arg-type]
-    assert ("It may be fewer" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
+    assert ("Fewer may do" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
 
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
@@ -341,7 +341,7 @@ def later(seconds: float) -> datetime:
         (
             "pending",
             {"batch": {"state": "paused", "reason": "window", "resumes_at": OPENS}},
-            ("batch july is paused: window; it goes on by itself at 2026-11-28 21:00 UTC", None, None),
+            ("batch july is paused: window; it continues by itself at 2026-11-28 21:00 UTC", None, None),
         ),
         ("pending", {"attempts": [None], "scheduled_at": later(25)}, ("due again in 25 s", None, None)),
         (
@@ -410,7 +410,7 @@ def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> Non
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"status": "active", "first_counter": 0, "next_counter": 1}, "Press once and throw the number away; sign on"),
+        ({"status": "active", "first_counter": 0, "next_counter": 1}, "Press once and ignore the number; sign on"),
         (
             {"status": "dead_letter", "reason": "user_not_found", "detail": "Nobody is called so."},
             "Nobody is called so.",
