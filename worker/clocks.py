@@ -49,12 +49,14 @@ class ClockWatch:
         self._ahead: tuple[float, float] | None = None
         self._was_suspended = 0.0
 
-    def is_steady(self, read: Callable[[], datetime], last_tick_at: datetime | None) -> bool:
-        """Whether the database's clock, as `read` tells it, went on as ours did since the last call. `last_tick_at`:
-        when any process of the fleet compared the clocks last, by the database's clock; it counts where this process
-        never did."""
-        before = self._clock()
-        now = read()
+    def read(self) -> float:
+        """Read our clock, right before the database is asked for its time."""
+        return self._clock()
+
+    def is_steady(self, now: datetime, before: float, last_tick_at: datetime | None) -> bool:
+        """Whether the database's clock, which was just read as `now`, went on as ours did since the last call.
+        `before`: our clock when the database was asked. `last_tick_at`: when any process of the fleet compared the
+        clocks last, by the database's clock; it counts where this process never did."""
         after = self._clock()
         ahead = now.timestamp() - after, now.timestamp() - before
         suspended = self._suspended()

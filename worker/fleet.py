@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from models.process import WorkerProcess
 from worker import __version__
@@ -81,11 +81,14 @@ class Processes:
         self._count_dropped = count_dropped
         now = database.now()
         self._me = WorkerProcess.name == name
-        self._last_tick = select(func.max(WorkerProcess.ticked_at))
+        # When any process did the dispatcher's work last; NULL if none ever did.
+        self.last_tick_at = select(func.max(WorkerProcess.ticked_at)).scalar_subquery()
         self._seen = update(WorkerProcess).where(self._me).values(seen_at=now, dropped=bindparam("count"))
         # After the database's clock was set back, the last tick may lie in the future.
         is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE_EVERY), WorkerProcess.ticked_at <= now)
         is_old = or_(WorkerProcess.ticked_at.is_(None), ~is_recent)
+        # Whether it is time to `note_tick` again.
+        self.is_tick_due = exists().where(self._me, is_old)
         self._ticked = update(WorkerProcess).where(self._me, is_old).values(ticked_at=now, seen_at=now)
 
     def show_life(self) -> None:
@@ -101,10 +104,6 @@ class Processes:
         """Delete the row of this process, which ends in good order."""
         with self._database.writing() as connection:
             connection.execute(delete(WorkerProcess).where(self._me))
-
-    def last_tick_at(self, connection: Connection) -> datetime | None:
-        """Read when any process did the dispatcher's work last; None if none ever did."""
-        return connection.scalar(self._last_tick)
 
     def note_tick(self, connection: Connection) -> None:
         """Write down that this process does the dispatcher's work; every few seconds, however often it is called."""

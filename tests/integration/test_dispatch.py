@@ -16,7 +16,7 @@ from typing import Any
 import celery
 import pytest
 import redis
-from sqlalchemy import event
+from sqlalchemy import event, select
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -633,7 +633,7 @@ def test_a_tick_is_noted_every_few_seconds(database: MovingDatabase) -> None:
     for _ in range(8):
         with database.writing() as connection:
             process.note_tick(connection)
-            noted.add(process.last_tick_at(connection))
+            noted.add(connection.scalar(select(process.last_tick_at)))
         database.ahead += 1
     assert len(noted) == 2
 

@@ -56,7 +56,7 @@ def write_hand_out(
 ) -> int:
     """Write a line for every active token of the batch of which all of `where` hold, in the order of its file, and
     return how many. It holds no OTP. Raises UnknownBatch, UnknownColumn."""
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         own = [column for column in batch.columns if _is_own(column)]
         writer = csv.writer(file, lineterminator="\n")
@@ -141,7 +141,7 @@ def export(
     letters, and rows that were not loaded and nobody closed. With `where`, only rows of which all of these hold, each
     written as COLUMN=VALUE. OTPs are left empty without a keyring, and if they were erased because the record became
     active. Raises UnknownBatch, UnknownColumn, DecryptionError."""
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         columns = batch.columns
         writer = csv.writer(file, lineterminator="\n")

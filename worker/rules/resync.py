@@ -2,17 +2,21 @@
 
 The vendor's pages leave open whether PingOne asks a token that is out of step for a second OTP only if the first one
 came with `oathResync`. Without the flag, such a tenant refuses every token that is out of step. So as long as nothing
-is known, few records go at a time, and after a few refusals the flag goes with OTP 1. A token with a seed loses
-nothing by it: its next OTP goes with the flag at once, within its budget."""
+is known, few records go at a time, and after a few refusals the flag goes with OTP 1. Each OTP that is taken lets more
+of them go at a time. A token with a seed loses nothing by it: its next OTP goes with the flag at once, within its
+budget."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 # First OTPs that are refused, in an environment where PingOne never asked for a second one, until the flag goes along.
 REFUSALS = 3
-# First OTPs that are taken and none refused, after which tokens that are out of step are rare here: records go as fast
-# as they can.
+# First OTPs that are taken for each one that is refused, and before the first one: by then, tokens that are out of step
+# are rare here, and records go as fast as they can.
 TAKEN = 50
+# First OTPs that have to be taken until one more record may go at a time. So about half a refusal more is to be
+# expected of all that go together, however many they are.
+TAKEN_FOR_ONE_MORE = 2
 
 
 class NeedsFlag(StrEnum):
@@ -59,13 +63,15 @@ class ResyncKnowledge:
     def is_learning(self) -> bool:
         """Whether every answer counts: nothing is known, and it is not known either that tokens out of step are rare
         here."""
-        return self.needs == NeedsFlag.UNKNOWN and (self.taken < TAKEN or self.refused > 0)
+        return self.needs == NeedsFlag.UNKNOWN and self.taken < TAKEN * (self.refused + 1)
 
     @property
     def most_at_once(self) -> int | None:
-        """How many records of a batch may be queued or in work at once, so that no more than REFUSALS are spent before
-        the flag goes along; None: as many as else."""
-        return max(1, REFUSALS - self.refused) if self.is_learning else None
+        """How many records of a batch may be queued or in work at once, so that hardly more than REFUSALS are spent
+        before the flag goes along; None: as many as else."""
+        if not self.is_learning:
+            return None
+        return max(1, REFUSALS - self.refused) + self.taken // (TAKEN_FOR_ONE_MORE * (self.refused + 1))
 
 
 def learn(known: ResyncKnowledge, answer: FirstOtpAnswer, *, had_flag: bool) -> ResyncKnowledge:
