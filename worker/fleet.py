@@ -8,15 +8,21 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
+import redis
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from models.process import WorkerProcess
 from worker import __version__
 from worker.database.engine import PROCESS_LOCK, Database
+
+T = TypeVar("T")
 
 # Why a process is sick that cannot reach PingOne while others do.
 NETWORK = "network"
@@ -69,21 +75,56 @@ class KnownProcess:
     version: str | None = None
     # Messages on its queues that it dropped, since no process of ours sends such.
     dropped: int = 0
+    # Seconds that a trip to the database and one to Redis took it lately; None where that is not known.
+    database_trip: float | None = None
+    redis_trip: float | None = None
+
+
+class Trips:
+    """How long a trip to a server takes: the shortest of the last few, since a busy process hears of an answer late."""
+
+    def __init__(self) -> None:
+        self._lately = deque[float](maxlen=6)
+
+    def measure(self, ask: Callable[[], T]) -> T:
+        """Ask the server, and return its answer."""
+        began = time.monotonic()
+        answer = ask()
+        self._lately.append(time.monotonic() - began)
+        return answer
+
+    @property
+    def milliseconds(self) -> int | None:
+        """The milliseconds of a trip; None before the first one."""
+        return round(1000 * min(self._lately)) if self._lately else None
 
 
 class Processes:
     """The processes of the fleet, as the process of this name sees them and writes its own row. `count_dropped` counts
-    the messages that it has dropped. Thread-safe."""
+    the messages that it has dropped; `ask_redis` makes a trip to Redis, or raises redis.RedisError. Thread-safe."""
 
-    def __init__(self, database: Database, name: str, count_dropped: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        count_dropped: Callable[[], int] = lambda: 0,
+        ask_redis: Callable[[], object] = lambda: None,
+    ) -> None:
         self._database = database
         self.name = name
         self._count_dropped = count_dropped
+        self._ask_redis = ask_redis
+        self._to_database, self._to_redis = Trips(), Trips()
         now = database.now()
         self._me = WorkerProcess.name == name
         # When any process did the dispatcher's work last; NULL if none ever did.
         self.last_tick_at = select(func.max(WorkerProcess.ticked_at)).scalar_subquery()
-        self._seen = update(WorkerProcess).where(self._me).values(seen_at=now, dropped=bindparam("count"))
+        noted = ("dropped", "database_milliseconds", "redis_milliseconds")
+        self._seen = (
+            update(WorkerProcess)
+            .where(self._me)
+            .values(seen_at=now, **{name: bindparam(f"new_{name}") for name in noted})
+        )
         # After the database's clock was set back, the last tick may lie in the future.
         is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE_EVERY), WorkerProcess.ticked_at <= now)
         is_old = or_(WorkerProcess.ticked_at.is_(None), ~is_recent)
@@ -94,8 +135,13 @@ class Processes:
     def show_life(self) -> None:
         """Write down that this process lives. If it had no row it gets one, and the rows of processes that are gone for
         long are deleted."""
+        with suppress(redis.RedisError):
+            self._to_redis.measure(self._ask_redis)
+        with self._database.writing_one() as connection:
+            if self._to_database.measure(lambda: self._write_seen(connection)):
+                return
         with self._database.writing() as connection:
-            if not connection.execute(self._seen, {"count": self._count_dropped()}).rowcount:
+            if not self._write_seen(connection):
                 self._join(connection)
                 old = WorkerProcess.seen_at < self._database.now(-KEPT_FOR)
                 connection.execute(delete(WorkerProcess).where(old, ~self._me))
@@ -118,12 +164,21 @@ class Processes:
             others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
             if connection.scalar(others.limit(1)) is None:
                 return False
-            if not connection.execute(self._seen, {"count": self._count_dropped()}).rowcount:
+            if not self._write_seen(connection):
                 self._join(connection)
             values = {"sick_since": self._database.now(), "reason": sickness.reason}
             sick = update(WorkerProcess).where(self._me, WorkerProcess.sick_since.is_(None))
             connection.execute(sick.values(values | {"detail": sickness.detail[:LONGEST_DETAIL]}))
             return True
+
+    def _write_seen(self, connection: Connection) -> bool:
+        """Write down that this process lives, and what it has counted and measured. False: it has no row."""
+        values = {
+            "new_dropped": self._count_dropped(),
+            "new_database_milliseconds": self._to_database.milliseconds,
+            "new_redis_milliseconds": self._to_redis.milliseconds,
+        }
+        return connection.execute(self._seen, values).rowcount == 1
 
     def _join(self, connection: Connection) -> None:
         now = self._database.now()
@@ -217,9 +272,15 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
             detail=row.detail,
             version=row.version,
             dropped=row.dropped,
+            database_trip=_to_seconds(row.database_milliseconds),
+            redis_trip=_to_seconds(row.redis_milliseconds),
         )
         for row in rows
     ]
+
+
+def _to_seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _is_well(database: Database) -> ColumnElement[bool]:

@@ -40,7 +40,6 @@ def measure(arguments: argparse.Namespace, directory: Path) -> None:
         schema.upgrade(migrated)
         migrated.close()
         settings = {
-            "PINGONE_RESYNC_ON_FIRST_CALL": arguments.resync,
             "OATHBULK_DATABASE_CONNECTIONS": str(arguments.connections),
             "PINGONE_RATE": str(arguments.rate),
             "PINGONE_RATE_MAX": str(max(arguments.rate, 60)),
@@ -55,7 +54,8 @@ def measure(arguments: argparse.Namespace, directory: Path) -> None:
                 directory, home, url, valkey.url, shipment, settings=PRODUCTION | settings, latency=arguments.pingone
             ) as fleet,
         ):
-            ways = dict[str, str]()
+            # The simulator answers whether it has to be learnt.
+            ways = {"PINGONE_RESYNC_ON_FIRST_CALL": arguments.resync}
             for name, server, seconds in (
                 ("OATHBULK_DATABASE_URL", postgres, arguments.database),
                 ("OATHBULK_REDIS_URL", valkey, arguments.valkey),

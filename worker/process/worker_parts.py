@@ -108,7 +108,7 @@ class WorkerParts(Parts):
 
     @part
     def processes(self) -> Processes:
-        return Processes(self.database, name_this_process(), lambda: dropped.count)
+        return Processes(self.database, name_this_process(), lambda: dropped.count, lambda: self.redis.ping())
 
     @part
     def fitness(self) -> Fitness:
