@@ -44,11 +44,16 @@ UNEXPLAINED = "a worker asked for it"
 CLOSED = "PingOne refuses every request, so it is asked more and more rarely"
 # How often a change is tried: where another process has changed the rate first, ours is made again upon theirs.
 TRIES = 5
-# Seconds for which what Redis told another thread of a hold is recent enough.
+# Seconds for which what Redis told another thread of a hold is recent enough; or as long as it takes to ask.
 RECENT = 0.02
 # Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon. So
-# many seconds after it was due it is lost, since its request would come on top of what is due by then.
+# many seconds after it was due it is lost, since its request would come on top of what is due by then. The trip to Redis
+# comes on top: the slots that fall due until the next answer are asked for with this one.
 AHEAD = 0.1
+# Seconds of a trip to Redis that are made up for at the most.
+LONGEST_TRIP = 1.0
+# Trips of which the shortest counts: a busy process hears of an answer late.
+TRIPS = 8
 # Requests that may leave at once.
 AT_ONCE = 3
 # The part of the slots' distance at which the requests behind those leave: a little faster than their slots, so that
@@ -292,6 +297,8 @@ class Reservations:
         # Threads in the queue; slots that were reserved for those behind the first, or given back.
         self._waiting = 0
         self.reserved = deque[Slot]()
+        # Whether the rate is to be moved by what was answered so far.
+        self._is_review_due = False
         # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
         self._answers = self._last = self._since = 0
 
@@ -312,6 +319,10 @@ class Reservations:
                 self._waiting -= 1
             if is_first:
                 self._queue.release()
+        # Nobody waits for it in the queue: where Redis is far away, it takes a while.
+        if self._is_review_due:
+            self._is_review_due = False
+            self._pace.review()
         return slot, max(slot.due - self._clock(), 0.0)
 
     def _take_slot(self, until: float) -> Slot:
@@ -340,15 +351,14 @@ class Reservations:
     def _ask_for_slots(self, furthest: float) -> Reservation:
         """Ask Redis for the slots that are due soon, one for each thread in the queue. Where it has no state, write one
         first. Raises SlotTooFar where it has been wiped again."""
-        soon = max(min(furthest, self._ahead), 0.0)
+        soon = max(min(furthest, self._ahead + self._holds.trip), 0.0)
         found = self._ask(soon, self._waiting)
         if found is None:
             self._pace.change()
             found = self._ask(soon, self._waiting)
         if found is None:
             raise SlotTooFar(0.0)
-        if found.is_review_due:
-            self._pace.review()
+        self._is_review_due = bool(found.is_review_due)
         return found
 
     def add_answer(self, slot: Slot) -> None:
@@ -409,6 +419,13 @@ class Holds:
         self._heard_until, self._heard_at = 0, -math.inf
         # When a person lifted a hold last, as far as this process has heard; 0 for never.
         self._last_lifting = 0
+        # What the last trips to Redis took, in seconds.
+        self._trips = deque[float](maxlen=TRIPS)
+
+    @property
+    def trip(self) -> float:
+        """Seconds that a trip to Redis takes; 0 before the first one."""
+        return min(*self._trips, LONGEST_TRIP) if self._trips else 0.0
 
     @property
     def fleet_left(self) -> float:
@@ -450,11 +467,13 @@ class Holds:
     def reserve(self, furthest: float, most: int, answers: int, last: int) -> Reservation | None:
         """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
         it has no state. Raises redis.RedisError."""
-        left = self.fleet_left
+        left, asked_at = self.fleet_left, self._clock()
         found = self._state.reserve(furthest, most, left, answers, last, self._why if left else "", self._last_lifting)
+        now = self._clock()
+        self._trips.append(now - asked_at)
         if found is not None:
             with self._lock:
-                self._heard_until, self._heard_at = found.held_until, self._clock()
+                self._heard_until, self._heard_at = found.held_until, now
             self.note_lifting(found.last_lifting)
         return found
 
@@ -480,7 +499,7 @@ class Holds:
         if self.fleet_left > 0:
             return True
         with self._lock:
-            if self._clock() - self._heard_at < RECENT:
+            if self._clock() - self._heard_at < max(RECENT, self.trip):
                 return self._heard_until > slot
         return self._state.read_held_until() > slot
 
