@@ -68,14 +68,13 @@ _UNFINISHED = (
 @dataclass(frozen=True, slots=True)
 class BatchWork:
     """A batch with pending records, and how many of them may go. `first`: only the first so many, during a canary or a
-    trial. `most`: no more than so many at once, while an outage is probed. `most_pairs`: no more than so many OTP pairs
-    at once, until it is known whether the environment wants `oathResync` with OTP 1."""
+    trial. `most`: no more than so many at once, while an outage is probed, or until it is known whether the environment
+    wants `oathResync` with OTP 1."""
 
     batch_id: int
     environment: str
     first: int | None = None
     most: int | None = None
-    most_pairs: int | None = None
 
 
 @dataclass(slots=True)
@@ -208,9 +207,8 @@ class Dispatcher:
                 continue
             work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
             work.batch_ids.add(batch.id)
-            most = breaker.PROBES if batch.outages else None
-            most_pairs = _choose_most_pairs(environment, batch.resync)
-            due = BatchWork(batch.id, environment.name, find_first(batch), most, most_pairs)
+            most = breaker.PROBES if batch.outages else _choose_most(environment, batch.resync)
+            due = BatchWork(batch.id, environment.name, find_first(batch), most)
             if batch.state == BatchState.RUNNING and not batch.ends_soon:
                 work.running.append(due)
             elif batch.state == BatchState.CANCELLED:
@@ -294,7 +292,7 @@ class Dispatcher:
             room -= len(reads)
 
         def enqueue(batch: BatchWork, most: int) -> int:
-            ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.first, batch.most_pairs)
+            ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.first)
             counts[batch.batch_id] += len(ids)
             # A batch with little in the window does not wait behind all of one that has filled it.
             is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window
@@ -318,8 +316,8 @@ class Dispatcher:
             raise
 
 
-def _choose_most_pairs(environment: Environment, resync: dict[str, Any] | None) -> int | None:
-    """How many OTP pairs of a batch may go at once while its environment is still to be learnt."""
+def _choose_most(environment: Environment, resync: dict[str, Any] | None) -> int | None:
+    """How many records of a batch may go at once while its environment is still to be learnt."""
     return tell_resync(resync).most_at_once if environment.resync_on_first_call is None else None
 
 

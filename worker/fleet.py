@@ -8,21 +8,18 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 import redis
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from models.process import WorkerProcess
 from worker import __version__
+from worker.clocks import Trips
 from worker.database.engine import PROCESS_LOCK, Database
-
-T = TypeVar("T")
 
 # Why a process is sick that cannot reach PingOne while others do.
 NETWORK = "network"
@@ -78,25 +75,6 @@ class KnownProcess:
     # Seconds that a trip to the database and one to Redis took it lately; None where that is not known.
     database_trip: float | None = None
     redis_trip: float | None = None
-
-
-class Trips:
-    """How long a trip to a server takes: the shortest of the last few, since a busy process hears of an answer late."""
-
-    def __init__(self) -> None:
-        self._lately = deque[float](maxlen=6)
-
-    def measure(self, ask: Callable[[], T]) -> T:
-        """Ask the server, and return its answer."""
-        began = time.monotonic()
-        answer = ask()
-        self._lately.append(time.monotonic() - began)
-        return answer
-
-    @property
-    def milliseconds(self) -> int | None:
-        """The milliseconds of a trip; None before the first one."""
-        return round(1000 * min(self._lately)) if self._lately else None
 
 
 class Processes:
@@ -175,8 +153,8 @@ class Processes:
         """Write down that this process lives, and what it has counted and measured. False: it has no row."""
         values = {
             "new_dropped": self._count_dropped(),
-            "new_database_milliseconds": self._to_database.milliseconds,
-            "new_redis_milliseconds": self._to_redis.milliseconds,
+            "new_database_milliseconds": _to_milliseconds(self._to_database.shortest),
+            "new_redis_milliseconds": _to_milliseconds(self._to_redis.shortest),
         }
         return connection.execute(self._seen, values).rowcount == 1
 
@@ -277,6 +255,10 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
         )
         for row in rows
     ]
+
+
+def _to_milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(1000 * seconds)
 
 
 def _to_seconds(milliseconds: int | None) -> float | None:

@@ -96,11 +96,13 @@ class LearntResync(Resync):
 
     def sends_flag(self) -> bool:
         """Whether OTP 1 goes with `oathResync` now."""
-        is_due = self._known.is_learning or boot_time() >= self._read_at + REREAD_AFTER
-        if is_due and not self._known.is_for_good:
+        known = self._known
+        is_due = known.is_learning or boot_time() >= self._read_at + REREAD_AFTER
+        if is_due and not known.is_for_good:
             with self._database.reading() as connection:
-                self._known, self._read_at = read_resync(connection, self._environment_id), boot_time()
-        return self._known.sends_flag
+                self._known = known = read_resync(connection, self._environment_id)
+            self._read_at = boot_time()
+        return known.sends_flag
 
     def learn(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
         """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is

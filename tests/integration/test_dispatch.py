@@ -103,18 +103,16 @@ def stage(database: MovingDatabase) -> Stage:
 # What is due goes onto the queue.
 
 
-@pytest.mark.parametrize("is_seed", [False, True])
-def test_while_an_environment_is_learnt_few_pairs_go_at_once_and_all_that_have_a_seed(
-    stage: Stage, is_seed: bool
+def test_while_an_environment_is_learnt_few_records_go_at_once_and_more_with_each_otp_that_is_taken(
+    stage: Stage,
 ) -> None:
-    columns = {"next_counter": 7} if is_seed else {}
-    make_batch(stage.database, [columns] * 20)
+    make_batch(stage.database, 20)
     stage.environments["default"] = make_environment(license="license", resync_on_first_call=None)
-    assert [stage.tick(), stage.tick()] == ([20, 0] if is_seed else [3, 0])
+    assert [stage.tick(), stage.tick()] == [3, 0]
     write_resync(stage.database, ResyncKnowledge(taken=8))
-    assert stage.tick() == (0 if is_seed else 4)
+    assert stage.tick() == 4
     write_resync(stage.database, ResyncKnowledge(NeedsFlag.NO))
-    assert stage.tick() == (0 if is_seed else 13)
+    assert stage.tick() == 13
 
 
 def write_resync(database: MovingDatabase, known: ResyncKnowledge) -> None:

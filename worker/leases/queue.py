@@ -83,10 +83,6 @@ _BATCH = Record.batch_id + literal_column("0")
 _IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
 # The batches that have records in the window.
 BATCHES_IN_WINDOW = select(_BATCH).where(text(IN_WINDOW))
-# How many records of a batch that have no seed are in the window.
-_COUNT_PAIRS = select(func.count()).where(
-    text(IN_WINDOW), Record.next_counter.is_(None), bindparam("of_batch") == _BATCH
-)
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
 
@@ -128,15 +124,11 @@ class Queue:
         room: int,
         lease: float,
         first: int | None = None,
-        most_pairs: int | None = None,
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, under a queue lease of `lease` seconds; with `first`, only
-        among its first so many. `most_pairs`: no more than so many of its records without a seed are in the window
-        then. Returns their ids, in the order in which they go."""
+        among its first so many. Returns their ids, in the order in which they go."""
         due = self._due if first is None else self._due_in_canary
-        if most_pairs is not None:
-            most_pairs -= connection.scalar(_COUNT_PAIRS, {"of_batch": batch_id}) or 0
-        return self._enqueue(connection, due, {"of_batch": batch_id, "room": room, "first": first}, lease, most_pairs)
+        return self._enqueue(connection, due, {"of_batch": batch_id, "room": room, "first": first}, lease)
 
     def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
         """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
@@ -231,13 +223,9 @@ class Queue:
         due: Executable,
         values: dict[str, Any],
         lease: float,
-        most_pairs: int | None = None,
     ) -> list[int]:
         # A record that needs a read is in two of the parts.
-        has_seed = {record_id: counter is not None for record_id, counter in connection.execute(due, values)}
-        pairs = [record_id for record_id in has_seed if not has_seed[record_id]]
-        too_many = set() if most_pairs is None else set(pairs[max(most_pairs, 0) :])
-        ids = [record_id for record_id in has_seed if record_id not in too_many]
+        ids = list(dict.fromkeys(connection.scalars(due, values)))
         _execute_in_chunks(connection, self._put_onto_queue, ids, seconds=lease)
         return ids
 
@@ -284,17 +272,12 @@ def forget_messages(database: Database) -> None:
         connection.execute(lost.values(lease_until=database.now()))
 
 
-def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int, int | None]:
-    """Select one part of the pending records of a batch, in the part's order: their ids, and the next counter of those
-    that have a seed."""
-    return (
-        select(Record.id, Record.next_counter)
-        .where(text(condition), Record.batch_id == bindparam("of_batch"))
-        .order_by(order)
-    )
+def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int]:
+    """Select one part of the pending records of a batch, in the part's order."""
+    return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
 
 
-def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Database) -> Select[int, int | None]:
+def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Database) -> Select[int]:
     """Select and lock the due records of one part, except those that another transaction has locked."""
     now = database.now()
     may_go = (Record.scheduled_at <= now, may_begin(database), ~is_in_undo(database))
@@ -302,7 +285,7 @@ def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Dat
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
 
 
-def _put_in_order(parts: Sequence[Select[int, int | None]]) -> Executable:
+def _put_in_order(parts: Sequence[Select[int]]) -> Executable:
     """Select what is due in the first part, then in the next, and so on while there is room, in one statement."""
     return union_all(*[select(part.subquery()) for part in parts]).limit(bindparam("room", type_=Integer()))
 

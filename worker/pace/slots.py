@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
-from worker.clocks import LogInterval
+from worker.clocks import LogInterval, Trips
 from worker.pace.redis_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pace.search import (
     PaceOutOfReach,
@@ -47,13 +47,11 @@ TRIES = 5
 # Seconds for which what Redis told another thread of a hold is recent enough; or as long as it takes to ask.
 RECENT = 0.02
 # Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon. So
-# many seconds after it was due it is lost, since its request would come on top of what is due by then. The trip to Redis
-# comes on top: the slots that fall due until the next answer are asked for with this one.
+# many seconds after it was due it is lost, since its request would come on top of what is due by then. Where Redis is
+# far away, those that fall due during a trip to it are given out too.
 AHEAD = 0.1
 # Seconds of a trip to Redis that are made up for at the most.
 LONGEST_TRIP = 1.0
-# Trips of which the shortest counts: a busy process hears of an answer late.
-TRIPS = 8
 # Requests that may leave at once.
 AT_ONCE = 3
 # The part of the slots' distance at which the requests behind those leave: a little faster than their slots, so that
@@ -319,7 +317,7 @@ class Reservations:
                 self._waiting -= 1
             if is_first:
                 self._queue.release()
-        # Nobody waits for it in the queue: where Redis is far away, it takes a while.
+        # Outside the queue, where nobody waits for its trips to Redis.
         if self._is_review_due:
             self._is_review_due = False
             self._pace.review()
@@ -419,13 +417,12 @@ class Holds:
         self._heard_until, self._heard_at = 0, -math.inf
         # When a person lifted a hold last, as far as this process has heard; 0 for never.
         self._last_lifting = 0
-        # What the last trips to Redis took, in seconds.
-        self._trips = deque[float](maxlen=TRIPS)
+        self._trips = Trips(clock)
 
     @property
     def trip(self) -> float:
-        """Seconds that a trip to Redis takes; 0 before the first one."""
-        return min(*self._trips, LONGEST_TRIP) if self._trips else 0.0
+        """Seconds that a trip to Redis takes, LONGEST_TRIP at the most; 0 before the first one."""
+        return min(self._trips.shortest or 0.0, LONGEST_TRIP)
 
     @property
     def fleet_left(self) -> float:
@@ -467,13 +464,14 @@ class Holds:
     def reserve(self, furthest: float, most: int, answers: int, last: int) -> Reservation | None:
         """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
         it has no state. Raises redis.RedisError."""
-        left, asked_at = self.fleet_left, self._clock()
-        found = self._state.reserve(furthest, most, left, answers, last, self._why if left else "", self._last_lifting)
-        now = self._clock()
-        self._trips.append(now - asked_at)
+        left = self.fleet_left
+        why = self._why if left else ""
+        found = self._trips.measure(
+            lambda: self._state.reserve(furthest, most, left, answers, last, why, self._last_lifting)
+        )
         if found is not None:
             with self._lock:
-                self._heard_until, self._heard_at = found.held_until, now
+                self._heard_until, self._heard_at = found.held_until, self._clock()
             self.note_lifting(found.last_lifting)
         return found
 

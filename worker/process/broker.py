@@ -48,6 +48,9 @@ LONGEST_DELAY = 0.05
 CLOSE_TRIES = 10
 
 
+# What the names of queues begin with to which beat sends one message at a time: to look for others would take a trip to
+# the server each time, during which no activations are fetched.
+TICKS = ("oathbulk.dispatch", "oathbulk.prepare")
 # What the names of our queues begin with. All else that is fetched (answers to remote control) is judged by Celery.
 QUEUES = b"oathbulk."
 # Bytes of a message at most. Ours have about a thousand, and some more for a long name of a batch.
@@ -251,10 +254,10 @@ class FetchingChannel(Channel):
         return super().basic_consume(queue, no_ack, take, *rest, **more)
 
     def _fetch(self, queue: str, first: Any) -> list[bytes]:
-        """Fetch the messages behind the first one, as many as there is room for. kombu keeps a list for each priority;
-        the list of priority 0 has the queue's own name."""
+        """Fetch the messages behind the first one, as many as there is room for; none behind a tick. kombu
+        keeps a list for each priority; the list of priority 0 has the queue's own name."""
         room = self.qos.can_consume_max_estimate()
-        if self.ack_emulation or not room:
+        if self.ack_emulation or not room or queue.startswith(TICKS):
             return []
         priority = first.properties.get("priority")
         name = f"{queue}{self.sep}{priority}" if priority else queue

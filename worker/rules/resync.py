@@ -2,9 +2,9 @@
 
 The vendor's pages leave open whether PingOne asks a token that is out of step for a second OTP only if the first one
 came with `oathResync`. Without the flag, such a tenant refuses every token that is out of step. So as long as nothing
-is known, few OTP pairs go at a time, and after a few refusals the flag goes with OTP 1. Each OTP that is taken lets
-more of them go at a time. A token with a seed loses nothing by it, since its next OTP goes with the flag at once,
-within its budget: so as many of these go as else."""
+is known, few records go at a time, and after a few refusals the flag goes with OTP 1. Each OTP that is taken lets more
+of them go at a time. A token with a seed loses nothing by it: its next OTP goes with the flag at once, within its
+budget."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -67,7 +67,7 @@ class ResyncKnowledge:
 
     @property
     def most_at_once(self) -> int | None:
-        """How many OTP pairs of a batch may be queued or in work at once, so that hardly more than REFUSALS are spent
+        """How many records of a batch may be queued or in work at once, so that hardly more than REFUSALS are spent
         before the flag goes along; None: as many as else."""
         if not self.is_learning:
             return None
