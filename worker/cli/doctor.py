@@ -291,7 +291,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
     if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
     if reads:
-        with installation.database.reading() as connection:
+        with installation.database.reading_snapshot() as connection:
             broken = audit.check(connection).broken
             missing = audit.find_missing(connection, audit.read_noted_heads(path) if path and path.exists() else [])
         if broken:
