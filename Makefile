@@ -121,8 +121,8 @@ image: sbom ## dist/oathbulk-VERSION-image.tar, an OCI archive, likewise, and wh
 	@$(DATED) PYTHON=$(BIN)/python .ci/image
 	@ls dist/*-image.tar
 
-# In an environment of its own, as that of audit-dependencies, and of one version, which stands in the file. cyclonedx-py reads a version that pyproject.toml states, and
-# does not find the one in worker/__init__.py.
+# In an environment of its own, as that of audit-dependencies, and always the same version, which stands in the file.
+# cyclonedx-py reads a version that pyproject.toml states, and does not find the one in worker/__init__.py.
 sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=local: of what `oathbulk[local]` brings
 	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
 	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom==7.5.0' 'cyclonedx-python-lib==11.12.0'
