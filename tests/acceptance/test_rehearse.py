@@ -1,11 +1,8 @@
 """What is shipped: `oathbulk rehearse`, the whole job on one machine without accounts and servers; and the wheel alone,
 in an environment of its own, in a folder that holds no checkout."""
 
-import hashlib
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
 import sysconfig
@@ -156,26 +153,3 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
         # The templates of its pages are in the wheel.
         reported = desk.oathbulk("report", "shipment", "-o", "-")
         assert (reported.code, "All 10 rows are active." in reported.stdout) == (0, True), reported.stderr
-
-
-def make_wheel(clone: Path, umask: int) -> str:
-    """The hash of what `make wheel` makes in a clone, with the builder from here."""
-    subprocess.run(["git", "clone", "--quiet", CHECKOUT, clone], check=True, umask=umask)
-    python = clone / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    python.chmod(0o755)
-    for installed in (python.with_name("pip"), clone / ".venv" / ".local"):
-        installed.touch()
-    # What the make that runs these tests tells its children is not for this one.
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SOURCE_DATE"))}
-    subprocess.run(["make", "--silent", "wheel"], cwd=clone, env=env, check=True, umask=umask)
-    (wheel,) = (clone / "dist").iterdir()
-    return hashlib.sha256(wheel.read_bytes()).hexdigest()
-
-
-@pytest.mark.faults
-def test_whoever_builds_the_wheel_of_a_commit_gets_the_same_bytes(tmp_path):
-    ours = make_wheel(tmp_path / "ours", umask=0o022)
-    theirs = make_wheel(tmp_path / "at" / "another" / "place", umask=0o077)
-    assert ours == theirs
