@@ -37,13 +37,17 @@ def find_printed(command: str) -> set[str]:
 
 
 def find_listed() -> dict[str, set[str]]:
-    """Find the keys that the page lists, by the commands that its headings name."""
+    """Find the keys that the page lists, by the commands that its headings name; a smaller heading names where they
+    are."""
     listed: dict[str, set[str]] = {}
     for section in read_page("docs/json.md").split("\n## ")[1:]:
-        heading, _, text = section.partition("\n")
-        cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-        for command in find_code(heading):
-            listed.setdefault(command.split()[0], set()).update(key for cell in cells for key in find_code(cell))
+        heading, *parts = section.split("\n### ")
+        for command in find_code(heading.partition("\n")[0]):
+            for inside, text in [("", heading), *(part.split("\n", 1) for part in parts)]:
+                path = "".join(f"{name}." for name in find_code(inside))
+                cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+                keys = {path + key for cell in cells for key in find_code(cell)}
+                listed.setdefault(command.split()[0], set()).update(keys)
     return listed
 
 

@@ -39,6 +39,7 @@ from worker.intake.tokens import Token
 from worker.vault.otps import Secret, Seed
 
 PAGE = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+RECIPE = (SAMPLES.parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 HOTP = Hints(otp_type="hotp")
 TOTP_30 = Hints(otp_type="totp", time_step=30)
 KEY, AES_256 = Hints(key=seed_files.KEY), Hints(key=seed_files.AES_256_KEY)
@@ -342,7 +343,7 @@ def test_a_column_that_nothing_completes_means_a_field_of_a_token() -> None:
 
 
 def take_code_from_page(shown: int) -> str:
-    return textwrap.dedent(PAGE.split("```python\n")[shown + 1].split("   ```\n")[0])
+    return textwrap.dedent(RECIPE.split("```python\n")[shown + 1].split("   ```\n")[0])
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def take_code_from_page(shown: int) -> str:
 )
 def test_a_format_with_a_header_reads_its_rows_as_the_page_shows(tmp_path: Path, text: str, read: Seed | str) -> None:
     exec(take_code_from_page(1), names := {**vars(formats)})
-    told = eval(f"dict({', '.join(re.findall(r'`((?:header|told_by)=[^`]*)`', PAGE))})")
+    told = eval(f"dict({', '.join(re.findall(r'`((?:header|told_by)=[^`]*)`', RECIPE))})")
     acme = CsvFormat(name="acme", title="Acme", encoding="base32", complete=names["complete_acme"], **told)
     path = tmp_path / "acme.txt"
     path.write_text(text)
