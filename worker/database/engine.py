@@ -3,7 +3,8 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -200,6 +201,32 @@ class Database:
     def close(self) -> None:
         """Close the connections that no thread uses."""
         self.engine.dispose()
+
+
+class NotBackedUp(Exception):
+    """No backup was made; the message says why, and what makes one."""
+
+
+def back_up(database: Database, copy: Path) -> None:
+    """Write the whole database into this empty file, as it is at one moment. Nobody waits for it: readers and the
+    writer go on. Raises NotBackedUp for PostgreSQL, which has its own program for it, and if the copy is damaged."""
+    if not database.is_sqlite:
+        raise NotBackedUp(
+            "the database is PostgreSQL, which brings its own program (under Compose see docs/operating.md, "
+            f"Back up): {postgresql.write_pg_dump(database.engine.url)}"
+        )
+    try:
+        with database.reading() as connection, closing(sqlite3.connect(copy)) as target:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)  # noqa: S101
+            source.backup(target)
+            # A backup is one file, without a log beside it.
+            target.execute("PRAGMA journal_mode = DELETE")
+            (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise NotBackedUp(f"the backup could not be written ({error}): check the disk that it goes to") from error
+    if verdict != "ok":
+        raise NotBackedUp(f"the database is damaged ({verdict}): put back the latest backup that is not")
 
 
 def _call_after_commit(connection: Connection) -> None:
