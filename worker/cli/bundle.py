@@ -49,14 +49,14 @@ _TOLD = frozenset(
 )
 # What is told of a call, by its name, if it looks like this: a code or an id as PingOne writes them.
 _UUID = r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
-_OF_A_CALL = {
-    "call": re.compile("|".join(CallName)),
-    "resync": re.compile("True|False"),
-    "status": re.compile(r"[1-5]\d\d"),
-    **dict.fromkeys(("code", "detail_code"), re.compile(r"[A-Z][A-Z_]{2,59}")),
-    **dict.fromkeys(("error_id", "correlation_id"), re.compile(_UUID)),
-    "milliseconds": re.compile(r"\d{1,9}"),
-}
+_OF_A_CALL = (
+    ("call", re.compile("|".join(CallName))),
+    ("resync", re.compile("True|False")),
+    ("status", re.compile(r"[1-5]\d\d")),
+    *((name, re.compile(r"[A-Z][A-Z_]{2,59}")) for name in ("code", "detail_code")),
+    *((name, re.compile(_UUID)) for name in ("error_id", "correlation_id")),
+    ("milliseconds", re.compile(r"\d{1,9}")),
+)
 # What a text is searched for, in this order, and what stands in its place.
 _MASKS = (
     (re.compile(r"[\w.+-]+@[\w.-]+"), "<address>"),
@@ -171,7 +171,7 @@ def _list_attempts(connection: Connection) -> Iterator[dict[str, Any]]:
 
 
 def _tell_call(call: PastCall) -> dict[str, Any]:
-    return {name: call[name] for name, fit in _OF_A_CALL.items() if name in call and fit.fullmatch(str(call[name]))}
+    return {name: call[name] for name, fit in _OF_A_CALL if name in call and fit.fullmatch(str(call[name]))}
 
 
 def _mask(told: str, names: Collection[str]) -> str:
