@@ -3,15 +3,12 @@ in an environment of its own, in a folder that holds no checkout."""
 
 import json
 import re
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
+from support.processes.installed import install
 from support.servers.raw_server import RawServer
 from support.servers.stand_in import StandIn
 
@@ -113,25 +110,8 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     assert ((home / "box" / "box.key").stat().st_mode & 0o777, empty_desk.processes()) == (0o600, [])
 
 
-@pytest.fixture
-def wheel_python(tmp_path):
-    """An interpreter that has oathbulk from its wheel, and its dependencies from here, but not the checkout."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    building = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "dist", CHECKOUT]
-    subprocess.run([*pip, *building], check=True, cwd=tmp_path)
-    (wheel,) = (tmp_path / "dist").iterdir()
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    installing = ["--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
-    subprocess.run([*pip, *installing], check=True, cwd=tmp_path)
-    # A directory that a .pth file names is searched, but not for .pth files, of which the checkout's is one.
-    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (packages / "dependencies.pth").write_text("\n".join(sorted(here)) + "\n")
-    return python
-
-
-def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
+def test_the_wheel_alone_activates_a_shipment(tmp_path):
+    wheel_python = install(CHECKOUT, tmp_path)
     tokens = make_tokens(10, out_of_step=2)
     command = [str(wheel_python.with_name("oathbulk"))]
     with StandIn(tokens) as pingone, CommandDesk(tmp_path / "desk", command=command) as desk:

@@ -132,7 +132,7 @@ def test_a_workflow_names_each_action_by_its_commit_and_permits_no_more_than_eac
     checkouts = [
         step for job in workflow["jobs"].values() for step in job["steps"] if "checkout@" in step.get("uses", "")
     ]
-    assert all(step["with"] == {"persist-credentials": False} for step in checkouts)
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 def test_what_is_published_was_checked_and_is_signed_by_jobs_that_build_nothing() -> None:
