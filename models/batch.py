@@ -89,7 +89,7 @@ class Batch(Base):
     detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
     # The file: where it came from, and its header in order.
     file: Mapped[str] = mapped_column(String(1000))
-    # By what a shipment is recognised when it is loaded again: a SHA-256 (hexadecimal) of file, list and switches
+    # By what a shipment is recognized when it is loaded again: a SHA-256 (hexadecimal) of file, list and switches
     # together. Nobody is shown it: each file's own SHA-256 stands in the audit's line of the load.
     file_sha256: Mapped[str] = mapped_column(String(64))
     columns: Mapped[list[str]] = mapped_column(JSON)

@@ -60,7 +60,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
     assert result.code == 0, result.stdout + result.stderr
     said = (
         "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless",
-        "ended with it. To practise how tokens come back: oathbulk simulator --tokens 12",
+        "ended with it. To practice how tokens come back: oathbulk simulator --tokens 12",
     )
     assert [words for words in said if words not in result.stdout] == []
     home = rehearsals(empty_desk) / "rehearsal"

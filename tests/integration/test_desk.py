@@ -33,6 +33,7 @@ from models.record import Record
 from models.record_states import UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
+from worker.batches.finding import UnknownColumn
 from worker.batches.loading import Loaded
 from worker.cli.console import PIPE
 from worker.cli.status import draw_batch, draw_batches
@@ -145,6 +146,8 @@ def test_a_row_that_was_not_loaded_is_closed_by_its_number(database: MovingDatab
     assert Batches(database, TESTER).cancel("shipment", ["file_row=900"]) == 1
     (status,) = read_statuses(database, "shipment")
     assert (status.failed, status.closed, status.refused) == (four_kinds.failed - 1, four_kinds.closed + 1, {})
+    with pytest.raises(UnknownColumn, match="was not loaded: `oathbulk mend` loads it"):
+        Batches(database, TESTER).replay("shipment", where=["file_row=900"])
 
 
 def read_text(page: str) -> str:

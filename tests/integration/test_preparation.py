@@ -344,13 +344,15 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
 
 @pytest.mark.parametrize("is_looked_up", [True, False])
 @pytest.mark.parametrize(("age", "is_made"), [(timedelta(minutes=30), True), (timedelta(hours=2), False)])
-def test_after_a_restore_a_device_that_is_younger_than_the_run_is_the_batch_s_although_the_backup_had_not_looked(
+def test_after_a_restore_a_device_that_is_younger_than_the_batch_is_the_batch_s_although_the_backup_had_not_looked(
     site: Site, age: timedelta, is_made: bool, is_looked_up: bool
 ) -> None:
-    """The backup was made before the inventory was read, and then the batch imported and paired everything."""
+    """The backup was made before the inventory was read, and then the batch imported and paired everything. A mend that
+    was typed again has let the batch run anew."""
     made = make(site, 1, user_id=ALICE if is_looked_up else "", username="alice")
     site.database.change(update(Batch).values(may_pair=True))
     site.database.ahead += 3600
+    site.database.change(update(Batch).values(running_since=site.database.now()))
     distrust_all(site.database, Settings(), TESTER)
     site.pingone.people = [User(ALICE, username="alice")]
     site.pingone.tokens = {

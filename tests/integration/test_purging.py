@@ -222,7 +222,7 @@ def test_a_purge_that_is_killed_shows_nothing_of_the_batch_and_goes_on(
     for name in (rows[-1]["serial"], rows[-1]["device_id"], f"#{record_id}"):
         with pytest.raises(UnknownToken):
             read_histories(desk.database, name)
-    # A token is recognised until its record is gone.
+    # A token is recognized until its record is gone.
     again = desk.load([*rows, token(7)], "again")
     assert (again.total, again.rows_refused) == (6 - left, left)
 

@@ -1,4 +1,4 @@
-"""The packages: the locks fit pyproject.toml, so that `make lock` was run after its last change; no licence comes in
+"""The packages: the locks fit pyproject.toml, so that `make lock` was run after its last change; no license comes in
 that nobody has looked at; the public workflow tries the very Pythons that they are for; and workflows run no action
 that can change under its name. Asks no index."""
 
@@ -93,17 +93,17 @@ ALLOWED = {
 }
 
 
-def is_allowed(licence: str) -> bool:
+def is_allowed(license: str) -> bool:
     """One of those between which we may choose, or all of those that hold together, must be allowed."""
-    return any({*re.split(r"; | AND ", choice)} <= ALLOWED for choice in licence.split(" OR "))
+    return any({*re.split(r"; | AND ", choice)} <= ALLOWED for choice in license.split(" OR "))
 
 
 def test_every_package_has_a_licence_that_is_allowed() -> None:
     command = [sys.executable, "-m", "piplicenses", "--python", sys.executable, "--format", "json", "--packages"]
     done = subprocess.run([*command, *read_lock("dev")], check=True, capture_output=True, text=True)
-    licences = {package["Name"]: package["License"] for package in json.loads(done.stdout)}
-    assert len(licences) > 50
-    assert {name: licence for name, licence in licences.items() if not is_allowed(licence)} == {}
+    licenses = {package["Name"]: package["License"] for package in json.loads(done.stdout)}
+    assert len(licenses) > 50
+    assert {name: license for name, license in licenses.items() if not is_allowed(license)} == {}
 
 
 def test_an_unknown_licence_is_noticed_alone_and_beside_others() -> None:

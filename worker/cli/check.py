@@ -81,7 +81,7 @@ _SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
 _OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
 # Findings that the refused rows tell themselves, where these are printed.
 TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
-# How a level is drawn: a mark and its colour.
+# How a level is drawn: a mark and its color.
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
 # Reasons that are printed, and numbers or ranges of rows of each: as many as a person reads.
 SHOWN = 20

@@ -55,10 +55,10 @@ LOOK_EVERY = 1.0
 # Columns of the bar, at most and at least.
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
-# Marks of the bar that differ without colours too: active, failed, the rest; and the same where the terminal has
+# Marks of the bar that differ without colors too: active, failed, the rest; and the same where the terminal has
 # only ASCII.
 _MARKS, _ASCII_MARKS = "━╍─", "=x-"
-COLOURS = {
+COLORS = {
     **{"running": "cyan", "paused": "yellow", "finished": "green"},
     **{"cancelled": "red", "active": "green", "failed": "red", "rows": "bold"},
 }
@@ -240,7 +240,7 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
         return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
     for status in statuses:
-        rows.append([escape(status.name), (status.state, COLOURS[status.state]), *_list_numbers(status)])
+        rows.append([escape(status.name), (status.state, COLORS[status.state]), *_list_numbers(status)])
         futures.append(put_waiting_first(status, describe_outlook(status)))
     if room is PIPE:
         whole = [(*row, escape(future)) for row, future in zip(rows, futures, strict=True)]
@@ -305,7 +305,7 @@ def draw_failed(status: BatchStatus, room: Room, free: int, *, with_cures: bool)
 
 def _draw_head(status: BatchStatus, room: Room) -> Text:
     """Draw name, state, and how many of all rows are active, in one line; on a terminal with a bar."""
-    state, progress = Text(status.state, style=COLOURS[status.state]), f"{status.active} of {status.rows} active"
+    state, progress = Text(status.state, style=COLORS[status.state]), f"{status.active} of {status.rows} active"
     if room is PIPE:
         return Text(GAP).join([Text(status.name, style="bold"), state, Text(progress)])
     beside = room.width - state.cell_len - len(progress) - 3 * len(GAP)
@@ -322,14 +322,14 @@ def _draw_head(status: BatchStatus, room: Room) -> Text:
         ("green", "red", "dim"),
         strict=True,
     )
-    bar = Text.assemble(*((mark * part, colour) for mark, part, colour in parts))
+    bar = Text.assemble(*((mark * part, color) for mark, part, color in parts))
     return Text(GAP, no_wrap=True, overflow="ignore").join([name, state, bar, Text(progress)])
 
 
 def _draw_rows(status: BatchStatus) -> list[Text]:
     """Draw how many rows are which of the four things, names in one line, numbers below."""
     numbers: list[Cell] = [
-        (number, COLOURS.get(name, "")) for name, number in zip(_ROWS_HEAD, _list_numbers(status), strict=True)
+        (number, COLORS.get(name, "")) for name, number in zip(_ROWS_HEAD, _list_numbers(status), strict=True)
     ]
     return align([[(name, "dim") for name in _ROWS_HEAD], numbers], right=range(len(_ROWS_HEAD)))
 

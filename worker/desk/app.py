@@ -421,7 +421,7 @@ def _for_visitors(desk: Desk, view: View) -> Callable[[Request], Response]:
     """Make a page that only visitors see who may come in."""
 
     def answer(request: Request) -> Response:
-        visitor = desk.login.recognise(request)
+        visitor = desk.login.recognize(request)
         return view(desk, visitor, request) if visitor else _refuse_stranger(desk)
 
     return answer
@@ -471,7 +471,7 @@ def _make_taker(desk: Desk) -> Callable[[Request], Any]:
     """Make what takes a form, does what it commands, and goes back to the batch."""
 
     async def take(request: Request) -> Response:
-        visitor = desk.login.recognise(request)
+        visitor = desk.login.recognize(request)
         if visitor is None:
             return _refuse_stranger(desk)
         fields = await desk.forms.read(request, visitor)
@@ -521,10 +521,10 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
     """Say in a sentence what went wrong, with the status code of such a failure."""
 
     def refuse_as(status_code: int, explain: Callable[[Exception], str]) -> Callable[[Request, Exception], Response]:
-        return lambda request, error: desk.refuse(status_code, explain(error), desk.login.recognise(request))
+        return lambda request, error: desk.refuse(status_code, explain(error), desk.login.recognize(request))
 
     def refuse_http(request: Request, error: Any) -> Response:
-        return desk.refuse(error.status_code, error.detail, desk.login.recognise(request))
+        return desk.refuse(error.status_code, error.detail, desk.login.recognize(request))
 
     return {
         HTTPException: refuse_http,

@@ -81,7 +81,7 @@ class LinkLogin:
         self._sessions.add(session)
         return session
 
-    def recognise(self, request: Request) -> Visitor | None:
+    def recognize(self, request: Request) -> Visitor | None:
         """Find out who makes this request; None for somebody who may not come in."""
         session = request.cookies.get(self.cookie)
         return Visitor(self._name, session) if session in self._sessions else None
@@ -102,7 +102,7 @@ class ProxyLogin:
         self._header = header
         self._networks = networks
 
-    def recognise(self, request: Request) -> Visitor | None:
+    def recognize(self, request: Request) -> Visitor | None:
         names = request.headers.getlist(self._header)
         # A second header of that name may be the visitor's own, which the proxy has let through.
         if len(names) != 1 or not self._is_trusted(request.client.host if request.client else ""):

@@ -35,7 +35,7 @@ from worker.intake.rows import (
     find_reason,
     is_own,
     looks_like_data,
-    normalise,
+    normalize,
 )
 from worker.vault.otps import HashAlgorithm, OtpType, Seed
 
@@ -474,7 +474,7 @@ def split_header(
 def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
     """Find the normalized names in the header of a file that begins with these bytes."""
     _, line = _find_header(read_first_lines(head), meanings)
-    return set(map(normalise, _split(line, meanings)[1]))
+    return set(map(normalize, _split(line, meanings)[1]))
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[Header, Iterator[tuple[int, Cells]]]:
@@ -484,7 +484,7 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
     above = [*islice(lines, MOST_ABOVE)]
     row_number, line = _find_header(above, meanings)
     delimiter, names = _split(line, meanings)
-    header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
+    header = Header(row_number, delimiter, names, [meanings.get(normalize(name), "") for name in names])
     fault = _find_fault(line, header, meanings, cure)
     if not fault and goes_on(line, "".join(above[row_number : row_number + 1]), meanings):
         fault = HEADER_CUT_IN_TWO
@@ -527,7 +527,7 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
         return fault
     if twice := find_twice(
         # Checked apart from the meanings, since a file's own column may have the name of another column's meaning.
-        (meaning, "" if meaning or not is_own(name) else normalise(name))
+        (meaning, "" if meaning or not is_own(name) else normalize(name))
         for meaning, name in zip(header.meanings, header.names, strict=True)
     ):
         return f"columns {twice[0]} and {twice[1]} mean the same", "Remove or rename one of the two"
@@ -555,7 +555,7 @@ def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> b
     are known."""
 
     def is_known(name: str) -> bool:
-        return bool(meanings.get(normalise(name)) or canonical_column(name))
+        return bool(meanings.get(normalize(name)) or canonical_column(name))
 
     names, joined = (split_header(each, is_known, is_strict=True)[1] for each in (line, line.rstrip("\r\n") + below))
     return sum(map(is_known, joined)) > sum(map(is_known, names)) and not any(map(looks_like_data, joined))
@@ -572,11 +572,11 @@ def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
 
 def _find_missing(names: list[str], meanings: Mapping[str, str]) -> list[str]:
     """Find the required columns that a header lacks."""
-    return sorted(REQUIRED & set(meanings.values()) - {meanings.get(normalise(name)) for name in names})
+    return sorted(REQUIRED & set(meanings.values()) - {meanings.get(normalize(name)) for name in names})
 
 
 def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
-    return split_header(line, lambda name: normalise(name) in meanings)
+    return split_header(line, lambda name: normalize(name) in meanings)
 
 
 # Last rows

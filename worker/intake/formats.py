@@ -54,7 +54,7 @@ from worker.intake.rows import (
     UnusableFile,
     canonical_column,
     names_secret,
-    normalise,
+    normalize,
 )
 from worker.intake.tokens import (
     LIKELY_SECRET,
@@ -265,7 +265,7 @@ def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]
 def complete_entra(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Refuse a token that a column of some vendors, or a hint, calls HOTP, and read what others call its algorithm.
     Raises RowRefused."""
-    types = [value for name, value in said["extra"].items() if normalise(name) in ("type", "otptype", "tokentype")]
+    types = [value for name, value in said["extra"].items() if normalize(name) in ("type", "otptype", "tokentype")]
     named_type, named_hash = split_algorithm(said["algorithm"])
     refuse_hotp([*types, named_type, hints.otp_type or ""], said["counter"])
     return {"hash_algorithm": find_said("the hash", [said["hash_algorithm"], named_hash])}

@@ -56,7 +56,7 @@ from worker.intake.rows import (
     is_result,
     looks_like_data,
     names_secret,
-    normalise,
+    normalize,
     read_not_before,
 )
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
@@ -181,7 +181,7 @@ def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
 
 def _find_double(names: list[str]) -> Fault | None:
     """Find two columns that mean the same."""
-    twice = find_twice((canonical_column(name) or normalise(name), "") for name in names)
+    twice = find_twice((canonical_column(name) or normalize(name), "") for name in names)
     if twice is None:
         return None
     first, second = twice

@@ -100,20 +100,20 @@ OTP2 = Column("otp2", ("second otp", "next otp"))
 KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(FILE_ROW))
 
 
-def normalise(name: str) -> str:
+def normalize(name: str) -> str:
     """Bring the name of a column into the form in which names are compared: without case, blanks, `_`, `-`, and without
     a stray byte order mark."""
     return re.sub(r"[\s_\-\ufeff]", "", name).lower()
 
 
 def name_columns(columns: tuple[Column, ...]) -> dict[str, str]:
-    """Map every name that a header may have for these columns, normalised, to the column that it means."""
-    return {normalise(name): column.name for column in columns for name in (column.name, *column.synonyms)}
+    """Map every name that a header may have for these columns, normalized, to the column that it means."""
+    return {normalize(name): column.name for column in columns for name in (column.name, *column.synonyms)}
 
 
-# The column that each normalised name means.
+# The column that each normalized name means.
 CANONICAL = name_columns(KNOWN)
-_RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
+_RESULTS = frozenset(map(normalize, RESULT_COLUMNS))
 # The same, and names that others give these columns. A lot is missed by nobody, and is like a slot.
 _ALIKE = {name: column for name, column in CANONICAL.items() if column != "lot"} | {
     "emailaddress": "email",
@@ -124,7 +124,7 @@ _LIKENESS = 0.82
 # Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
 # shipping, pingone_id). So they count only where they are a word of the name.
 SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
-# Parts of a normalised name that say the same: "key", "pin" and "puk" at its end, or before what vendors put behind
+# Parts of a normalized name that say the same: "key", "pin" and "puk" at its end, or before what vendors put behind
 # them; and a further OTP, such as "otp3", which is a secret too.
 SECRET_PART = re.compile(
     r"seed|secret(?!ar)|password|passphrase|passcode|privateid"
@@ -152,32 +152,32 @@ MAY_BE_NAME = re.compile(r"[A-Za-z]{0,8}\d{4,5}")
 
 def canonical_column(name: str) -> str | None:
     """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
-    return CANONICAL.get(normalise(name))
+    return CANONICAL.get(normalize(name))
 
 
 def find_alike(name: str) -> str | None:
     """Find the column of ours that a foreign column may be meant for, by its name; None if it is like none."""
-    return next((_ALIKE[each] for each in get_close_matches(normalise(name), _ALIKE, n=1, cutoff=_LIKENESS)), None)
+    return next((_ALIKE[each] for each in get_close_matches(normalize(name), _ALIKE, n=1, cutoff=_LIKENESS)), None)
 
 
 def spell_columns(known: Sequence[str], names: Iterable[str]) -> dict[str, str]:
     """Map each of these column names to the spelling of a known column with the same meaning; to itself if there is
     none."""
-    spelled = {canonical_column(name) or normalise(name): name for name in known}
+    spelled = {canonical_column(name) or normalize(name): name for name in known}
     return {
-        name: name if name in known else spelled.get(canonical_column(name) or normalise(name), name) for name in names
+        name: name if name in known else spelled.get(canonical_column(name) or normalize(name), name) for name in names
     }
 
 
 def is_result(name: str) -> bool:
     """Whether a column of this name is one that an export adds, and not the file's own."""
-    return normalise(name) in _RESULTS
+    return normalize(name) in _RESULTS
 
 
 def names_secret(name: str) -> bool:
     """Whether the name of a foreign column says that it holds a seed, key, PIN, PUK, password or OTP."""
     words = {word.lower() for word in WORD.findall(name)}
-    return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))
+    return bool(words & SECRET_WORDS or SECRET_PART.search(normalize(name)))
 
 
 def is_own(name: str) -> bool:

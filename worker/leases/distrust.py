@@ -91,8 +91,8 @@ def distrust(
     skipped = 2 * post_budget - 1
     is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
     is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
-    # No request since the backup is older than the run of the batch.
-    ran_since = select(Batch.running_since).where(Batch.id == Record.batch_id).scalar_subquery()
+    # Not since when it runs: what is done again after a restore sets that anew.
+    loaded_at = select(Batch.created_at).where(Batch.id == Record.batch_id).scalar_subquery()
     marked = pending.where(_IS_TRUSTED).values(
         otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),
         otp1_posts=_count_one_more(Record.otp1_posts, _IS_FIRST_UNSENT),
@@ -100,10 +100,10 @@ def distrust(
         otp2_posts=_count_one_more(Record.otp2_posts, _MAY_SECOND_GO),
         next_counter=case((is_hotp_trusted, Record.next_counter + skipped), else_=Record.next_counter),
         pairing=case((_MAY_BE_PAIRED, PairingState.SENT), else_=Record.pairing),
-        # The backup knows nobody who has the token, so a device that is younger than the run is the batch's.
+        # The backup knows nobody who has the token, so a device that is younger than the batch is the batch's.
         owner_id=case((_MAY_BE_PAIRED, func.coalesce(Record.owner_id, NOBODY)), else_=Record.owner_id),
         pairings=_count_one_more(Record.pairings, and_(_MAY_BE_PAIRED, Record.pairing == PairingState.UNSENT)),
-        pairing_began_at=case((is_never_paired, ran_since), else_=Record.pairing_began_at),
+        pairing_began_at=case((is_never_paired, loaded_at), else_=Record.pairing_began_at),
         otp_sent_at=database.now(),
     )
     return connection.execute(marked).rowcount

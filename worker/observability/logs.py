@@ -54,7 +54,7 @@ def configure_logs(level: int | str, log_format: LogFormat = "auto") -> None:
 
 
 def _choose_renderers(log_format: LogFormat) -> list[Processor]:
-    """Choose what makes a line of an event; colours are for a terminal alone."""
+    """Choose what makes a line of an event; colors are for a terminal alone."""
     is_terminal = sys.stderr.isatty()
     if log_format == "json" or (log_format == "auto" and not is_terminal):
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

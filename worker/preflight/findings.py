@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import finalize
 
 from models.person import PERSON
@@ -123,7 +123,7 @@ _TABLES = """
     CREATE TABLE good (
         id INTEGER PRIMARY KEY, row_number INTEGER, serial_number TEXT, otp_type TEXT, lacks_type INTEGER,
         user_id TEXT, device_id TEXT, username TEXT, email TEXT, external_id TEXT, generated_at TEXT, not_before TEXT,
-        hash_algorithm TEXT, digits INTEGER, time_step INTEGER, found_user_id TEXT, is_in_inventory INTEGER
+        hash_algorithm TEXT, digits INTEGER, time_step INTEGER, found_user_id TEXT, inventory TEXT
     );
     CREATE TABLE other (row_number INTEGER, serial_number TEXT, person TEXT, verdict TEXT, reason TEXT);
     CREATE TABLE doubt (serial_number TEXT PRIMARY KEY, finding TEXT, reason TEXT);
@@ -284,13 +284,13 @@ class Verdicts:
         """Note the id of the person whom PingOne finds by the name that a row gives."""
         self._scratch.execute("UPDATE good SET found_user_id = ? WHERE id = ?", (user_id, row.id))
 
-    def note_in_inventory(self, serial_number: str) -> list[GoodRow]:
-        """Note that the inventory has a token. Returns its rows: PingOne may write a serial number in other letters
-        than the file."""
+    def note_in_inventory(self, serial_number: str, state: Literal["free", "paired"]) -> list[GoodRow]:
+        """Note how the inventory has a token. Returns its rows: PingOne may write a serial number in other letters than
+        the file."""
         self._scratch.execute("CREATE INDEX IF NOT EXISTS good_by_serial ON good (lower(serial_number))")
         key = serial_number.lower()
         if rows := [*self.list_good("lower(serial_number) = ?", key)]:
-            self._scratch.execute("UPDATE good SET is_in_inventory = 1 WHERE lower(serial_number) = ?", (key,))
+            self._scratch.execute("UPDATE good SET inventory = ? WHERE lower(serial_number) = ?", (state, key))
         return rows
 
     def list_user_ids(self) -> Iterator[str]:
@@ -299,11 +299,13 @@ class Verdicts:
         known = f"SELECT person FROM ({known}) WHERE person IS NOT NULL GROUP BY person ORDER BY min(id)"
         return (person for (person,) in self._scratch.execute(known))
 
-    def count_expected(self, accepted: Collection[str] = ()) -> tuple[int, int]:
-        """Count the rows that would be activated, and those of them without a device: nothing is asked about them, or
-        it is `accepted`."""
-        ((total, without_device),) = self._select_expected("count(*), count(*) - count(device_id)", accepted)
-        return total, without_device
+    def count_expected(self, accepted: Collection[str] = ()) -> tuple[int, int, int]:
+        """Count the rows that would be activated: nothing is asked about them, or it is `accepted`. And those of them
+        whose tokens would be imported and paired, as far as the inventory is known."""
+        is_paired = "device_id IS NULL AND inventory IS NOT 'paired'"
+        counts = f"count(*), count(*) - count(inventory), count(*) FILTER (WHERE {is_paired})"
+        ((total, imports, devices),) = self._select_expected(counts, accepted)
+        return total, imports, devices
 
     def count_dates(self, accepted: Collection[str] = ()) -> Counter[datetime | None]:
         """Count the rows that would be activated by the date from which on they may go."""
@@ -437,22 +439,19 @@ def expect_work(
     report: Report, switches: Switches, hours: DailyHours | None, accepted: Collection[str] = ()
 ) -> ExpectedWork:
     """Count what a run would do with the rows that would be activated. `accepted`: findings that a person accepts."""
-    tokens, without_device = report.verdicts.count_expected(accepted)
-    noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
+    tokens, imports, devices = report.verdicts.count_expected(accepted)
     # Whether the rows were compared with PingOne's inventory.
     is_exact = (
         report.is_complete
         and report.requests > 0
         and not any(text.startswith("the inventory:") for text in report.unknown)
     )
-    imports = noted.get("token_not_in_inventory", 0) if is_exact else tokens
-    devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
-    requests = tokens * REQUESTS_PER_RECORD + without_device * REQUESTS_PER_PAIRING
+    requests = tokens * REQUESTS_PER_RECORD + devices * REQUESTS_PER_PAIRING
     seconds = requests / report.rate
     return ExpectedWork(
         tokens=tokens,
-        imports=min(imports, tokens) if switches.may_import else 0,
-        devices=min(devices, without_device) if switches.may_pair else 0,
+        imports=imports if switches.may_import else 0,
+        devices=devices if switches.may_pair else 0,
         is_exact=is_exact,
         requests=round(requests),
         seconds=seconds,

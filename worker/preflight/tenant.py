@@ -342,11 +342,12 @@ def check_inventory(
     free, count = list[str](), 0
     for token in tokens:
         count += 1
-        for row in verdicts.note_in_inventory(token.serial_number or ""):
-            if switches.may_pair and _is_free(token):
+        is_free = _is_free(token)
+        for row in verdicts.note_in_inventory(token.serial_number or "", "free" if is_free else "paired"):
+            if switches.may_pair and is_free:
                 free.append(row.serial_number)
             _judge_token(verdicts, row, token, may_pair=switches.may_pair)
-    missing = "is_in_inventory IS NULL"
+    missing = "inventory IS NULL"
     if not switches.may_import:
         reason = "the inventory has no token of this serial number"
         verdicts.doubt_where(missing, "token_not_in_inventory", reason)

@@ -90,7 +90,7 @@ def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
 
 def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     """Name the replay of the dead letters that need no fresh OTPs; nothing before the batch is finished, or where all
-    need some. A rehearsal cannot be replayed: say how to practise that."""
+    need some. A rehearsal cannot be replayed: say how to practice that."""
     if status.rehearsal and status.failed and not status.to_do:
         return [status.rehearsal.describe_end()]
     reasons = sorted(reason for reason in status.dead_letters if status.replayable.get(reason))

@@ -288,7 +288,7 @@ def _describe_purged(status: BatchStatus) -> str:
 
 def _describe_finished(status: BatchStatus) -> str:
     """Say for how long a finished batch was in work, and how many of its rows are not active."""
-    took = f" after {format_duration(status.worked_for)}" if status.worked_for is not None else ""
+    took = f" after {format_duration(status.worked_for)} of work" if status.worked_for is not None else ""
     others = describe_rows(status)
     if not status.failed:
         return f"Finished{took}: {others or 'every row is active'}."

@@ -44,10 +44,10 @@ class Rehearsal:
         return f"OATHBULK_HOME={quote(str(self.home.absolute()))} {self.program}{command.removeprefix('oathbulk')}"
 
     def describe_end(self) -> str:
-        """Say that nothing of the batch can go again, and how that is practised: with tokens of which some need fresh
+        """Say that nothing of the batch can go again, and how that is practiced: with tokens of which some need fresh
         OTPs, served by a simulator that prints the whole way to their being active."""
-        practise = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
-        return f"The PingOne of this rehearsal ended with it. To practise how tokens come back: {practise}"
+        practice = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
+        return f"The PingOne of this rehearsal ended with it. To practice how tokens come back: {practice}"
 
     def describe_interruption(self) -> str:
         """Say what to do where no worker comes to the batch, which was interrupted unless it has just begun."""

@@ -95,8 +95,8 @@ def find_anchors(text: str) -> set[str]:
 
 
 def find_listed_keys() -> dict[str, set[str]]:
-    """Find the keys that the page lists, by the commands that its headings name; a smaller heading names where they
-    are."""
+    """Find the keys of `--json` that docs/json.md lists, by the commands in its headings; a smaller heading says where
+    they are."""
     listed: dict[str, set[str]] = {}
     for section in read_page("docs/json.md").split("\n## ")[1:]:
         heading, *parts = section.split("\n### ")

@@ -48,7 +48,7 @@ NARROW = Room(width=80, height=23)
 
 
 def seen(picture: RenderableType, width: int = 400) -> list[str]:
-    """Render the drawing as text, as a terminal without colours shows it."""
+    """Render the drawing as text, as a terminal without colors shows it."""
     page = io.StringIO()
     Console(file=page, width=width, highlight=False, markup=False).print(picture)
     return [line.rstrip() for line in page.getvalue().splitlines()]
@@ -207,10 +207,10 @@ SAID = "Row 17 of july was not loaded: otp1 is missing: write it there"
 
 
 def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_of_one() -> None:
-    extra = {"a\nb": "[bold]c", "device": "blue", "Cost centre": "4711"}
+    extra = {"a\nb": "[bold]c", "device": "blue", "Cost center": "4711"}
     record = past_record(username="eve\nNext  nothing: it is active", extra=extra, device_id=DEVICE)
     lines = seen(draw_history(history_of(record), NextStep("nothing"), Room(400, 24)))
-    columns = ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost centre  4711")
+    columns = ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost center  4711")
     drawn = (*columns, "username     eve\\nNext  nothing: it is active")
     assert [line for line in drawn if f"  {line}" not in lines] == []
     found = make_row(FIELDS | {"username": "eve\nMADE3  july"})
@@ -423,7 +423,7 @@ LONG_TEXT = "one two three four five six seven eight nine ten"
             ["  user      one two three four five six", "            seven eight nine ten"],
         ),
         ("user", LONG_TEXT, PIPE, [f"  user      {LONG_TEXT}"]),
-        ("Cost centre of the unit", "4711", Room(80, 24), ["  Cost centre of the unit 4711"]),
+        ("Cost center of the unit", "4711", Room(80, 24), ["  Cost center of the unit 4711"]),
         # Text from outside cannot begin a line of its own.
         ("user", "eve\nNext  nothing\x1b[2J", Room(80, 24), ["  user      eve\\nNext  nothing\\u001b[2J"]),
     ],

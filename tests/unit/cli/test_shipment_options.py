@@ -147,7 +147,7 @@ def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised
     assert of_refused.startswith("Of 2 rows that were not loaded only the serial number is kept")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
     assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
-        "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+        "The PingOne of this rehearsal ended with it. To practice how tokens come back: "
         "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
     ]
 

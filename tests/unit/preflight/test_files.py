@@ -3,10 +3,11 @@ token; and what a run would do."""
 
 import sqlite3
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
+from typing import Literal
 
 import pytest
 
@@ -361,22 +362,28 @@ def test_a_totp_pair_is_looked_for_around_the_time_at_which_it_was_made(ahead: i
 # What a run would do.
 
 BOTH = Switches(may_import=True, may_pair=True)
-ABSENT = Finding("token_not_in_inventory", Level.NOTE, "They are imported.", 3)
-FREE = Finding("token_not_paired", Level.NOTE, "They are paired.", 2)
+# Of ten rows, the inventory lacks three.
+INVENTORY: dict[int, Literal["free", "paired"]] = dict.fromkeys((1, 2), "free") | dict.fromkeys(range(3, 8), "paired")
 
 
-def make_report(*findings: Finding, requests: int = 9) -> Report:
-    """Ten rows of seeds without a device; one more is refused."""
+def make_report(
+    inventory: Mapping[int, Literal["free", "paired"]] = MappingProxyType({}), *, requests: int = 9
+) -> Report:
+    """Ten rows of seeds without a device; one more is refused, and one is asked about if there is an inventory."""
     rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
     refused = [RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)]
-    return Report(verdicts_of(rows, refused), list(findings), requests=requests, rate=20.0)
+    report = Report(verdicts_of(rows, refused), requests=requests, rate=20.0)
+    for number, state in inventory.items():
+        report.verdicts.note_in_inventory(f"MADE{number}", state)
+        report.verdicts.doubt("MADE10", "user_not_found", "")
+    return report
 
 
 @pytest.mark.parametrize(
     ("report", "switches", "expected"),
     [
-        # What the inventory lacks.
-        (make_report(ABSENT, FREE), BOTH, (10, 3, 5, True)),
+        # What the inventory lacks, but for the row that is asked about.
+        (make_report(INVENTORY), BOTH, (9, 2, 4, True)),
         # Without the inventory the numbers are limits.
         (make_report(requests=0), BOTH, (10, 10, 10, False)),
         # Nothing is made that is not permitted.

@@ -49,7 +49,7 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
             replace(HELPED, rehearsal=REHEARSED),
             [
                 FAILED.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export"),
-                "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+                "The PingOne of this rehearsal ended with it. To practice how tokens come back: "
                 "/venv/oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1",
             ],
         ),

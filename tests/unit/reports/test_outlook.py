@@ -92,7 +92,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         ),
         (
             replace(FINISHED, rows_refused=1),
-            "Finished after 1 min 35 s: 1 failed. Nothing happens to it until a person acts.",
+            "Finished after 1 min 35 s of work: 1 failed. Nothing happens to it until a person acts.",
         ),
         (
             LIMITED,
