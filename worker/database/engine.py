@@ -4,7 +4,8 @@ leases."""
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -197,6 +198,32 @@ class Database:
     def close(self) -> None:
         """Close the idle connections."""
         self.engine.dispose()
+
+
+class NotBackedUp(Exception):
+    """No backup was made; the message says why, and what to do instead."""
+
+
+def back_up(database: Database, copy: Path) -> None:
+    """Write the whole database into this empty file, as of one moment, while readers and the writer continue. Raises
+    NotBackedUp for PostgreSQL, which has its own program, and if the copy is damaged."""
+    if not database.is_sqlite:
+        raise NotBackedUp(
+            "the database is PostgreSQL, which has its own program (under Compose, see docs/operating.md, "
+            f"Back up): {postgresql.write_pg_dump(database.engine.url)}"
+        )
+    try:
+        with database.reading() as connection, closing(sqlite3.connect(copy)) as target:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)  # noqa: S101
+            source.backup(target)
+            # A backup is one file, without a log beside it.
+            target.execute("PRAGMA journal_mode = DELETE")
+            (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise NotBackedUp(f"the backup could not be written ({error}): check the target disk") from error
+    if verdict != "ok":
+        raise NotBackedUp(f"the database is damaged ({verdict}): restore the latest backup that is not")
 
 
 def _call_after_commit(connection: Connection) -> None:

@@ -48,8 +48,8 @@ LONGEST_DELAY = 0.05
 CLOSE_TRIES = 10
 
 
-# Prefixes of the queues to which beat sends one message at a time. Looking for more would take a trip to the server each
-# time, during which no activations are fetched.
+# Prefixes of the queues to which beat sends one message at a time. Looking for more would cost a trip to the server,
+# during which no activations are fetched.
 TICKS = ("oathbulk.dispatch", "oathbulk.prepare")
 # The prefix of our queues' names. Celery judges everything else that is fetched (answers to remote control).
 QUEUES = b"oathbulk."
