@@ -58,8 +58,8 @@ from worker.intake.rows import (
     spell_columns,
 )
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.moves import give_out, put_back, put_first, put_off, set_date
-from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
+from worker.leases.moves import give_out, put_first, put_off, set_date
+from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_back
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
@@ -620,7 +620,7 @@ def give(
         if isinstance(unfit, RowError):
             raise NotGiven(unfit.reason)
         if not may_have_two and _find_second_tokens(connection, batch.id, [row]):
-            raise HasToken(f"{person} has a token of batch {name!r} already, or one is on its way")
+            raise HasToken(f"batch {name!r} has a token for {person} already, or one is on its way")
         if not give_out(connection, batch.id, {record.id: named}):
             raise NotGiven(_CHANGED)
         # A worker looks the person up at once.
@@ -729,23 +729,33 @@ def _find_on_the_table(
         raise NotGiven(f"the token is {whose}'s, and active: take it back first, by `{command} --yes`, then mend it")
     if record.status not in FINAL:
         raise NotGiven(f"the token is {whose}'s already, and on its way")
-    raise NotGiven("the token failed, or is closed: mend it with a list of serial and person, by `oathbulk mend`")
+    raise NotGiven(
+        "the token failed, or is closed: take it back at the desk, if it stands among those that were given out last; or"
+        " mend it with a list of serial and person, by `oathbulk mend`"
+    )
 
 
 def _choose_kind(connection: Connection, batch_id: int, person: str) -> str:
     """Choose by what a person is named: as the batch names others, or else by how it is written."""
-    kinds = [name for name in (*NAMES, "user_id") if _is_used(connection, batch_id, name)]
     if UUID.fullmatch(person):
         return "user_id"
-    if kinds:
-        return kinds[0]
-    return "email" if "@" in person else "username"
+    return _find_kind(connection, batch_id) or ("email" if "@" in person else "username")
 
 
-def _is_used(connection: Connection, batch_id: int, name: str) -> bool:
-    """Whether rows of the batch name people by this."""
-    named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, name), "") != "")
-    return connection.scalar(named.limit(1)) is not None
+def read_kind(database: Database, name: str) -> str | None:
+    """Read by which kind of name (`models.person.PERSON`) a batch names people; None if it names nobody yet. Raises
+    UnknownBatch."""
+    with database.reading() as connection:
+        return _find_kind(connection, find_batch(connection, name, Batch.id).id)
+
+
+def _find_kind(connection: Connection, batch_id: int) -> str | None:
+    """Find by what rows of the batch name people, the most telling name first."""
+    for kind in (*NAMES, "user_id"):
+        named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, kind), "") != "")
+        if connection.scalar(named.limit(1)) is not None:
+            return kind
+    return None
 
 
 def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> MendedBatch:

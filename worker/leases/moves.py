@@ -172,22 +172,6 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     return count
 
 
-def may_be_put_back(database: Database) -> ColumnElement[bool]:
-    """Whether a record that was given out can wait to be given out again: nothing went out for it."""
-    is_waiting = Record.status.in_((Status.PENDING, Status.QUEUED))
-    return and_(is_waiting, ~has_begun(), Record.device_id == "", ~is_in_undo(database))
-
-
-def put_back(database: Database, connection: Connection, record_id: int) -> bool:
-    """Let a record that was given out wait to be given out again. False: something went out for it meanwhile."""
-    free = and_(Record.id == record_id, may_be_put_back(database))
-    keep_former(connection, free)
-    connection.execute(move(database, Status.QUEUED, Status.PENDING).where(free))
-    nobody = {"user_id": "", **dict.fromkeys(NAMES)}
-    waiting = update(Record).where(Record.status == Status.PENDING, free)
-    return connection.execute(waiting.values(nobody)).rowcount == 1
-
-
 def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
     """Make these records due before everything else of their batch that waits for no date: somebody waits for them."""
     loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
