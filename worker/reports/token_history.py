@@ -496,8 +496,9 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     if is_pending and not any(getattr(record, name) for name in PERSON):
         return NextStep("waits to be given out", command=f"oathbulk give {batch} {record.serial_number} PERSON")
     if is_pending and not (record.user_id and record.is_in_inventory):
-        found = "token is found in PingOne's inventory, or imported" if record.user_id else "user is looked up in PingOne"
-        return _describe_absent(token) or NextStep(f"waits until its {found}", command=status)
+        found = "token is found in PingOne's inventory, or imported"
+        unknown = found if record.user_id else "user is looked up in PingOne"
+        return _describe_absent(token) or NextStep(f"waits until its {unknown}", command=status)
     if token.go_before_it is not None:
         first = f"{count_things(token.go_before_it, 'record')} of its batch {agree(token.go_before_it, 'goes', 'go')}"
         return NextStep(f"waits: {first} first", command=status)
