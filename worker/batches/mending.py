@@ -730,8 +730,8 @@ def _find_on_the_table(
     if record.status not in FINAL:
         raise NotGiven(f"the token is {whose}'s already, and on its way")
     raise NotGiven(
-        "the token failed, or is closed: take it back at the desk, if it was given out just now; or mend it with a list of"
-        " serial and person, by `oathbulk mend`"
+        "the token failed, or is closed: take it back at the desk, if it was given out just now; or mend it with a list"
+        " of serial and person, by `oathbulk mend`"
     )
 
 
