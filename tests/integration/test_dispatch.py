@@ -54,6 +54,7 @@ from worker.fleet import (
     read_processes,
 )
 from worker.leases.lease import Leases
+from worker.leases.moves import put_first
 from worker.leases.queue import CHUNK, SOON, Queue, forget_messages
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
@@ -113,6 +114,14 @@ def test_a_tick_queues_once_what_is_due_and_every_message_says_batch_row_and_ser
     assert sorted(stage.broker.ids) == sorted(stage.broker.labels)
     stage.database.ahead = 301
     assert stage.tick(queue_lease=600) == 1
+
+
+def test_what_somebody_waits_for_goes_ahead_of_all_that_waits_on_the_queue(stage: Stage) -> None:
+    made = make_batch(stage.database, 3)
+    with stage.database.changing_many() as connection:
+        put_first(connection, made.batch_id, made.ids[2:])
+    stage.tick()
+    assert (stage.broker.ahead, stage.broker.ids) == ([made.ids[2]], [made.ids[2], *made.ids[:2]])
 
 
 @pytest.mark.parametrize(

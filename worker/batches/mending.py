@@ -623,8 +623,6 @@ def give(
             raise HasToken(f"batch {name!r} has a token for {person} already, or one is on its way")
         if not give_out(connection, batch.id, {record.id: named}):
             raise NotGiven(_CHANGED)
-        # A worker looks the person up at once.
-        connection.execute(update(Batch).where(Batch.id == batch.id).values(prepared_until=null()))
         audit.append(database, connection, actor, Action.GIVE, name, {"serial": record.serial_number})
         return int(record.id)
 

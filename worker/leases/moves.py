@@ -161,8 +161,8 @@ def write_detail(reason: Reason, evidence: str, *, has_seed: bool) -> str:
 
 
 def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[str, Any]]) -> int:
-    """Say who gets the tokens of records that wait to be given out, as columns by record id. They go before everything
-    else of their batch that waits for no date. Returns how many."""
+    """Say who gets the tokens of records that wait to be given out, as columns by record id. They go first. Returns
+    how many."""
     keep_former(connection, Record.id.in_(list(given)), is_on_the_table())
     count = 0
     for record_id, columns in given.items():
@@ -172,10 +172,17 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     return count
 
 
+# Records that one command puts before all others: for so many, people may wait at a table. More would keep the batches of
+# other licenses waiting.
+MOST_FIRST = 100
+
+
 def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
-    """Make these records due before everything else of their batch that waits for no date: somebody waits for them."""
+    """Make these records, or the first MOST_FIRST of them, due before everything else that waits for no date: somebody
+    waits for them. Their due time is before the load of the batch, by which the dispatcher and the preparation tell
+    them."""
     loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
-    first = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    first = update(Record).where(Record.id.in_(record_ids[:MOST_FIRST]), Record.status == Status.PENDING)
     connection.execute(first.values(scheduled_at=loaded_at - timedelta(seconds=1)))
     put_off(connection, batch_id)
 
