@@ -12,7 +12,7 @@ from itertools import islice
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, null, or_, select, update
+from sqlalchemy import Connection, and_, false, func, null, or_, select, update
 from sqlalchemy import Row as ResultRow
 
 from models.audit import Action, AuditLine
@@ -587,7 +587,12 @@ def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Ro
     owned: dict[tuple[str, str], set[str]] = {}
     may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
     columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
-    for owner in connection.execute(columns.where(Record.batch_id == batch_id, may_have_two)):
+    owners = columns.where(Record.batch_id == batch_id, may_have_two)
+    names = [name for row in rows for name in list_names(row)]
+    # For one row somebody waits, and a large batch takes a second to read. SQLite's `lower` changes ASCII letters only.
+    if len(rows) == 1 and all(folded.isascii() for _, folded in names):
+        owners = owners.where(or_(false(), *(func.lower(getattr(Record, kind)) == folded for kind, folded in names)))
+    for owner in connection.execute(owners):
         for name in list_names(owner):
             owned.setdefault(name, set()).add(owner.serial_key)
     return [

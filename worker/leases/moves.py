@@ -172,8 +172,8 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     return count
 
 
-# Records that one command puts before all others: for so many, people may wait at a table. More would keep the batches of
-# other licenses waiting.
+# Records that are put before all others together: for so many, people may wait at a table. More would keep the batches
+# of other licenses waiting.
 MOST_FIRST = 100
 
 
