@@ -60,6 +60,14 @@ TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 # Only another row or file mends these: sent again unchanged, the token would fail the same way.
 NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
 
+# Nothing is the matter with the token of these: another person may get it.
+OF_THE_PERSON = frozenset(
+    {
+        *(Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS, Reason.ACCOUNT_NOT_USABLE, Reason.FORBIDDEN),
+        Reason.TOO_MANY_DEVICES,
+    }
+)
+
 # The OTPs of these failed or are too old: two fresh ones mend them, unless a seed makes the OTPs.
 NEEDS_FRESH_OTPS = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED, Reason.SECOND_OTP_MISSING, Reason.STALE_OTP})
 

@@ -47,9 +47,9 @@ INDEXES = (
     _partial("ix_record_half_done", "batch_id", "scheduled_at", where=HALF_DONE),
     _partial("ix_record_expiring", "batch_id", "otp_expires_at", where=EXPIRING),
     _partial("ix_record_lasting", "batch_id", "scheduled_at", where=LASTING),
-    # What is to be prepared, in file order.
-    _partial("ix_record_lacks_user", "batch_id", "row_number", where=LACKS_USER),
-    _partial("ix_record_lacks_token", "batch_id", "row_number", where=LACKS_TOKEN),
+    # What is to be prepared, by its due time, and then in file order.
+    _partial("ix_record_lacks_user", "batch_id", "scheduled_at", "row_number", where=LACKS_USER),
+    _partial("ix_record_lacks_token", "batch_id", "scheduled_at", "row_number", where=LACKS_TOKEN),
     # What waits to be given out.
     _partial("ix_record_on_the_table", "batch_id", where=ON_THE_TABLE),
     # What an undo works on.

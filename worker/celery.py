@@ -63,7 +63,7 @@ app.conf.update(
     # Threads begin and end tasks while it cleans up after a lost connection.
     worker_consumer="worker.process.broker:LastingConsumer",
     # A thread waits for the network most of its time; a client per thread is what makes httpx cheap.
-    worker_pool="threads",
+    worker_pool="worker.process.broker:AheadPool",
     worker_concurrency=settings.concurrency,
     # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
     worker_prefetch_multiplier=1,

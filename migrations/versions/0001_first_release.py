@@ -189,6 +189,7 @@ def _create_record() -> None:
         "record",
         "ix_record_lacks_token",
         "batch_id",
+        "scheduled_at",
         "row_number",
         where=f"status = 'pending' AND NOT is_in_inventory AND (user_id <> '' OR NOT {_IS_NAMED})",
     )
@@ -196,6 +197,7 @@ def _create_record() -> None:
         "record",
         "ix_record_lacks_user",
         "batch_id",
+        "scheduled_at",
         "row_number",
         where=f"status = 'pending' AND user_id = '' AND {_IS_NAMED}",
     )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 from support.data.audit_lines import read
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, opened, statuses
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, opened, statuses
 from support.data.facts import write_metrics
 from support.data.loading import REFUSED, LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
@@ -48,6 +48,7 @@ from worker.reports.export import export
 from worker.reports.facts import BatchStatus, read_parts, read_statuses
 from worker.reports.metrics import MetricsCollector
 from worker.reports.outlook import format_log_line
+from worker.reports.token_history import read_histories
 from worker.rules.steps import DeadLetter
 from worker.vault.otps import OtpPair
 
@@ -310,13 +311,36 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     wrong = desk.command("give", "shipment", serial="10", person="ann@x.test")
     assert (wrong.status_code, "has the token as 0010" in read_text(wrong.text)) == (422, True)
     answer = desk.command("give", "shipment", serial="0010", person="ann@x.test", ticket="CHG-7")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/batch/give?name=shipment")
-    page = read_text(desk.read("/batch/give", name="shipment"))
-    assert ("Token 0010 is ann@x.test's." in page, "0010 ann@x.test pending on its way" in page) == (True, True)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/batch/give?name=shipment&ticket=CHG-7")
+    html = desk.read(answer.headers["location"])
+    page = read_text(html)
+    waits = "0010 ann@x.test pending on its way: waits for a worker: no worker runs."
+    assert ("Token 0010 is ann@x.test's." in page, waits in page, 'value="CHG-7"' in html) == (True, True, True)
     twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
     assert (twice.status_code, "Tick below if they should have two." in read_text(twice.text)) == (422, True)
     assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
+
+
+@pytest.mark.parametrize("failed", [{"status": Status.DEAD_LETTER, "reason": Reason.USER_NOT_FOUND}, {"user_id": "u1"}])
+def test_a_token_of_which_nothing_came_is_taken_back_from_a_wrong_name_and_given_again(
+    database: MovingDatabase, desk: WebDesk, failed: dict[str, Any]
+) -> None:
+    make_batch(database, [{"user_id": "", "device_id": "", "pairing": "unsent", "serial_number": "0010"}])
+    assert desk.command("give", "shipment", serial="0010", person="an@x.test").status_code == 303
+    database.change(update(Record).values(failed))
+    form = {"serial": "0010", "person": "an@x.test", FORM_KEY: desk.read_form_key("give", "shipment")}
+    assert "Nothing came of it in PingOne." in desk.read("/batch/take-back", name="shipment", serial="0010")
+    assert desk.post(link_to("/batch/take-back", name="shipment"), form).status_code == 303
+    record = look(database, 1)
+    assert (record.status, record.reason, record.user_id, record.email) == (Status.PENDING, None, "", None)
+    assert desk.command("give", "shipment", serial="0010", person="ann@x.test").status_code == 303
+    (history,) = read_histories(database, "0010")
+    assert [(line.action, line.email) for line in history.latest.changes] == [
+        ("give", None),
+        ("undo", "an@x.test"),
+        ("give", None),
+    ]
 
 
 def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_something_went_out_for_it(
@@ -366,7 +390,7 @@ def failed(installation: Installation, database: MovingDatabase, leases: Leases,
 def type_otps(desk: WebDesk, number: int, otp1: str, otp2: str, **fields: str) -> str:
     """What the page says once somebody has typed two OTPs."""
     serial = token(number)["serial"]
-    form = {"serial": serial, "otp1": otp1, "otp2": otp2, FORM_KEY: desk.read_form_key("otps", "box", serial=serial)}
+    form = {"serial": serial, "otp1": otp1, "otp2": otp2, FORM_KEY: desk.read_form_key("pace", "box")}
     answer = desk.post(link_to("/batch/otps", name="box"), form | fields)
     # The browser keeps no form that was answered by a page.
     assert (answer.status_code, answer.headers["location"]) == (303, f"/batch/otps?name=box&serial={serial}")

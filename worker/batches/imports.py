@@ -28,7 +28,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
 from models.record_states import NOBODY, PairingState, Status
-from worker.batches.long_list import Findings, Obstacle, Superseded, Turn, Turns, may_go
+from worker.batches.long_list import PREPARED_IN_ORDER, Findings, Obstacle, Superseded, Turn, Turns, may_go
 from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Tuning
@@ -278,7 +278,9 @@ class Tokens:
         # Near the end of the hours no job begins: its result would be read only when they begin again.
         self._may_begin = is_running(database, LAST_START)
 
-    def read_inventory(self, turn: Turn, environment: Environment, call: Call, turns: Turns) -> None:
+    def read_inventory(
+        self, turn: Turn, environment: Environment, call: Call, turns: Turns, after_page: Callable[[], object]
+    ) -> None:
         """Read the whole inventory, and take in what it shows of this batch; a reading that breaks off begins anew.
         Raises any PingOneError, SlotTooFar, and Obstacle if tokens are to be imported and none may be read."""
         lost = self.begin_reading(turn.batch_id)
@@ -287,6 +289,7 @@ class Tokens:
                 self.take_in(turn.batch_id, page.items, turn.first)
                 if not turns.renew(turn.batch_id):
                     return
+                after_page()
         except Forbidden as failure:
             if turn.may_import:
                 raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
@@ -405,7 +408,7 @@ class Tokens:
             size = self.jobs.choose_size(connection, turn.batch_id)
             columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps)
             lacking = select(*columns).where(*lacks_token(turn), Record.import_job_id.is_(None))
-            rows = connection.execute(lacking.order_by(Record.row_number).limit(size)).all()
+            rows = connection.execute(lacking.order_by(*PREPARED_IN_ORDER).limit(size)).all()
             if is_whole and len(rows) < size:
                 return None
             tokens = {row.id: token for row in rows if (token := make_token(self._keyring, row))}

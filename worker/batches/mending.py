@@ -12,7 +12,7 @@ from itertools import islice
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, null, or_, select, update
+from sqlalchemy import Connection, and_, false, func, null, or_, select, update
 from sqlalchemy import Row as ResultRow
 
 from models.audit import Action, AuditLine
@@ -58,8 +58,8 @@ from worker.intake.rows import (
     spell_columns,
 )
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.moves import give_out, put_back, put_first, put_off, set_date
-from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
+from worker.leases.moves import give_out, put_first, put_off, set_date
+from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_back
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
@@ -588,7 +588,12 @@ def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Ro
     owned: dict[tuple[str, str], set[str]] = {}
     may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
     columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
-    for owner in connection.execute(columns.where(Record.batch_id == batch_id, may_have_two)):
+    owners = columns.where(Record.batch_id == batch_id, may_have_two)
+    names = [name for row in rows for name in list_names(row)]
+    # For one row somebody waits, and a large batch takes a second to read. SQLite's `lower` changes ASCII letters only.
+    if len(rows) == 1 and all(folded.isascii() for _, folded in names):
+        owners = owners.where(or_(false(), *(func.lower(getattr(Record, kind)) == folded for kind, folded in names)))
+    for owner in connection.execute(owners):
         for name in list_names(owner):
             owned.setdefault(name, set()).add(owner.serial_key)
     return [
@@ -621,11 +626,9 @@ def give(
         if isinstance(unfit, RowError):
             raise NotGiven(unfit.reason)
         if not may_have_two and _find_second_tokens(connection, batch.id, [row]):
-            raise HasToken(f"{person} has a token of batch {name!r} already, or one is on its way")
+            raise HasToken(f"batch {name!r} has a token for {person} already, or one is on its way")
         if not give_out(connection, batch.id, {record.id: named}):
             raise NotGiven(_CHANGED)
-        # A worker looks the person up at once.
-        connection.execute(update(Batch).where(Batch.id == batch.id).values(prepared_until=null()))
         audit.append(database, connection, actor, Action.GIVE, name, {"serial": record.serial_number})
         return int(record.id)
 
@@ -728,23 +731,33 @@ def _find_on_the_table(
         raise NotGiven(f"the token is {whose}'s, and active: run `{command} --yes` first, then mend it")
     if record.status not in FINAL:
         raise NotGiven(f"the token is {whose}'s already, and in progress")
-    raise NotGiven("the token failed or is closed: run `oathbulk mend` with a list of serial and person")
+    raise NotGiven(
+        "the token failed or is closed: take it back at the desk if it was given out just now, or run `oathbulk mend`"
+        " with a list of serial and person"
+    )
 
 
 def _choose_kind(connection: Connection, batch_id: int, person: str) -> str:
     """Choose by what a person is named: as the batch names others, or else by how it is written."""
-    kinds = [name for name in (*NAMES, "user_id") if _is_used(connection, batch_id, name)]
     if UUID.fullmatch(person):
         return "user_id"
-    if kinds:
-        return kinds[0]
-    return "email" if "@" in person else "username"
+    return _find_kind(connection, batch_id) or ("email" if "@" in person else "username")
 
 
-def _is_used(connection: Connection, batch_id: int, name: str) -> bool:
-    """Whether rows of the batch name people by this."""
-    named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, name), "") != "")
-    return connection.scalar(named.limit(1)) is not None
+def read_kind(database: Database, name: str) -> str | None:
+    """Read by which kind of name (`models.person.PERSON`) a batch names people; None if it names nobody yet. Raises
+    UnknownBatch."""
+    with database.reading() as connection:
+        return _find_kind(connection, find_batch(connection, name, Batch.id).id)
+
+
+def _find_kind(connection: Connection, batch_id: int) -> str | None:
+    """Find by what rows of the batch name people, the most telling name first."""
+    for kind in (*NAMES, "user_id"):
+        named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, kind), "") != "")
+        if connection.scalar(named.limit(1)) is not None:
+            return kind
+    return None
 
 
 def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> MendedBatch:

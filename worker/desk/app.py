@@ -27,13 +27,13 @@ from starlette.routing import Route
 
 from models.audit import LONGEST_TICKET, AuditLine
 from models.reason import Reason
-from models.record_states import Status
+from models.record_states import FINAL, Status
 from models.refused_row import NOT_LOADED
 from models.row_fault import RowFault
 from worker.audit import this_person
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch, UnknownColumn, list_names
-from worker.batches.mending import HasToken, NotGiven, mend_pair, take_back
+from worker.batches.mending import HasToken, NotGiven, mend_pair, read_kind, take_back
 from worker.batches.mending import give as give_token
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
@@ -377,8 +377,8 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
 }
 # Commands on one token that have a page which shows what comes of it.
 PAGES_OF_TOKENS = ("give", "otps")
-# The pages that follow commands on one token; that of the batch follows the others.
-BACK_TO = {"give": "/batch/give", "take-back": "/batch/give", "otps": "/batch/otps"}
+# The page that follows a command on one token, and the field that it keeps; that of the batch follows the others.
+BACK_TO = {"give": ("/batch/give", "ticket"), "take-back": ("/batch/give", "ticket"), "otps": ("/batch/otps", "serial")}
 
 
 # Bytes of a form at most; ours have a few hundred.
@@ -443,18 +443,30 @@ def _show_form(
     about: dict[str, Any] = {"command": command, "status": status, "typed": fields, "mistake": mistake}
     if command in PAGES_OF_TOKENS:
         about["done"] = desk.done.pop((visitor.session, status.name), None)
-    if command == "give":
-        about["given"] = read_given(desk.installation.database, status.name, MOST_GIVEN)
-    if command == "take-back":
-        given = read_given(desk.installation.database, status.name, MOST_GIVEN)
-        about["line"] = next((line for line in given if line.serial_number == fields.get("serial")), None)
-        if about["line"] is None:
-            raise UnknownToken(f"the token is not among the last {MOST_GIVEN} that were given out")
+    about |= _read_tokens(desk, command, status.name, fields.get("serial", ""))
     if command == "otps":
-        about["token"], about["step"] = _read_token(desk, status.name, fields.get("serial", ""))
         about["mistake"] = desk.mistakes.pop((visitor.session, status.name), None)
     template = f"{command}.html" if command in PAGES_OF_TOKENS else "confirm.html"
     return desk.render(template, visitor, 422 if mistake else 200, **about)
+
+
+def _read_tokens(desk: Desk, command: str, batch: str, serial_number: str) -> dict[str, Any]:
+    """Read what the form of a command on one token shows: that token, or those that were given out last. Raises
+    UnknownToken, HTTPException."""
+    if command == "otps":
+        token, step = _read_token(desk, batch, serial_number)
+        return {"token": token, "step": step}
+    if command not in ("give", "take-back"):
+        return {}
+    given = read_given(desk.installation.database, batch, MOST_GIVEN)
+    if command == "give":
+        to_do = [line.id for line in given if line.status not in FINAL]
+        steps = {record_id: read_histories(desk.installation, f"#{record_id}")[0][1] for record_id in to_do}
+        return {"given": given, "steps": steps, "kind": read_kind(desk.installation.database, batch)}
+    for line in given:
+        if line.serial_number == serial_number:
+            return {"line": line}
+    raise UnknownToken(f"no such token is among the last {MOST_GIVEN} that were given out")
 
 
 def _read_token(desk: Desk, batch: str, serial_number: str) -> tuple[TokenHistory, NextStep]:
@@ -487,8 +499,8 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
         raise HTTPException(404, "This page does not exist.")
     status = read_status(desk, request)
     # Tokens come one after the other.
-    page = BACK_TO.get(request.path_params["command"], "/batch")
-    back = link_to(page, name=status.name, serial=fields.get("serial", "") if command is take_otps else "")
+    page, kept = BACK_TO.get(request.path_params["command"], ("/batch", ""))
+    back = link_to(page, name=status.name, **{kept: fields.get(kept, "")})
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
@@ -497,8 +509,8 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
             desk.mistakes[visitor.session, status.name] = str(error)
             return RedirectResponse(back, 303)
         # The next scan is not to be added to what was wrong, nor to be sent with its person.
-        kept = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
-        return _show_form(desk, visitor, request, str(error), kept)
+        typed = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
+        return _show_form(desk, visitor, request, str(error), typed)
     return RedirectResponse(back, 303)
 
 

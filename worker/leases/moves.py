@@ -179,8 +179,7 @@ def write_detail(reason: Reason, evidence: str, *, has_seed: bool) -> str:
 
 
 def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[str, Any]]) -> int:
-    """Assign people to records that wait to be given out, as columns by record id. They go before all other undated
-    records of their batch. Returns how many."""
+    """Assign people to records that wait to be given out, as columns by record id. They go first. Returns how many."""
     keep_former(connection, Record.id.in_(list(given)), is_on_the_table())
     count = 0
     for record_id, columns in given.items():
@@ -190,26 +189,16 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     return count
 
 
-def may_be_put_back(database: Database) -> ColumnElement[bool]:
-    """Whether a record that was given out can wait to be given out again: nothing was sent for it."""
-    is_waiting = Record.status.in_((Status.PENDING, Status.QUEUED))
-    return and_(is_waiting, ~has_begun(), Record.device_id == "", ~is_in_undo(database))
-
-
-def put_back(database: Database, connection: Connection, record_id: int) -> bool:
-    """Make a record that was given out wait to be given out again. False: something was sent for it meanwhile."""
-    free = and_(Record.id == record_id, may_be_put_back(database))
-    keep_former(connection, free)
-    connection.execute(move(database, Status.QUEUED, Status.PENDING).where(free))
-    nobody = {"user_id": "", **dict.fromkeys(NAMES)}
-    waiting = update(Record).where(Record.status == Status.PENDING, free)
-    return connection.execute(waiting.values(nobody)).rowcount == 1
+# The most records to put before all others together: so many people may wait at a table. More would keep the batches of
+# other licenses waiting.
+MOST_FIRST = 100
 
 
 def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
-    """Make these records due before all other undated records of their batch: somebody waits for them."""
+    """Make these records, or the first MOST_FIRST of them, due before everything else without a date: somebody waits
+    for them. Their due time is before the batch's load, by which dispatcher and preparation recognize them."""
     loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
-    first = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    first = update(Record).where(Record.id.in_(record_ids[:MOST_FIRST]), Record.status == Status.PENDING)
     connection.execute(first.values(scheduled_at=loaded_at - timedelta(seconds=1)))
     put_off(connection, batch_id)
 

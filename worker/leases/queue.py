@@ -73,7 +73,7 @@ CHUNK = 1000
 _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 
 _LABELS = (
-    select(Record.id, Batch.name, Record.row_number, Record.serial_number)
+    select(Record.id, Batch.name, Record.row_number, Record.serial_number, Record.scheduled_at < Batch.created_at)
     .join(Batch, Batch.id == Record.batch_id)
     .where(_NAMED)
 )
@@ -134,10 +134,12 @@ class Queue:
         """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
         return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
 
-    def read_labels(self, connection: Connection, ids: Sequence[int]) -> dict[int, str]:
-        """Read what people call these records, by id: batch, row, and serial number."""
+    def read_labels(self, connection: Connection, ids: Sequence[int]) -> tuple[dict[int, str], set[int]]:
+        """Read what people call these records, by id: batch, row, and serial number; and which of them somebody waits
+        for (`moves.put_first`)."""
         rows = [row for chunk in _cut(ids) for row in connection.execute(_LABELS, {"ids": chunk})]
-        return {record_id: f"{batch}, row {row}, {serial_number}" for record_id, batch, row, serial_number in rows}
+        labels = {record_id: f"{batch}, row {row}, {serial}" for record_id, batch, row, serial, _ in rows}
+        return labels, {record_id for record_id, *_, is_first in rows if is_first}
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
         """Make queued records that could not be published pending again, due after `delay` seconds."""

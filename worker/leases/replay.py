@@ -28,8 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from models.batch import Batch
-from models.reason import TRANSIENT, Reason
-from models.record import Record, all_posts
+from models.person import NAMES
+from models.reason import OF_THE_PERSON, TRANSIENT, Reason
+from models.record import Record, all_posts, has_begun
 from models.record_indexes import NOT_FINAL
 from models.record_states import ENDED_BY_PERSON, OtpState, PairingState, Status
 from worker.database.engine import Database
@@ -113,6 +114,31 @@ def mend(database: Database, connection: Connection, source: Status, rows: Seque
     keep_former(connection, Record.id.in_([row["this_id"] for row in rows]), Record.status == source)
     values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
     return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
+
+
+def may_be_put_back(database: Database) -> ColumnElement[bool]:
+    """Whether a record that was given out can wait to be given out again: nothing came of it in PingOne, and if it
+    failed, that was for its person."""
+    failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(OF_THE_PERSON))
+    may_wait = or_(
+        Record.status.in_((Status.PENDING, Status.QUEUED)),
+        and_(failed, ~went_again(), ~_is_in_progress_elsewhere(database)),
+    )
+    return and_(may_wait, ~has_begun(), Record.device_id == "", ~is_in_undo(database))
+
+
+def put_back(database: Database, connection: Connection, record_id: int) -> bool:
+    """Let a record that was given out wait to be given out again. False: something came of it meanwhile."""
+    free = and_(Record.id == record_id, may_be_put_back(database))
+    keep_former(connection, free)
+    nobody = {"user_id": "", **dict.fromkeys(NAMES)}
+    waiting = update(Record).where(Record.status == Status.PENDING)
+    queued = move(database, Status.QUEUED, Status.PENDING)
+    failed = move(database, Status.DEAD_LETTER, Status.PENDING).values(_begin_again(database))
+    count = 0
+    for source in (waiting, queued, failed):
+        count += connection.execute(source.where(free).values(nobody)).rowcount
+    return count == 1
 
 
 def _begin_again(database: Database) -> dict[str, Any]:

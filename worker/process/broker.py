@@ -8,14 +8,18 @@ kombu's fetching one by one takes half of a record's processor time."""
 import json
 import re
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from threading import Semaphore
 from time import monotonic
 from typing import Any
 
 import redis
 import structlog
 from celery.app.amqp import AMQP
+from celery.concurrency.base import apply_target
+from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
 from kombu.connection import Connection
@@ -43,6 +47,9 @@ _MENDED_BY_RECONNECTING = (ValueError, TypeError, LookupError, AttributeError, R
 # Seconds after which a worker with little room fetches anyway: longer than the time between two messages worth fetching
 # together, and too short to notice.
 LONGEST_DELAY = 0.05
+
+# Threads of a worker for what is urgent, beside those of its concurrency.
+SPARE_THREADS = 8
 
 # Tries at dropping the messages of a lost connection: threads change a set during few of them, not during ten.
 CLOSE_TRIES = 10
@@ -307,6 +314,40 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
     def on_close(self) -> None:
         """Drop the messages of the lost connection."""
         super().on_close()
+
+
+class AheadPool(TaskPool):  # type: ignore[misc]
+    """Threads for tasks, and SPARE_THREADS more for what is urgent: a tick, a preparation, a record that somebody waits
+    for. Otherwise these would wait behind all that the worker has fetched in reserve, as they do while none of the
+    spare threads is free."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._spare = ThreadPoolExecutor(SPARE_THREADS)
+        self._free = Semaphore(SPARE_THREADS)
+
+    def on_stop(self) -> None:
+        """End when what runs has ended."""
+        self._spare.shutdown(cancel_futures=True)
+        super().on_stop()
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **_: Any,
+    ) -> ApplyResult:
+        """Run a task, whose message's headers are the third of `args`. kombu gives a message the priority 0, which is
+        the highest, unless it is told another."""
+        is_urgent = not args[2]["delivery_info"]["priority"] and self._free.acquire(blocking=False)
+        executor = self._spare if is_urgent else self.executor
+        applied = executor.submit(apply_target, target, args, kwargs, callback, accept_callback)
+        if is_urgent:
+            applied.add_done_callback(lambda _: self._free.release())
+        return ApplyResult(applied)
 
 
 def install() -> None:

@@ -3,6 +3,8 @@ it that were refused; and what is said of it: how its records stand, what each a
 happens next if nobody does anything, and the command that a person may type. Nothing secret is in it: neither an OTP
 nor a seed."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -27,8 +29,7 @@ from worker.batches.finding import is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.moves import may_be_put_back
-from worker.leases.replay import is_replayable
+from worker.leases.replay import is_replayable, may_be_put_back
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.reports.cures import write_export, write_mend
@@ -173,7 +174,7 @@ _PLAIN = (
     *("requests", "first_counter", "next_counter", "pingone_error_id", "correlation_id"),
 )
 _GIVEN = (
-    *("serial_number", *PERSON, "status", "reason", "detail"),
+    *("id", "serial_number", *PERSON, "status", "reason", "detail"),
     *("otp_type", "first_counter", "next_counter", "otp1_state", "otp2_state"),
 )
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
@@ -337,13 +338,16 @@ def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
         return connection.execute(given.order_by(Change.id.desc()).limit(most)).all()
 
 
-def describe_given(line: Read) -> str:
-    """Say how a token stands that was given out: what to do before the first sign-on, or why it failed and the cure."""
+def describe_given(line: Read, step: NextStep | None) -> str:
+    """Say how a token stands that was given out: what to do before the first sign-on, or why it failed and the cure; or
+    what it waits for. `step`: what happens next; None where it has ended."""
     match line.status:
         case Status.ACTIVE:
             return describe_sign_on(line)
         case Status.DEAD_LETTER | Status.CANCELLED:
             return str(line.detail or line.reason or line.status)
+        case Status.PENDING | Status.QUEUED if step:
+            return " ".join(filter(None, (f"on its way: {step.sentence}.", step.why)))
     return "on its way"
 
 
@@ -491,10 +495,10 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     is_pending, status = record.status == Status.PENDING, f"oathbulk status {batch}"
     if is_pending and not any(getattr(record, name) for name in PERSON):
         return NextStep("waits to be given out", command=f"oathbulk give {batch} {record.serial_number} PERSON")
-    if is_pending and not record.user_id:
-        return NextStep("waits until its user is looked up in PingOne", command=status)
-    if is_pending and not record.is_in_inventory:
-        return NextStep("waits until its token is found in PingOne's inventory, or imported", command=status)
+    if is_pending and not (record.user_id and record.is_in_inventory):
+        found = "token is found in PingOne's inventory, or imported"
+        unknown = found if record.user_id else "user is looked up in PingOne"
+        return _describe_absent(token) or NextStep(f"waits until its {unknown}", command=status)
     if token.go_before_it is not None:
         first = f"{count_things(token.go_before_it, 'record')} of its batch {agree(token.go_before_it, 'goes', 'go')}"
         return NextStep(f"waits: {first} first", command=status)
@@ -520,10 +524,18 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
 
 def _describe_due(token: TokenHistory) -> NextStep:
     """Say who takes a record that is due, or on the queue."""
-    record, stall = token.latest, explain_stall(token.fleet)
-    if stall.cause != Cause.UNKNOWN:
-        cause = stall.detail[:1].lower() + stall.detail[1:].rstrip(".")
-        return NextStep(f"waits for a worker: {cause}", stall.cure, f"oathbulk status {quote(record.batch.name)}")
+    if absent := _describe_absent(token):
+        return absent
+    record = token.latest
     if record.status == Status.QUEUED and record.lease_until:
         return NextStep(f"waits for a worker; if none takes it, it is due again at {record.lease_until:%H:%M:%S} UTC")
     return NextStep("waits for a worker")
+
+
+def _describe_absent(token: TokenHistory) -> NextStep | None:
+    """Say why no worker takes the record; None if one may."""
+    stall = explain_stall(token.fleet)
+    if stall.cause == Cause.UNKNOWN:
+        return None
+    cause = stall.detail[:1].lower() + stall.detail[1:].rstrip(".")
+    return NextStep(f"waits for a worker: {cause}", stall.cure, f"oathbulk status {quote(token.latest.batch.name)}")

@@ -415,11 +415,13 @@ def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> Non
             {"status": "dead_letter", "reason": "user_not_found", "detail": "Nobody is called so."},
             "Nobody is called so.",
         ),
-        ({"status": "pending"}, "on its way"),
+        ({"status": "pending"}, "on its way: the batch is paused. Resume it."),
+        ({"status": "activating"}, "on its way"),
     ],
 )
 def test_a_token_that_was_given_out_says_what_to_do(columns: dict[str, Any], said: str) -> None:
-    assert describe_given(past_record(**columns).read).startswith(said)
+    step = NextStep("the batch is paused", "Resume it.")
+    assert describe_given(past_record(**columns).read, step).startswith(said)
 
 
 # How a batch stands, and what was searched for.
