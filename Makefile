@@ -30,7 +30,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser-test lint bench soak mutation lock wheel sbom licenses shipped audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak mutation lock release wheel sdist image sbom licenses shipped audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -110,16 +110,27 @@ lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image inst
 	$(LOCK) --extra local $(NO_VALKEY) $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
 
+release: .venv/.local ## all that is released, made of the tag on this commit and nothing else, and SHA256SUMS; asks PyPI
+	@.ci/release
+
 wheel: .venv/.local ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
 	@mkdir -p dist
 	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
-# In an environment of its own, as that of audit-dependencies. cyclonedx-py reads a version that pyproject.toml states, and
-# does not find the one in worker/__init__.py.
+sdist: .venv/.local ## dist/oathbulk-VERSION.tar.gz, likewise
+	@$(DATED) $(BIN)/python -m hatchling build --target sdist --directory dist > /dev/null
+	@ls dist/*.tar.gz
+
+image: sbom ## dist/oathbulk-VERSION-image.tar, an OCI archive, likewise, and what is in it; with docker buildx or podman
+	@$(DATED) PYTHON=$(BIN)/python .ci/image
+	@ls dist/*-image.tar
+
+# In an environment of its own, as that of audit-dependencies, and always the same version, which stands in the file.
+# cyclonedx-py reads a version that pyproject.toml states, and does not find the one in worker/__init__.py.
 sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=local: of what `oathbulk[local]` brings
 	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
-	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
+	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom==7.5.0' 'cyclonedx-python-lib==11.12.0'
 	@version=$$($(BIN)/python -c 'import worker; print(worker.__version__)') && \
 		sed "s/^dynamic = .*version.*/version = \"$$version\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@$(DATED) .venv/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject .venv/sbom/pyproject.toml \

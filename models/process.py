@@ -25,6 +25,9 @@ class WorkerProcess(Base):
     ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Messages dropped since its start, because no oathbulk process sends such messages.
     dropped: Mapped[int] = mapped_column(server_default="0")
+    # Milliseconds that a trip to the database and one to Redis took lately; empty if not known.
+    database_milliseconds: Mapped[int | None] = mapped_column()
+    redis_milliseconds: Mapped[int | None] = mapped_column()
     # When it ended because it alone failed; the reason in one word; and a sentence with the cure. All three are empty
     # while it is well.
     sick_since: Mapped[datetime | None] = mapped_column(UtcDateTime)

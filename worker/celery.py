@@ -30,8 +30,7 @@ from worker.process import broker
 
 # What our queues are called here and on command lines (`-Q`); in Redis the installation's id stands behind each.
 ACTIVATE_QUEUE = "oathbulk.activate"
-DISPATCH_QUEUE = "oathbulk.dispatch"
-PREPARE_QUEUE = "oathbulk.prepare"
+DISPATCH_QUEUE, PREPARE_QUEUE = broker.TICKS
 # Seconds between two tries to read the installation's id while the database is away.
 BETWEEN_TRIES = 1.0
 

@@ -363,6 +363,8 @@ def _create_process() -> None:
         sa.Column("seen_at", TIME, nullable=False),
         sa.Column("ticked_at", TIME),
         sa.Column("dropped", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("database_milliseconds", sa.Integer()),
+        sa.Column("redis_milliseconds", sa.Integer()),
         sa.Column("sick_since", TIME),
         sa.Column("reason", sa.String(40)),
         sa.Column("detail", sa.String(1000)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.pages.reading import CHECKOUT, find_code, read_page
+from support.pages.reading import CHECKOUT, find_listed_keys
 
 GOLDEN = CHECKOUT / "tests" / "golden"
 # Golden files of what is no listing of a command.
@@ -36,21 +36,7 @@ def find_printed(command: str) -> set[str]:
     return {key if command == "purge" else SEVERAL.sub("", key) for key in keys}
 
 
-def find_listed() -> dict[str, set[str]]:
-    """Find the keys that the page lists, by the commands in its headings; a smaller heading says where they are."""
-    listed: dict[str, set[str]] = {}
-    for section in read_page("docs/json.md").split("\n## ")[1:]:
-        heading, *parts = section.split("\n### ")
-        for command in find_code(heading.partition("\n")[0]):
-            for inside, text in [("", heading), *(part.split("\n", 1) for part in parts)]:
-                path = "".join(f"{name}." for name in find_code(inside))
-                cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-                keys = {path + key for cell in cells for key in find_code(cell)}
-                listed.setdefault(command.split()[0], set()).update(keys)
-    return listed
-
-
-LISTED = find_listed()
+LISTED = find_listed_keys()
 
 
 def is_like(key: str, listed: str) -> bool:

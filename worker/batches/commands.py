@@ -141,7 +141,7 @@ class Batches:
             self._write_down(connection, Action.RESUME, name, where=leave_out_names(where), records=count)
             return count
 
-    def cancel(self, name: str, where: Sequence[str] = ()) -> int:
+    def cancel(self, name: str, where: Sequence[str] = (), on_progress: OnProgress = tell_nobody) -> int:
         """Cancel a batch: what is to do is closed. Or close, with `where`, what failed or has not begun, and meets all
         of these conditions, each written as COLUMN=VALUE; the batch goes on. Returns how many rows were closed at
         once; those in work follow when their call ends. Raises UnknownBatch, UnknownColumn, NotPossible."""
@@ -157,11 +157,17 @@ class Batches:
             if not has_unfinished(connection, batch.id) and not self._has_failed_or_closed(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing is left to do")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
-            count = moves.cancel(self._database, connection, batch.id)
+            count = moves.cancel(self._database, connection, batch.id, on_progress)
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 
-    def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
+    def replay(
+        self,
+        name: str,
+        reasons: Collection[Reason] | None = None,
+        where: Sequence[str] = (),
+        on_progress: OnProgress = tell_nobody,
+    ) -> Replayed:
         """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
         batch; with `where`, the records that meet all of it, also those that an undo took back. Raises UnknownBatch,
         UnknownColumn."""
@@ -169,7 +175,7 @@ class Batches:
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
-            count = replay(self._database, connection, batch.id, reasons, chosen)
+            count = replay(self._database, connection, batch.id, reasons, chosen, on_progress=on_progress)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
             facts: dict[str, Any] = {"reasons": sorted(reasons or ()), "records": count}

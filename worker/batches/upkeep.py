@@ -61,6 +61,8 @@ class Upkeep:
         has_ended = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
         due_to_pause = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_ended)
         self._due_to_pause = due_to_pause.with_for_update(skip_locked=True)
+        # Whether `update_batches` has something to do.
+        self.is_due = or_(due_again.exists(), _WATCHED.exists(), due_to_pause.exists())
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
         """Pause a batch for what only a person can mend. False if the batch no longer runs."""
@@ -159,7 +161,7 @@ class Upkeep:
 
     def update_batches(self) -> None:
         """Pause and resume batches as time and their records ask for: hours that begin and end, quotas that reset,
-        probes, the end of an outage, canaries and trials that are done. Called at every tick."""
+        probes, the end of an outage, canaries and trials that are done. Called at every tick where `is_due`."""
         with self._database.writing() as connection:
             # A batch that was paused for an outage runs with a few records at first; the dispatcher sees to that.
             for batch_id in connection.scalars(self._due_again).all():

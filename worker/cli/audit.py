@@ -40,7 +40,7 @@ def audit_command(
     installation = Installation()
     # Before the lines, so that no head belongs to a line that is not read yet.
     heads, unread = _read_heads(installation, verify)
-    with installation.database.reading() as connection:
+    with installation.database.reading_snapshot() as connection:
         checked = audit.check(connection)
         missing = audit.find_missing(connection, heads)
         if batch is not None:

@@ -11,11 +11,15 @@ from models.reason import Reason
 from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
+from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation, read_fleet
 from worker.observability.wording import agree, count_things
 from worker.reports.command_results import describe_cancelled, describe_closed, describe_replayed, describe_resumed
 from worker.reports.facts import read_statuses
 from worker.reports.outlook import describe_outlook, describe_waves
+
+# What is said where a command is interrupted.
+UNCHANGED = "Nothing was changed."
 
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
@@ -56,7 +60,8 @@ def resume(
 
 def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
     """Close what is to do, or, with --where, what failed or has not begun."""
-    cancelled = Installation().batches(ticket).cancel(batch, where or ())
+    with showing_progress(UNCHANGED) as progress:
+        cancelled = Installation().batches(ticket).cancel(batch, where or (), progress)
     console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
 
 
@@ -74,7 +79,8 @@ def replay(
 ) -> None:
     """Send dead letters and cancelled records again."""
     installation = Installation()
-    replayed = installation.batches(ticket).replay(batch, reason, where or ())
+    with showing_progress(UNCHANGED) as progress:
+        replayed = installation.batches(ticket).replay(batch, reason, where or (), progress)
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))
     print_waves(installation, batch)
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from textwrap import fill
 
+from migrations import HEAD
 from worker import __version__
 from worker.cli.exit_codes import ALL_ACTIVE, WRONG_USAGE
 
@@ -165,7 +166,7 @@ COMMANDS = {name: place for commands in HEADINGS.values() for name, place in com
 # Options of `oathbulk` itself, before a command.
 OPTIONS = {
     "--env-file FILE": "Read settings from this file. Default: .env in OATHBULK_HOME.",
-    "--version": "Print the version and exit.",
+    "--version": "Print the versions of oathbulk, its schema, and Python, and exit.",
     "--install-completion": "Install completion for the current shell.",
     "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",
     "-h, --help": "Show this message and exit.",
@@ -188,8 +189,8 @@ def answer(arguments: Sequence[str]) -> int | None:
 
 
 def print_version() -> None:
-    """Print name and version."""
-    _print(f"oathbulk {__version__}\n")
+    """Print the version, and those of the database's schema and of Python."""
+    _print(f"oathbulk {__version__}, schema {HEAD}, Python {'.'.join(map(str, sys.version_info[:3]))}\n")
 
 
 def write_help(width: int) -> str:

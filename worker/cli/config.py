@@ -63,7 +63,7 @@ class SettingInForce:
 def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
     """Print every setting: its value, its source, and its default. For a secret, print only whether it is set."""
     installation = Installation()
-    settings = [*_describe_environment(installation, environment), *_describe_own(installation)]
+    settings = [*describe_environment(installation, environment), *describe_own(installation)]
     if as_json:
         print_json({"environment": environment, "settings": [setting.to_json() for setting in settings]})
     else:
@@ -78,14 +78,14 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
         print_failure(str(error))
 
 
-def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
+def describe_own(installation: Installation) -> Iterator[SettingInForce]:
     """Describe the settings of this installation."""
     variables = installation.variables
     source = VariableSource(Settings, variables, find_credentials(variables), installation.env_file)
     return _describe(OWN_SETTINGS, source, installation.settings, ".env")
 
 
-def _describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
+def describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
     """Describe the settings of a PingOne environment; as written, if they are not complete yet. Raises ConfigError if
     the environment is configured nowhere, or a value's file cannot be read."""
     source = open_source(installation.settings, name, installation.variables, installation.env_file)

@@ -15,7 +15,7 @@ from worker.cli.options import Overwrite, Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress_line import showing_progress
 from worker.config.settings import Settings
-from worker.database.backup import back_up
+from worker.database.engine import back_up
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, format_duration
 from worker.vault.keys import KEY_FILE

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import redis
@@ -28,11 +28,13 @@ from models.batch import BatchState
 from models.encrypted import DecryptionError, identify_row
 from models.record import Record
 from worker import __version__, audit
-from worker.cli.console import console, label_text, measure_room, print_json
+from worker.cli.bundle import make_bundle
+from worker.cli.console import console, error_console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
 from worker.cli.homes import describe_empty_home, describe_hosts, print_unread_env_file
-from worker.cli.options import AsJson, EnvironmentName
+from worker.cli.options import AsJson, EnvironmentName, Overwrite
+from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.database.errors import TAKES_NO_WRITES, explain
@@ -127,19 +129,48 @@ def not_known(why: str, cure: str = "") -> CheckOutcome:
     return CheckOutcome(f"not known: {why}", State.NOT_KNOWN, cure)
 
 
-def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
+def doctor(
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write and show what a maintainer needs: no secret, no person, no serial number. It sends nothing.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
     """Check everything a run needs, and say how to fix what is wrong: settings, keys, disk, database, workers, broker,
     proxy, TLS, access token, roles, clock, backup."""
+    if bundle is not None:
+        refuse_unfit(bundle, overwrite=overwrite)
     installation = Installation()
     print_unread_env_file(installation)
     findings = dict(_run_checks(installation, environment))
     is_well = all(finding.is_well for finding in findings.values())
+    checks = [{"check": check} | finding.to_json() for check, finding in findings.items()]
     if as_json:
-        checks = [{"check": check} | finding.to_json() for check, finding in findings.items()]
         print_json({"is_well": is_well, "checks": checks})
-    else:
+    elif bundle != STDOUT:
         _print_findings(findings)
+    if bundle is not None:
+        _write_bundle(bundle, make_bundle(installation, environment, checks), shows=not as_json)
     raise typer.Exit(ALL_ACTIVE if is_well else UNUSABLE_SETUP)
+
+
+def _write_bundle(bundle: Path, written: str, *, shows: bool) -> None:
+    """Write the bundle, show it, and say that it went nowhere else."""
+    write_output(bundle, lambda file: file.write(written))
+    if bundle == STDOUT:
+        return
+    if shows:
+        console.print(written, soft_wrap=True, markup=False, highlight=False)
+    error_console.print(
+        f"{bundle} holds {'these lines' if shows else 'what a maintainer needs'}. Nothing was sent: read it, and send"
+        " it yourself.",
+        soft_wrap=True,
+    )
 
 
 def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, CheckOutcome]]:
@@ -291,7 +322,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
     if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
     if reads:
-        with installation.database.reading() as connection:
+        with installation.database.reading_snapshot() as connection:
             broken = audit.check(connection).broken
             missing = audit.find_missing(connection, audit.read_noted_heads(path) if path and path.exists() else [])
         if broken:
@@ -301,7 +332,8 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
             return fault(
                 f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
                 f"older than they are, or was created again ({missing[0].why})",
-                "restore the latest backup, then: oathbulk db restored (docs/operating.md, After a restore)",
+                "if you restored a backup, take the lines of these heads out of that file; otherwise restore the latest"
+                " backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
     heads = f"heads are noted in {path}" if path else "heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)

@@ -20,7 +20,7 @@ from worker.batches.loading import NameTaken, NameUnfit
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
-from worker.database.backup import NotBackedUp
+from worker.database.engine import NotBackedUp
 from worker.database.errors import Explanation, explain, find_line, is_refused_by_disk
 from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated

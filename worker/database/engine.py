@@ -4,7 +4,8 @@ leases."""
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     literal_column,
     make_url,
     select,
+    true,
     type_coerce,
 )
 from sqlalchemy.exc import OperationalError
@@ -68,15 +70,18 @@ class Database:
         )
         # On PostgreSQL each statement commits by itself unless an isolation level asks for a transaction.
         in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
-        self._reads = self.engine.execution_options(**in_transaction)
-        self._writes = self._reads.execution_options(begins_immediate=True)
+        self._writes = self.engine.execution_options(**in_transaction, begins_immediate=True)
         # SQLite has one writer at a time. The threads of a process queue here, instead of trying the file's lock again
         # and again.
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection for a transaction that writes nothing."""
-        return self._reads.connect()
+        """A connection for statements that write nothing.
+
+        On PostgreSQL each is a transaction of its own: one around them would see no more at READ COMMITTED, and BEGIN
+        and ROLLBACK would take a trip each. A cursor of the server's (`yield_per`) needs `reading_snapshot`.
+        """
+        return self.engine.connect()
 
     @contextmanager
     def reading_snapshot(self) -> Iterator[Connection]:
@@ -153,11 +158,15 @@ class Database:
             connection.exec_driver_sql(f"ANALYZE {table}")
 
     def try_lock(self, connection: Connection, number: int) -> bool:
-        """Take the advisory lock until the transaction ends; False if another transaction holds it.
+        """Take the advisory lock until the transaction ends; False if another transaction holds it."""
+        return bool(connection.scalar(select(self.locking(number))))
 
-        Always True on SQLite, where only one transaction writes at a time.
+    def locking(self, number: int) -> ColumnElement[bool]:
+        """SQL that takes the advisory lock until the transaction ends; false if another transaction holds it.
+
+        Always true on SQLite, where only one transaction writes at a time.
         """
-        return self.is_sqlite or bool(connection.scalar(select(func.pg_try_advisory_xact_lock(number))))
+        return true() if self.is_sqlite else func.pg_try_advisory_xact_lock(number)
 
     def lock(self, connection: Connection, number: int) -> None:
         """Take the advisory lock until the transaction ends, blocking until it is free; no-op on SQLite."""
@@ -189,6 +198,32 @@ class Database:
     def close(self) -> None:
         """Close the idle connections."""
         self.engine.dispose()
+
+
+class NotBackedUp(Exception):
+    """No backup was made; the message says why, and what to do instead."""
+
+
+def back_up(database: Database, copy: Path) -> None:
+    """Write the whole database into this empty file, as of one moment, while readers and the writer continue. Raises
+    NotBackedUp for PostgreSQL, which has its own program, and if the copy is damaged."""
+    if not database.is_sqlite:
+        raise NotBackedUp(
+            "the database is PostgreSQL, which has its own program (under Compose, see docs/operating.md, "
+            f"Back up): {postgresql.write_pg_dump(database.engine.url)}"
+        )
+    try:
+        with database.reading() as connection, closing(sqlite3.connect(copy)) as target:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)  # noqa: S101
+            source.backup(target)
+            # A backup is one file, without a log beside it.
+            target.execute("PRAGMA journal_mode = DELETE")
+            (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise NotBackedUp(f"the backup could not be written ({error}): check the target disk") from error
+    if verdict != "ok":
+        raise NotBackedUp(f"the database is damaged ({verdict}): restore the latest backup that is not")
 
 
 def _call_after_commit(connection: Connection) -> None:

@@ -625,11 +625,12 @@ class ReadRow:
 
 
 def read_whole_rows(
-    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
+    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError], *, has_secrets: bool = True
 ) -> Iterator[Row | RowError]:
-    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. Rows
-    that are no lists of cells, as in a tree, are only read."""
-    judge = _RowJudge(read)
+    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. If the
+    file `has_secrets`, what may be a piece of one is not named. Rows that are no lists of cells, as in a tree, are only
+    read."""
+    judge = _RowJudge(read, has_secrets=has_secrets)
     rows = (judge.note(number, raw, read(number, raw)) for number, raw in numbered)
     ahead = deque(islice(rows, AHEAD))
     before = None
@@ -645,8 +646,8 @@ def read_whole_rows(
 class _RowJudge:
     """Judges rows by those around them. `read` reads a row again, from its number and other cells."""
 
-    def __init__(self, read: Callable[[int, Any], Row | RowError]) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[int, Any], Row | RowError], *, has_secrets: bool) -> None:
+        self._read, self._has_secrets = read, has_secrets
         # Of good rows that were judged, length and ending of the last cells, and the forms of the first cells.
         self._others: OtherRows = {}
         self._forms = set[str]()
@@ -669,7 +670,7 @@ class _RowJudge:
         part of a secret, is not named."""
         row, cells = each.row, each.cells
         if isinstance(row, RowError):
-            follows_piece = before and (
+            follows_piece = (before and self._has_secrets) and (
                 self._is_short(before) or (isinstance(before.row, RowError) and self._is_short(each))
             )
             return replace(row, serial_number=None) if follows_piece else row

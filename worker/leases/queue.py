@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     insert,
     literal,
@@ -23,9 +24,11 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.base import Executable
 
 from models.attempt import AttemptLine, CallName, Failure, Outcome, PastCall
 from models.batch import Batch, BatchState
@@ -78,6 +81,8 @@ _LABELS = (
 # read all records.
 _BATCH = Record.batch_id + literal_column("0")
 _IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
+# The batches that have records in the window.
+BATCHES_IN_WINDOW = select(_BATCH).where(text(IN_WINDOW))
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
 
@@ -94,8 +99,9 @@ class Queue:
         self._lease = lease
         self._over_after = over_after
         seconds = bindparam("seconds", type_=Float())
-        self._due = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
-        self._due_in_canary = [due.where(_IS_FIRST) for due in self._due]
+        parts = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
+        self._due = _put_in_order(parts)
+        self._due_in_canary = _put_in_order([part.where(_IS_FIRST) for part in parts])
         self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, database)
         queued = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
         self._put_onto_queue = queued.values(lease_until=database.now(seconds))
@@ -108,6 +114,8 @@ class Queue:
         pending = [_select_pending(condition, order) for condition, order in PENDING_IN_ORDER]
         self._find_cancelled = [part.where(~needs_read()).limit(CHUNK) for part in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
+        # Whether `rescue` or `sweep_cancelled` has something to do.
+        self.needs_tending = or_(exists().where(self._ran_out), _CANCELLED.exists())
 
     def enqueue(
         self,
@@ -119,12 +127,8 @@ class Queue:
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, under a queue lease of `lease` seconds; with `first`, only
         among its first so many. Returns their ids, in the order in which they go."""
-        ids: list[int] = []
-        for due in self._due if first is None else self._due_in_canary:
-            if len(ids) < room:
-                values = {"of_batch": batch_id, "room": room - len(ids), "first": first}
-                ids += self._enqueue(connection, due, values, lease)
-        return ids
+        due = self._due if first is None else self._due_in_canary
+        return self._enqueue(connection, due, {"of_batch": batch_id, "room": room, "first": first}, lease)
 
     def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
         """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
@@ -186,7 +190,7 @@ class Queue:
     def _build_rescue(self, database: Database) -> None:
         """Build the statements of a rescue."""
         now, back = database.now(), move(database, Status.QUEUED, Status.PENDING)
-        ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
+        self._ran_out = ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
         self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
         self._find_lost = (
             select(
@@ -216,11 +220,12 @@ class Queue:
     def _enqueue(
         self,
         connection: Connection,
-        due: Select[int],
+        due: Executable,
         values: dict[str, Any],
         lease: float,
     ) -> list[int]:
-        ids = list(connection.scalars(due, values))
+        # A record that needs a read is in two of the parts.
+        ids = list(dict.fromkeys(connection.scalars(due, values)))
         _execute_in_chunks(connection, self._put_onto_queue, ids, seconds=lease)
         return ids
 
@@ -277,6 +282,11 @@ def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Dat
     may_go = (Record.scheduled_at <= now, may_begin(database), ~is_in_undo(database))
     due = _select_pending(condition, order).where(*may_go)
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
+
+
+def _put_in_order(parts: Sequence[Select[int]]) -> Executable:
+    """Select what is due in the first part, then in the next, and so on while there is room, in one statement."""
+    return union_all(*[select(part.subquery()) for part in parts]).limit(bindparam("room", type_=Integer()))
 
 
 def _execute_in_chunks(connection: Connection, statement: Update, ids: Sequence[int], **values: Any) -> None:

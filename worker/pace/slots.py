@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
-from worker.clocks import LogInterval
+from worker.clocks import LogInterval, Trips
 from worker.pace.redis_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pace.search import (
     PaceOutOfReach,
@@ -40,11 +40,14 @@ UNEXPLAINED = "a worker asked for it"
 CLOSED = "PingOne refuses every request, so oathbulk asks more and more rarely"
 # How often to try a change: if another process changed the rate first, ours is applied to its result.
 TRIES = 5
-# Seconds for which another thread's news of a hold from Redis is recent enough.
+# Seconds for which another thread's news of a hold from Redis is recent enough; or as long as it takes to ask.
 RECENT = 0.02
 # Seconds by which a slot is given out early, so that a changed rate takes effect soon. A slot this much overdue is
-# lost, since its request would come on top of those due by then.
+# lost, since its request would come on top of those due by then. If Redis is far away, slots that fall due during a
+# trip to it are given out too.
 AHEAD = 0.1
+# Seconds of a trip to Redis that are made up for at the most.
+LONGEST_TRIP = 1.0
 # Requests that may leave at once.
 AT_ONCE = 3
 # The part of the slots' interval at which later requests leave: slightly faster than their slots, so that they catch
@@ -280,6 +283,8 @@ class Reservations:
         # Threads in the queue; slots reserved for those behind the first, or given back.
         self._waiting = 0
         self.reserved = deque[Slot]()
+        # Whether to adjust the rate by the answers so far.
+        self._is_review_due = False
         # Answers not yet reported to Redis, the last of their slots, and from which slot on they count.
         self._answers = self._last = self._since = 0
 
@@ -300,6 +305,10 @@ class Reservations:
                 self._waiting -= 1
             if is_first:
                 self._queue.release()
+        # Outside the queue, where nobody waits for its trips to Redis.
+        if self._is_review_due:
+            self._is_review_due = False
+            self._pace.review()
         return slot, max(slot.due - self._clock(), 0.0)
 
     def _take_slot(self, until: float) -> Slot:
@@ -328,15 +337,14 @@ class Reservations:
     def _ask_for_slots(self, furthest: float) -> Reservation:
         """Ask Redis for the slots that are due soon, one for each thread in the queue. If Redis has no state, write one
         first. Raises SlotTooFar if it was wiped again."""
-        soon = max(min(furthest, self._ahead), 0.0)
+        soon = max(min(furthest, self._ahead + self._holds.trip), 0.0)
         found = self._ask(soon, self._waiting)
         if found is None:
             self._pace.change()
             found = self._ask(soon, self._waiting)
         if found is None:
             raise SlotTooFar(0.0)
-        if found.is_review_due:
-            self._pace.review()
+        self._is_review_due = bool(found.is_review_due)
         return found
 
     def add_answer(self, slot: Slot) -> None:
@@ -395,6 +403,12 @@ class Holds:
         self._heard_until, self._heard_at = 0, -math.inf
         # When a person last ended a hold, as far as this process knows; 0 for never.
         self._last_lifting = 0
+        self._trips = Trips(clock)
+
+    @property
+    def trip(self) -> float:
+        """Seconds that a trip to Redis takes, LONGEST_TRIP at the most; 0 before the first one."""
+        return min(self._trips.shortest or 0.0, LONGEST_TRIP)
 
     @property
     def fleet_left(self) -> float:
@@ -435,7 +449,10 @@ class Holds:
         """Ask for slots, report a hold that Redis may have forgotten, and learn of its holds; None if it has no state.
         Raises redis.RedisError."""
         left = self.fleet_left
-        found = self._state.reserve(furthest, most, left, answers, last, self._why if left else "", self._last_lifting)
+        why = self._why if left else ""
+        found = self._trips.measure(
+            lambda: self._state.reserve(furthest, most, left, answers, last, why, self._last_lifting)
+        )
         if found is not None:
             with self._lock:
                 self._heard_until, self._heard_at = found.held_until, self._clock()
@@ -463,7 +480,7 @@ class Holds:
         if self.fleet_left > 0:
             return True
         with self._lock:
-            if self._clock() - self._heard_at < RECENT:
+            if self._clock() - self._heard_at < max(RECENT, self.trip):
                 return self._heard_until > slot
         return self._state.read_held_until() > slot
 

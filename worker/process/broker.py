@@ -48,6 +48,9 @@ LONGEST_DELAY = 0.05
 CLOSE_TRIES = 10
 
 
+# Prefixes of the queues to which beat sends one message at a time. Looking for more would cost a trip to the server,
+# during which no activations are fetched.
+TICKS = ("oathbulk.dispatch", "oathbulk.prepare")
 # The prefix of our queues' names. Celery judges everything else that is fetched (answers to remote control).
 QUEUES = b"oathbulk."
 # Maximum bytes of a message. Ours have about a thousand, and more for a long batch name.
@@ -251,10 +254,10 @@ class FetchingChannel(Channel):
         return super().basic_consume(queue, no_ack, take, *rest, **more)
 
     def _fetch(self, queue: str, first: Any) -> list[bytes]:
-        """Fetch the messages behind the first one, as many as there is room for. kombu has a list for each priority;
-        that of priority 0 has the queue's own name."""
+        """Fetch the messages behind the first one, as many as there is room for; none behind a tick. kombu has a list
+        for each priority; that of priority 0 has the queue's own name."""
         room = self.qos.can_consume_max_estimate()
-        if self.ack_emulation or not room:
+        if self.ack_emulation or not room or queue.startswith(TICKS):
             return []
         priority = first.properties.get("priority")
         name = f"{queue}{self.sep}{priority}" if priority else queue

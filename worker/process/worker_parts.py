@@ -99,6 +99,8 @@ class WorkerParts(Parts):
         # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
+        # What is learnt of each environment, by its id.
+        self._resyncs: dict[str, LearntResync] = {}
 
     @part
     def leases(self) -> Leases:
@@ -106,7 +108,7 @@ class WorkerParts(Parts):
 
     @part
     def processes(self) -> Processes:
-        return Processes(self.database, name_this_process(), lambda: dropped.count)
+        return Processes(self.database, name_this_process(), lambda: dropped.count, lambda: self.redis.ping())
 
     @part
     def fitness(self) -> Fitness:
@@ -151,15 +153,19 @@ class WorkerParts(Parts):
             self.consequences,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
             clock=self.clients.clock(environment),
-            resync=self._make_resync(environment),
+            resync=self._find_resync(environment),
         )
 
-    def _make_resync(self, environment: Environment) -> Resync:
+    def _find_resync(self, environment: Environment) -> Resync:
         if environment.resync_on_first_call is not None:
             return Resync(environment.resync_on_first_call)
-        return LearntResync(
-            self.database, environment.environment_id, this_person(self.settings, name="worker"), self.upkeep.end_trials
-        )
+        with self.building:
+            if environment.environment_id not in self._resyncs:
+                actor = this_person(self.settings, name="worker")
+                self._resyncs[environment.environment_id] = LearntResync(
+                    self.database, environment.environment_id, actor, self.upkeep.end_trials
+                )
+            return self._resyncs[environment.environment_id]
 
     @part
     def preparation(self) -> Preparation:

@@ -71,16 +71,18 @@ def _describe_running(status: BatchStatus) -> str:
         wait = agree(going, "waits for its time", "wait for their time")
         due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
         return due + describe_waves(status, " ")
+    slowness = _explain_slowness(status)
     if status.stall:
-        still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
+        still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}{slowness}"
         return still + describe_waves(status, " ")
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
-        done += _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
+        done += _explain_time_left(status) + slowness
+        done += _describe_end_of_hours(status) + describe_waves(status, " Then ")
         return f"{done} {describe_on_the_table(status)}".rstrip()
-    if status.fleet.alive and (status.preparing or not is_waiting):
-        return "The search for the best pace continues."
+    if status.fleet.alive and (status.preparing or not is_waiting or slowness):
+        return f"The search for the best pace continues.{slowness}"
     return WAITING
 
 
@@ -253,6 +255,16 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
         why = f" ({known.ticket})" if known.ticket else ""
         lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")
     return lines
+
+
+def _explain_slowness(status: BatchStatus) -> str:
+    """Say what of this installation holds the batch back: servers that are far away, or that its environment is still
+    to be learnt; empty where nothing does, or where PingOne's limit does."""
+    if status.eta_if_listed_seconds is not None:
+        return ""
+    learning = ["it is being learnt whether OTP 1 goes with oathResync, so few tokens go at once"]
+    causes = learning * status.is_learning + status.fleet.far_servers
+    return f" What holds it back: {'; '.join(causes)}." if causes else ""
 
 
 def _explain_time_left(status: BatchStatus) -> str:

@@ -14,6 +14,8 @@ from worker.observability.wording import agree, count_things
 STILL_AFTER = 60.0
 # Seconds after which a batch that nobody prepares counts as stalled. Longer, since batches take turns.
 UNPREPARED_AFTER = 180.0
+# Seconds that a trip to a server takes, from which on it is far away, and slows work down.
+FAR = 0.1
 # Seconds after which the last tick counts as too old. Ticks come every second, and are written down every five.
 LATE_TICK = 20.0
 
@@ -93,6 +95,17 @@ class Fleet:
     def dropped(self) -> int:
         """Messages that the processes that live have dropped, since no process of oathbulk sends such."""
         return sum(process.dropped for process in self.processes if process.is_alive)
+
+    @property
+    def far_servers(self) -> list[str]:
+        """The servers that are far away from every process that lives, with what a trip takes the nearest of them:
+        `the database is far (200 ms)`."""
+        trips = {
+            "the database": [process.database_trip for process in self.alive],
+            "Redis": [process.redis_trip for process in self.alive],
+        }
+        nearest = {name: min((trip for trip in each if trip is not None), default=0.0) for name, each in trips.items()}
+        return [f"{name} is far ({1000 * trip:.0f} ms)" for name, trip in nearest.items() if trip >= FAR]
 
     @property
     def seconds_since_tick(self) -> float | None:

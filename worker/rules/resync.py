@@ -1,16 +1,20 @@
 """Whether OTP 1 goes with `oathResync`, learned from an environment's answers. Pure. The vendor's pages do not say
 whether PingOne asks an out-of-step token for a second OTP only if the first one came with `oathResync`. Without the
 flag, such a tenant refuses every out-of-step token. So while nothing is known, few records go at a time, and after a
-few refusals the flag goes with OTP 1. A token with a seed loses nothing: its next OTP goes with the flag at once,
-within its budget."""
+few refusals the flag goes with OTP 1. Each accepted OTP lets more records go at a time. A token with a seed loses
+nothing: its next OTP goes with the flag at once, within its budget."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 # Refused first OTPs, in an environment where PingOne never asked for a second one, until the flag is added.
 REFUSALS = 3
-# First OTPs accepted without a refusal, after which out-of-step tokens are rare here: records go at full speed.
+# Accepted first OTPs for each refused one, and before the first refusal: by then, out-of-step tokens are rare here, and
+# records go at full speed.
 TAKEN = 50
+# First OTPs that have to be taken until one more record may go at a time. So about half a refusal more is to be
+# expected of all that go together, however many they are.
+TAKEN_FOR_ONE_MORE = 2
 
 
 class NeedsFlag(StrEnum):
@@ -55,13 +59,15 @@ class ResyncKnowledge:
     @property
     def is_learning(self) -> bool:
         """Whether every answer counts: nothing is known, not even that out-of-step tokens are rare here."""
-        return self.needs == NeedsFlag.UNKNOWN and (self.taken < TAKEN or self.refused > 0)
+        return self.needs == NeedsFlag.UNKNOWN and self.taken < TAKEN * (self.refused + 1)
 
     @property
     def most_at_once(self) -> int | None:
-        """How many records of a batch may be queued or in work at once, so that at most REFUSALS are spent before the
-        flag is added; None: no extra limit."""
-        return max(1, REFUSALS - self.refused) if self.is_learning else None
+        """How many records of a batch may be queued or in work at once, so that hardly more than REFUSALS are spent
+        before the flag is added; None: no extra limit."""
+        if not self.is_learning:
+            return None
+        return max(1, REFUSALS - self.refused) + self.taken // (TAKEN_FOR_ONE_MORE * (self.refused + 1))
 
 
 def learn(known: ResyncKnowledge, answer: FirstOtpAnswer, *, had_flag: bool) -> ResyncKnowledge:

@@ -165,6 +165,12 @@ def test_a_date_is_read_by_the_clocks_of_a_zone(tmp_path: Path, written: str, re
         assert assignment.lines["made1"].not_before == read
 
 
+def test_a_line_with_a_wrong_date_names_its_token_also_below_one_that_is_shorter(tmp_path: Path) -> None:
+    lines = b"MADE1,a@x.test,Oslo,2026-12-01\nMADE2,b@x.test\nMADE33,c@x.test,Riga,2026-13-45\n"
+    assignment = open_assignment(write(tmp_path, b"serial,email,site,not_before\n" + lines))
+    assert (assignment.faults["made33"].fault, assignment.nameless) == (RowFault.DATE_UNFIT, ())
+
+
 def test_a_totp_pair_has_no_date_by_a_list_either(tmp_path: Path) -> None:
     assignment = open_assignment(write(tmp_path, b"serial,email,not_before\nMADE1,a@x.test,2026-12-01\n"))
     refused = assignment.assign(Row(row_number=2, serial_number="MADE1", otps=OTPS, otp_type="totp"))

@@ -10,6 +10,7 @@ import pytest
 from support.data.facts import (
     CANCELLED,
     FINISHED,
+    FLEET,
     LOADED,
     PAUSED,
     RUNNING,
@@ -19,6 +20,7 @@ from support.data.facts import (
 
 from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import UNTIL_LET_GO
+from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage, Wave
 from worker.reports.outlook import (
@@ -31,6 +33,7 @@ from worker.reports.outlook import (
     format_log_line,
 )
 from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal, explain_stall
+from worker.rules.resync import NeedsFlag, ResyncKnowledge
 
 AT = datetime(2026, 11, 28, 14, 2, 10, tzinfo=UTC)
 LONG_AGO, LATER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -55,6 +58,18 @@ BY_PERSON = "Paused by alice; waits for `oathbulk resume pallet-7`."
 INTERRUPTED = replace(batch(pending=3), fleet=Fleet(batch="rehearsal"), rehearsal=Rehearsal(Path("/homes/one")))
 ANEW = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` starts over."
 MINUTE_LEFT = "Done in about 1 min 0 s at this pace."
+
+
+LEARNING = replace(batch(pace=10.0, pending=595, activating=3, queued=2), resync=ResyncKnowledge(taken=4))
+DATABASE_IS_FAR = "What holds it back: the database is far (200 ms)"
+
+
+def make_known(database_trip: float | None, redis_trip: float | None) -> KnownProcess:
+    """A process that works, and needs so many seconds for a trip to each server."""
+    return replace(FLEET.processes[0], database_trip=database_trip, redis_trip=redis_trip)
+
+
+FAR_AWAY = Fleet([make_known(0.2, 0.01)])
 
 
 def limit(**fields: Any) -> BatchStatus:
@@ -110,6 +125,24 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         (limit(rate=40.0), MINUTE_LEFT),
         (limit(ceiling=None), MINUTE_LEFT),
         (limit(rate=None), MINUTE_LEFT),
+        # What is far away, or not yet known, holds it back; not where PingOne's limit decides.
+        (replace(RUNNING, fleet=FAR_AWAY), f"{MINUTE_LEFT} {DATABASE_IS_FAR}."),
+        (
+            replace(RUNNING, fleet=Fleet([make_known(0.2, 0.3), make_known(None, 0.09)])),
+            f"{MINUTE_LEFT} {DATABASE_IS_FAR}.",
+        ),
+        (
+            replace(LEARNING, fleet=Fleet([make_known(0.04, 0.3)])),
+            f"{MINUTE_LEFT} What holds it back: it is being learnt whether OTP 1 goes with oathResync, so few tokens go"
+            " at once; Redis is far (300 ms).",
+        ),
+        (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),
+        (replace(LEARNING, counts=LEARNING.counts | {"queued": 60, "pending": 537}), MINUTE_LEFT),
+        (replace(batch(pending=3), fleet=FAR_AWAY), f"The pace is still being looked for. {DATABASE_IS_FAR}."),
+        (
+            replace(batch(pending=3), fleet=FAR_AWAY, still_for=90.0),
+            f"Nothing has moved for 1 min 30 s. {explain_stall(FAR_AWAY)} {DATABASE_IS_FAR}.",
+        ),
         (
             replace(OUT, outage=replace(OUTAGE, is_overdue=True)),
             f"Paused (outage): PingOne has not answered since 14:02:10; the next try was due at 14:07:10 UTC.{ENDS}",
