@@ -440,7 +440,7 @@ def test_whoever_is_missing_is_named_with_what_brings_them(make_fleet, postgres_
     fleet.batches.pause(BATCH)
     expect(4, f"oathbulk resume {BATCH}")
     told = " ".join(fleet.oathbulk("resume", "resume", BATCH).split())
-    assert told.startswith(f"{BATCH} may run, but nothing works on it. No worker runs.")
+    assert told.startswith(f"{BATCH} may run, but no worker works on it. No worker runs.")
 
 
 def read_fleet(fleet: Fleet) -> list[KnownProcess]:

@@ -65,7 +65,7 @@ OPTIONS: list[Typed] = [
     ("export shipment -o out.csv --failed --status active", {}, USAGE, "--failed: leave out --status"),
     ("export shipment -o out.csv --failed --hand-out", {}, USAGE, "leave out --hand-out"),
     ("export shipment -o out.csv --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of 'invalid_otp'"),
-    ("simulator --set color=red", {}, USAGE, "--set color: no setting of the simulator; docs/deployment.md"),
+    ("simulator --set color=red", {}, USAGE, "--set color: unknown setting of the simulator; docs/deployment.md"),
     ("simulator --set failure_cont=5", {}, USAGE, "--set failure_cont: did you mean failure_count?"),
     (f"pause shipment --ticket {'x' * 201}", {}, USAGE, "--ticket is longer than 200 characters"),
     # What would let in anybody to the desk, or nobody.

@@ -276,7 +276,7 @@ def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     assert "<img" not in desk.read("/batch", name="shipment")
     assert "All workers hold until" in read_text(desk.read("/batch/resume", name="shipment"))
     desk.command_well("pause", "shipment")
-    assert "shipment may run, but nothing works on it." in desk.command_well("resume", "shipment")
+    assert "shipment may run, but no worker works on it." in desk.command_well("resume", "shipment")
     state = look_at_batch(database, shipment.batch_id).state
     assert (state, database.values(is_to_be_lifted)) == (BatchState.RUNNING, [False])
     assert "Its hold ends within seconds." in desk.command_well("resume", "shipment", now="yes")
@@ -515,7 +515,7 @@ def test_the_pace_of_a_license_is_set_and_a_mistake_keeps_what_else_was_typed(
 ) -> None:
     answer = desk.command("pace", "shipment", pace="fixed", rate="nan", ticket='CHG "9"')
     assert (answer.status_code, last_line(database)) == (422, None)
-    assert "The rate is a number from 0.01 to 100,000. Nothing was done." in read_text(answer.text)
+    assert "The rate must be a number from 0.01 to 100,000. Nothing was done." in read_text(answer.text)
     kept = ('value="fixed" checked', 'name="rate" inputmode="decimal" value="nan"', 'value="CHG &#34;9&#34;"')
     assert ([part for part in kept if part not in answer.text], answer.text.count(" checked")) == ([], 1)
     desk.command_well("pace", "shipment", ticket="CHG-9", pace="share", share="60")

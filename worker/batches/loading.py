@@ -300,7 +300,7 @@ def find_used_otps(keyring: Keyring, found: Any, source: OtpSource | None) -> fr
 
 def _refuse_repeated(what: str, row_number: int) -> Refusal:
     """Refuse a row whose serial number or device an earlier row of its file has."""
-    return f"the {what} stands on row {row_number} already: keep one of the two rows", RowFault.REPEATED
+    return f"the {what} is on row {row_number} already: keep one of the two rows", RowFault.REPEATED
 
 
 def _is_same_token(found: Found, row: Row) -> bool:

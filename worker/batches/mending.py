@@ -72,7 +72,7 @@ NO_ROW = (
     f"{FILE_ROW} names no row of this batch: the file may be another batch's export; or empty that cell, so that the "
     f"row is found by its serial number"
 )
-TWICE = "the token stands on row {row} of this file already, under another name: keep one of the two rows"
+TWICE = "the token is on row {row} of this file already, under another name: keep one of the two rows"
 OTHER_TYPE = (
     "otp_type is missing or says hotp, but the token was loaded as totp: restore the column, with totp and the "
     "generated_at of the fresh OTPs"

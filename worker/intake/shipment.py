@@ -298,12 +298,12 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
     for what, (first, differing) in found:
         if differing is not None:
             reason = (
-                f"the {what} stands on row {differing if number == first else first} of this file too, and these "
+                f"the {what} is on row {differing if number == first else first} of this file too, and these "
                 f"rows differ (secret or OTPs, type, person, device): none of them is loaded; find out which is "
                 f"right, and delete the others"
             )
             break
         if number != first:
-            same = f"the {what} stands on row {first} of this file already, with the same values"
+            same = f"the {what} is on row {first} of this file already, with the same values"
             reason = reason or f"{same}: delete one of the two rows"
     return RowError(number, reason, row.serial_number, RowFault.REPEATED) if reason else None

@@ -27,8 +27,7 @@ from worker.vault.otps import OtpPair, Seed
 DEVICE_WAITS = timedelta(hours=24)
 # Asked about a shipment, or about a batch before a mend.
 ANOTHER_FOR_PERSON = (
-    "{{n}} of the tokens are for people who have or get another token of this {whole}. Check whether they should "
-    "have two."
+    "Tokens for people who have or get another token of this {whole}: {{n}}. Check whether they should have two."
 )
 
 
@@ -37,7 +36,7 @@ def check_files(
 ) -> list[Finding]:
     """Check the rows and the list. `totp_max_age` in seconds: how long a TOTP pair may be sent."""
     text = (
-        "{n} of the pairs are not consecutive, by the seed that an earlier batch has of the token. Check whether "
+        "Pairs that are not consecutive, by the seed that an earlier batch has of the token: {n}. Check whether "
         "rows were mixed up, or press these tokens again."
     )
     return [
@@ -113,7 +112,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
     if leftovers.unassigned:
         number, then = leftovers.unassigned, "are left out" if shipment.only_assigned else "fail"
         then = "wait to be given out" if shipment.gives_out else then
-        text = f"{number} of the tokens in the box have no person in the list. They {then}."
+        text = f"Tokens in the box without a person in the list: {number}. They {then}."
         yield Finding("unassigned", Level.NOTE, text, number)
     if leftovers.broken:
         text = (
@@ -123,7 +122,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
     fit = leftovers.without_zeros
     zeros = f" {fit} would fit with leading zeros, which a spreadsheet may have removed." if fit else ""
     text = (
-        f"{{n}} of the serial numbers in the list are not in the box.{zeros} Check whether it is the list of this"
+        f"Serial numbers in the list that are not in the box: {{n}}.{zeros} Check whether it is the list of this"
         " shipment."
     )
     yield from name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
@@ -146,7 +145,7 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
     reason = "its TOTP pair is too old to send: produce it again"
     verdicts.doubt_where("otp_type = 'totp' AND generated_at < ?", "stale_otp", reason, oldest)
     text = (
-        f"{{n}} of the TOTP pairs are older than {max_age:g} seconds, and are not sent. Produce them right before the"
+        f"TOTP pairs that are older than {max_age:g} seconds, and are not sent: {{n}}. Produce them right before the"
         " load, or load the vendor's seeds."
     )
     return name_tokens("stale_otp", Level.ASK, text, verdicts.doubted("stale_otp"))
@@ -157,7 +156,7 @@ def _check_types(verdicts: Verdicts) -> list[Finding]:
     reason = "it has a time, like TOTP, but no otp_type: write totp or hotp"
     verdicts.doubt_where("lacks_type", "otp_type_missing", reason)
     text = (
-        "{n} of the pairs have generated_at, like TOTP, but no otp_type. They would be sent as HOTP, however old "
+        "Pairs with generated_at, like TOTP, but without otp_type: {n}. They would be sent as HOTP, however old "
         "they are. Write totp or hotp into otp_type."
     )
     return name_tokens("otp_type_missing", Level.ASK, text, verdicts.doubted("otp_type_missing"))
@@ -168,8 +167,8 @@ def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
     reason, gone_from = "its device is deleted before its date, after 24 hours", write_date(now + DEVICE_WAITS)
     verdicts.doubt_where("device_id IS NOT NULL AND not_before > ?", "devices_expire", reason, gone_from)
     text = (
-        "{n} of the tokens have a device that PingOne deletes before their date, because it waits longer than 24 "
-        "hours. Omit device_id and pair them on their date (--pair), or load them on that day."
+        "Tokens with a device that PingOne deletes before their date, because it waits longer than 24 hours: {n}. "
+        "Omit device_id and pair them on their date (--pair), or load them on that day."
     )
     return name_tokens("devices_expire", Level.ASK, text, verdicts.doubted("devices_expire"))
 
@@ -180,7 +179,7 @@ def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:
         yield Finding(
             "presses_to_discard",
             Level.NOTE,
-            f"{behind} of the tokens are HOTP with a seed. PingOne's counter will be ahead of the token in the "
+            f"HOTP tokens with a seed: {behind}. PingOne's counter will be ahead of the token in the "
             f"person's hand, so its first presses are refused: the hand-out says how many to discard, see "
             f"docs/situations.md.",
             behind,

@@ -227,13 +227,12 @@ def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]
 
 
 PERSON_TEXTS = {
-    "user_not_found": "{n} of the tokens are for people whom PingOne does not find. Correct their names, or check "
+    "user_not_found": "Tokens for people whom PingOne does not find: {n}. Correct their names, or check "
     "whether the worker application's role covers their population.",
-    "user_ambiguous": "{n} of the tokens are for names that several people have. Give their user ids.",
-    "account_not_usable": "{n} of the tokens are for people whose account is disabled or locked. Enable or unlock it "
-    "first.",
-    "other_person": "{n} of the tokens have a user id or name that belongs to another person than the name beside "
-    "it. Correct one of the two.",
+    "user_ambiguous": "Tokens for names that several people have: {n}. Give their user ids.",
+    "account_not_usable": "Tokens for people whose account is disabled or locked: {n}. Enable or unlock it first.",
+    "other_person": "Tokens whose user id or name belongs to another person than the name beside it: {n}. Correct "
+    "one of the two.",
 }
 
 # What a row's verdict says about its person.
@@ -319,18 +318,18 @@ MOST_TOKENS = 100_000
 NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
-    "token_not_in_inventory": "{n} of the tokens are not in PingOne's inventory. Import them first.",
-    "token_differs": "{n} of the tokens have other parameters in PingOne's inventory than in the file. Every OTP "
+    "token_not_in_inventory": "Tokens that are not in PingOne's inventory: {n}. Import them first.",
+    "token_differs": "Tokens with other parameters in PingOne's inventory than in the file: {n}. Every OTP "
     "would be wrong: revoke them there, and import them again.",
-    "token_taken": "{n} of the tokens are paired with another person or device than the file says. Correct the ids.",
-    "token_not_paired": "{n} of the tokens are in the inventory, but paired with nobody. Pair them first.",
+    "token_taken": "Tokens that are paired with another person or device than the file says: {n}. Correct the ids.",
+    "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. Pair them first.",
 }
 
 
 # What a load does with such tokens if it may, instead of asking.
 DOES = {
-    "token_not_in_inventory": "{n} of the tokens are not in PingOne's inventory yet. They will be imported.",
-    "token_not_paired": "{n} of the tokens are in the inventory, but paired with nobody. They will be paired.",
+    "token_not_in_inventory": "Tokens that are not in PingOne's inventory yet: {n}. They will be imported.",
+    "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. They will be paired.",
 }
 
 
@@ -396,12 +395,12 @@ SAMPLE = 50
 EACH = 25
 
 DEVICE_TEXTS = {
-    "devices_old": "{n} of the devices have waited for activation longer than 20 hours. PingOne deletes a device "
+    "devices_old": "Devices that have waited for activation longer than 20 hours: {n}. PingOne deletes a device "
     "that is not active after 24 hours: begin at once, or pair these tokens again and write the new device ids into "
     "the file.",
-    "device_not_found": "{n} of the tokens have a device id that PingOne does not find with this user. It deletes a "
+    "device_not_found": "Tokens with a device id that PingOne does not find with this user: {n}. It deletes a "
     "device that is not active after 24 hours: pair these tokens again, or correct the ids.",
-    "too_many_devices": "{n} of the tokens are for people who have the maximum number of devices already. Remove one "
+    "too_many_devices": "Tokens for people who have the maximum number of devices already: {n}. Remove one "
     "of their devices, or raise maxAllowedDevices in PingOne's MFA settings.",
 }
 

@@ -97,7 +97,7 @@ def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_comman
     assert (left in page, "at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
     both = "This run has ended. Continue with: oathbulk resume pallet-7, then oathbulk run pallet-7"
-    assert (f"Check them. {both}" in page, page.count("Go on with")) == (True, 1)
+    assert (f"Check them. {both}" in page, page.count("Continue with")) == (True, 1)
 
 
 LETTERS = {str(reason): 100 - number for number, reason in enumerate(Reason)}

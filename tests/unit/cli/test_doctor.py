@@ -166,8 +166,8 @@ def environment_at(url: str) -> Environment:
 @pytest.mark.parametrize(
     ("days", "is_known", "state", "detail"),
     [
-        (30, True, State.WELL, "'s is good until 20"),
-        (6, True, State.FAULT, "'s is good until 20"),
+        (30, True, State.WELL, "'s is valid until 20"),
+        (6, True, State.FAULT, "'s is valid until 20"),
         (30, False, State.FAULT, "CERTIFICATE_VERIFY_FAILED"),
     ],
     ids=["good for long", "good for a week", "nobody vouches for it"],

@@ -131,7 +131,7 @@ def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed
         ),
         (
             describe_interruption("Continue with: oathbulk run july"),
-            "Interrupted: what was in hand is settled or handed back. Continue with: oathbulk run july",
+            "Interrupted: everything in hand is settled or handed back. Continue with: oathbulk run july",
         ),
         (describe_interruption(None), "Interrupted when the batch was finished: nothing is left to do."),
     ],
@@ -144,7 +144,7 @@ def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
     said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2)
     assert said.endswith("then: oathbulk mend 'july 1' left.csv")
-    assert of_refused.startswith("Of 2 rows that were not loaded only the serial number is kept")
+    assert of_refused.startswith("Only the serial number is kept of 2 rows that were not loaded: ")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
     assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
         "The PingOne of this rehearsal ended with it. To practice how tokens come back: "

@@ -274,7 +274,7 @@ EXPECTED = {
     "oath_csv_semicolons.csv": (
         "file",
         None,
-        "has semicolons between its values, where this kind of file of seeds has commas",
+        "has semicolons between its values, instead of commas",
         "Replace them with commas in a text editor",
     ),
     "oath_csv_semicolons_version_2.csv": (
@@ -461,7 +461,7 @@ EXPECTED = {
     "pskc_every_mac_bad.xml": (
         "file",
         None,
-        "is not opened by this key: it is the wrong one,",
+        "does not open with this key: it is the wrong one,",
         "Give the key that the vendor sent separately",
     ),
     "pskc_gcm.xml": (
@@ -615,7 +615,7 @@ EXPECTED = {
     "serial_secret_blanks.txt": (
         "file",
         None,
-        "has blanks between its values, where this kind of file of seeds has commas",
+        "has blanks between its values, instead of commas",
         "Replace them with commas in a text editor",
     ),
     "serial_secret_ambiguous.csv": (
@@ -659,10 +659,10 @@ EXPECTED = {
     "serial_secret_tabs.txt": (
         "file",
         None,
-        "has tabs between its values, where this kind of file of seeds has commas",
+        "has tabs between its values, instead of commas",
         "Replace them with commas in a text editor",
     ),
-    "two_formats.csv": ("file", None, "may be oath-csv or yubico", "Say which it is, by --format oath-csv"),
+    "two_formats.csv": ("file", None, "may be oath-csv or yubico", "Add the right one, such as --format oath-csv"),
     "yubico_counter_missing.csv": (
         "row",
         2,
@@ -693,7 +693,7 @@ EXPECTED = {
     "yubico_semicolons.csv": (
         "file",
         None,
-        "has semicolons between its values, where this kind of file of seeds has commas",
+        "has semicolons between its values, instead of commas",
         "Replace them with commas in a text editor",
     ),
     "yubico_seven_digits.csv": ("row", 1, "the OTPs have neither 6 nor 8 digits, and", "leave the token out"),
@@ -703,7 +703,7 @@ EXPECTED = {
         "file",
         None,
         "has 30 in every row",
-        "--otp-type totp --time-step 30, or by --otp-type hotp",
+        "--otp-type totp --time-step 30, or --otp-type hotp",
     ),
     "oath_csv_secret_shorter.csv": (
         "row",
@@ -726,7 +726,7 @@ EXPECTED = {
         "Remove the line break between them",
     ),
     "entra_counter.csv": ("row", 2, "is called HOTP, or has a counter", "ask the vendor for PSKC"),
-    "entra_two_persons.csv": ("row", 2, "username is said twice", "correct or remove the wrong one"),
+    "entra_two_persons.csv": ("row", 2, "username is given twice", "correct or remove the wrong one"),
     "entra_secret_in_note.csv": ("row", 2, "another value of the token contains its secret", "remove it"),
     "nexus_base32.txt": ("row", 2, "the secret is not Base64", "--encoding base32"),
     "nexus_padding.txt": ("row", 2, "the secret is not Base64", "check whether it was cut off"),
@@ -741,7 +741,7 @@ EXPECTED = {
     "graph_json_digits_twice.json": (
         "row",
         1,
-        "the number of digits is said twice, and not the same",
+        "the number of digits is given twice, with different values",
         "ask the vendor for the file again",
     ),
     "yubico_joined.csv": (

@@ -28,7 +28,7 @@ def write(directory: Path, content: bytes) -> Path:
     [
         (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Start the list with a header"),
         (b"sep=;\nserial;username\nMADE1;alice\n", "line 1: begins with a 'sep=' line for Excel. Delete that line"),
-        (b"MADE0001;alice\n", "line 1: the first line is a row of data, the header is missing. Let the list begin"),
+        (b"MADE0001;alice\n", "line 1: the first line is a row of data, the header is missing. Start the list"),
         (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
         (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
@@ -36,8 +36,8 @@ def write(directory: Path, content: bytes) -> Path:
         (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since the serial was turned into"),
         (b"serial,username\n", "who.csv: assigns no token. Write one line for each token below the header"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
-        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),
-        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. See whether list and shipment are"),
+        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. Check whether list and shipment"),
+        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. Check whether list and shipment are"),
         (b"%PDF-1.7", "is a PDF. Check whether list and shipment are swapped: --assign takes a CSV"),
         (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
     ],
@@ -123,7 +123,7 @@ def test_a_name_that_is_too_long_or_has_a_character_that_nobody_sees_costs_its_r
         # Its line is of the list.
         (Row(row_number=9, serial_number="MADE4", otps=OTPS), None, "the list's user_id is not a UUID"),
         # A serial number that stands twice in the list is named with its lines.
-        (Row(row_number=9, serial_number="MADE3", otps=OTPS), None, "in its lines 4 and 5"),
+        (Row(row_number=9, serial_number="MADE3", otps=OTPS), None, "on lines 4 and 5"),
     ],
 )
 def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(

@@ -301,9 +301,9 @@ GRAPH_LIKE = (
         ),
         (
             "# columns:,serial number,secret key\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n",
-            r"may be oath-csv or entra\. Say which it is, by --format oath-csv",
+            r"may be oath-csv or entra\. Add the right one, such as --format oath-csv",
         ),
-        *((text, "is JSON, but none of the vendors' files") for text in GRAPH_LIKE),
+        *((text, "is JSON, but not a known vendor's file") for text in GRAPH_LIKE),
     ],
 )
 def test_a_format_is_told_by_its_content_or_asked_for(text: str, format_name: str) -> None:
@@ -416,15 +416,15 @@ def test_the_seed_of_the_rfc_makes_the_otps_of_rfc_4226(sample: str) -> None:
     [
         ("pskc_psk_aes128cbc.xml", Hints(), "encrypted with a pre-shared key", "--key-file"),
         ("pskc_psk_aes128cbc.xml", Hints(password=b"x"), "encrypted with a pre-shared key", "--key-file"),
-        ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
         ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 32), "needs a key of 16 bytes, and the key has 32", "--key-file"),
         ("pskc_pbkdf2.xml", Hints(), "encrypted with a password", "--password-file"),
         ("pskc_pbkdf2.xml", KEY, "encrypted with a password", "--password-file"),
-        ("pskc_pbkdf2.xml", Hints(password=b"wrong"), "not opened by this password", "--password-file"),
-        ("key_wrap.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
-        ("no_mac_key.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("pskc_pbkdf2.xml", Hints(password=b"wrong"), "does not open with this password", "--password-file"),
+        ("key_wrap.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
+        ("no_mac_key.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
         ("draft_global_iv.xml", Hints(), "encrypted with a pre-shared key", "--key-file"),
-        ("draft_global_iv.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("draft_global_iv.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
     ],
 )
 def test_a_key_that_is_missing_or_wrong_is_said(sample: str, hints: Hints, problem: str, cure: str) -> None:
@@ -436,7 +436,7 @@ def test_a_key_that_is_missing_or_wrong_is_said(sample: str, hints: Hints, probl
 def test_no_wrong_key_is_believed_even_where_its_padding_looks_right() -> None:
     # One wrong key in 256 decrypts the key of the MACs to something whose padding looks right.
     for guess in range(600):
-        with pytest.raises(UnusableFile, match="not opened by this key"):
+        with pytest.raises(UnusableFile, match="does not open with this key"):
             read(PSKC_SAMPLES / "pskc_psk_aes128cbc.xml", Hints(key=bytes(divmod(guess, 10)) * 8))
 
 
@@ -497,7 +497,7 @@ OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
         ("2036-01-01T00:00:00Z", "02/05/2026", "not a date"),
         ("2036-01-01T00:00:00Z", "01/02/2026", "expired"),
         ("2036-01-01T00:00:00Z", "2026-03-01T12:30:00+01:00", "expired"),
-        (OF_HOTP, OF_HOTP.replace("hotp", "totp"), "does not say the time step"),
+        (OF_HOTP, OF_HOTP.replace("hotp", "totp"), "does not say the token's time step"),
         (OF_HOTP, "", "HOTP or TOTP"),
         ("<ResponseFormat", "<Suite>HMAC-SHA256</Suite><ResponseFormat", "another hash than SHA-1"),
         ("<ResponseFormat", "<Suite>MD5</Suite><ResponseFormat", "not SHA-1"),

@@ -445,7 +445,7 @@ BAD_ROWS = {
     "cut_off_in_quotes": ("quotation mark is never closed", "remove it"),
     "device_id_missing": ("device_id is missing", "pair the token with --pair"),
     "device_id_not_uuid": ("device_id is not a UUID", "copy the id from PingOne"),
-    "generated_at_in_future": ("lies in the future", "check its time zone"),
+    "generated_at_in_future": ("is in the future", "check its time zone"),
     "generated_at_in_local_style": ("not an ISO 8601 time", "write it like"),
     "generated_at_out_of_range": ("not an ISO 8601 time", "write it like"),
     "generated_at_without_zone": ("no time zone", "add Z"),
@@ -729,8 +729,8 @@ def refused(rows: list[Row | RowError]) -> dict[int, str]:
 
 OTHER_DEVICE = NEW_DEVICE + "7"
 ORIGIN = {"file_row": "2", "device_id": ""}
-SAME = "the serial number stands on row 2 of this file already, with the same values: delete one of the two rows"
-CONTRADICTS = "the serial number stands on row {} of this file too, and the rows with it do not all"
+SAME = "the serial number is on row 2 of this file already, with the same values: delete one of the two rows"
+CONTRADICTS = "the serial number is on row {} of this file too, and these rows differ"
 
 
 @pytest.mark.parametrize(
@@ -757,7 +757,7 @@ def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_p
     [
         # Each fact that differs refuses both rows.
         *(
-            ([pair(), pair(**cells)], {2: "the serial number stands on row 3", 3: "the serial number stands on row 2"})
+            ([pair(), pair(**cells)], {2: "the serial number is on row 3", 3: "the serial number is on row 2"})
             for cells in [
                 {"otp1": "000000"},
                 {"otp2": "000000"},
@@ -791,11 +791,11 @@ def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_p
         # Two tokens on one device, and two rows of one record of which one lost its zeros.
         (
             [pair("MADE1", device_id=OTHER_DEVICE), pair("MADE2", device_id=OTHER_DEVICE)],
-            {2: "the device stands on row 3 of this file too", 3: "the device stands on row 2 of this file too"},
+            {2: "the device is on row 3 of this file too", 3: "the device is on row 2 of this file too"},
         ),
         (
             [pair("0071", **ORIGIN), pair("71", "000000", **ORIGIN)],
-            {2: "the file_row stands on row 3 of this file too", 3: "the file_row stands on row 2 of this file too"},
+            {2: "the file_row is on row 3 of this file too", 3: "the file_row is on row 2 of this file too"},
         ),
     ],
 )
@@ -810,7 +810,10 @@ def test_rows_of_one_token_are_refused_but_for_one_where_all_say_the_same(
 def test_a_secret_of_two_serial_numbers_makes_neither_of_them_a_token(tmp_path: Path) -> None:
     others = [f"MADE{number},{SEED},hotp,6,0" for number in (2, 1, 3)]
     rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE4,{OTHER_SEED},hotp,6,0", *others)
-    says = {row: re.search(r"another serial number too, on row (\d)", reason) for row, reason in refused(rows).items()}
+    says = {
+        row: re.search(r"belongs to another serial number, on row (\d)", reason)
+        for row, reason in refused(rows).items()
+    }
     assert {row: found and found[1] for row, found in says.items()} == {1: "3", 3: "1", 4: "3", 5: "1"}
 
 
@@ -842,4 +845,4 @@ def test_two_keys_of_one_package_are_no_one_token(tmp_path: Path) -> None:
     rows = list(open_shipment(path).tokens())
     assert [row.row_number for row in rows if isinstance(row, Row)] == [4]
     reasons = {row.row_number: row.reason for row in rows if isinstance(row, RowError)}
-    assert ["stands on row 3 of" in reasons[1], "stands on row 1 of" in reasons[3]] == [True, True]
+    assert ["is on row 3 of" in reasons[1], "is on row 1 of" in reasons[3]] == [True, True]

@@ -54,14 +54,14 @@ ALL = who("1a", "2b", "3c")
             ALL,
             False,
             "presses_to_discard",
-            (Level.NOTE, (), "HOTP tokens whose OTPs are made from their seeds: 3."),
+            (Level.NOTE, (), "HOTP tokens with a seed: 3."),
         ),
         (
             BOX,
             who("1a", "2b"),
             False,
             "unassigned",
-            (Level.NOTE, (), "In the box and without a person in the list: 1 of the tokens. They fail."),
+            (Level.NOTE, (), "Tokens in the box without a person in the list: 1. They fail."),
         ),
         (
             BOX,
@@ -76,14 +76,14 @@ ALL = who("1a", "2b", "3c")
             who("1a"),
             True,
             "unassigned",
-            (Level.NOTE, (), "In the box and without a person in the list: 2 of the tokens. They are left out."),
+            (Level.NOTE, (), "Tokens in the box without a person in the list: 2. They are left out."),
         ),
         (
             BOX,
             who("1a", "9z"),
             False,
             "not_in_box",
-            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 of the serial numbers. See whether"),
+            (Level.ASK, ("MADE9",), "Serial numbers in the list that are not in the box: 1. Check whether"),
         ),
         # A spreadsheet took the zeros of one; the capitals of the other are no difference.
         (
@@ -94,7 +94,7 @@ ALL = who("1a", "2b", "3c")
             (
                 Level.ASK,
                 ("12", "MADE9"),
-                "In the list and not in the box: 2 of the serial numbers. 1 would fit with leading zeros, which a "
+                "Serial numbers in the list that are not in the box: 2. 1 would fit with leading zeros, which a "
                 "spreadsheet may have removed.",
             ),
         ),
@@ -103,14 +103,14 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2a"),
             False,
             "person_twice",
-            (Level.ASK, ("MADE2",), "Of persons who have or get another token of this shipment: 1 of the tokens."),
+            (Level.ASK, ("MADE2",), "Tokens for people who have or get another token of this shipment: 1."),
         ),
         (
             BOX,
             who("1a") + ",b,,\n",
             False,
             "list_lines",
-            (Level.ASK, (), "Without a usable serial number: 1 line of the list; line 3: serial is missing"),
+            (Level.ASK, (), "1 line of the list without a usable serial number; line 3: serial is missing"),
         ),
         (
             BOX,
@@ -134,7 +134,7 @@ ALL = who("1a", "2b", "3c")
             (
                 Level.STOP,
                 (),
-                "It is of no use like this: not one of its 3 rows can be loaded. Correct it first.",
+                "It cannot be used like this: not one of its 3 rows can be loaded. Correct it first.",
             ),
         ),
         (
@@ -142,7 +142,7 @@ ALL = who("1a", "2b", "3c")
             ALL,
             False,
             "rows_refused",
-            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number stands on row 1 of this file already"),
+            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number is on row 1 of this file already"),
         ),
     ],
 )

@@ -22,7 +22,7 @@ HELPED = replace(
     replayable={"locked": 1, "forbidden": 1, "blocked": 1},
 )
 FAILED = "What failed, with the reasons: oathbulk export july --failed -o july-failed.csv"
-MEND = "Corrected, it goes again: oathbulk mend july july-failed.csv"
+MEND = "Correct it, then: oathbulk mend july july-failed.csv"
 REPLAY = "Without fresh OTPs, once the cause is fixed (forbidden, locked): oathbulk replay july"
 
 

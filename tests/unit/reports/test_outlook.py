@@ -78,13 +78,15 @@ def limit(**fields: Any) -> BatchStatus:
 
 def test_what_a_file_keeps_back_may_begin_when_a_person_says_so() -> None:
     said = describe_dates({None: 1, AT: 2, UNTIL_LET_GO: 3}, UTC, AT - timedelta(days=1))
-    assert said.startswith(f"Tokens may begin: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person lets them")
+    assert said.startswith(
+        f"Tokens may start: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person starts them"
+    )
 
 
 WAVES = (Wave(AT, 2), Wave(UNTIL_LET_GO, 1))
 TWO_WAIT = f"2 wait for a date: the next wave, of 2, begins on {AT:%Y-%m-%d %H:%M} UTC"
 NO_WORKER = str(explain_stall(Fleet()))
-ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` lets it go."
+ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` starts it."
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         ),
         (
             replace(IN_WORK, counts=IN_WORK.counts | {"activating": 1}, in_work_until=LONG_AGO),
-            f"{BY_PERSON} 1 record is still in work, though the time of its worker ran out at 00:00:00 UTC; the next "
+            f"{BY_PERSON} 1 record is still in work, though its worker's time ran out at 00:00:00 UTC; the next "
             f"worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
@@ -241,7 +243,7 @@ def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on(
 def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_it_is_begun_anew() -> None:
     waits = replace(batch(pending=3), fleet=Fleet(batch="box 7"))
     (one,), (several,) = explain_fleet([waits]), explain_fleet([waits, waits])
-    assert "`oathbulk run 'box 7'` brings one" in one
+    assert "`oathbulk run 'box 7'` starts one" in one
     assert "`oathbulk run BATCH` starts one" in several
     assert explain_fleet([INTERRUPTED]) == [f"No worker runs. {ANEW}"]
 
@@ -256,10 +258,10 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
         ({}, ""),
         ({None: 1}, "The one token may start at once."),
         ({None: 589}, "All 589 tokens may start at once."),
-        ({DATES[0]: 3}, "Tokens may begin: 3 whose date, 2026-01-01 00:00 UTC, is past: at once. "),
+        ({DATES[0]: 3}, "Tokens may start: 3 whose date, 2026-01-01 00:00 UTC, is past: at once. "),
         (
             {None: 1, DATES[0]: 3, DATES[1]: 4, DATES[2]: 5},
-            "Tokens may begin: 1 at once, 7 whose date, 2026-02-01 00:00 UTC or before, is past: at once, 5 from"
+            "Tokens may start: 1 at once, 7 whose date, 2026-02-01 00:00 UTC or before, is past: at once, 5 from"
             " 2026-09-01 00:00 UTC on. ",
         ),
     ],

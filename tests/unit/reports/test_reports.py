@@ -111,7 +111,7 @@ def test_a_token_is_pressed_beyond_every_otp_that_was_sent_on_its_behalf(
     [
         ("hotp", 0, "Press the token, and sign on with the number that it shows."),
         ("hotp", 1, "Press once and ignore the number; sign on with the second."),
-        ("hotp", 2, "Press 2 times and throw these 2 numbers away; sign on with the next one, number 3."),
+        ("hotp", 2, "Press 2 times and ignore these 2 numbers; sign on with the next one, number 3."),
         ("totp", 0, "Sign on with the number that the token shows now."),
     ],
 )
@@ -322,13 +322,13 @@ def later(seconds: float) -> datetime:
         (
             "activating",
             {"lease_until": later(48)},
-            ("in work since 12 s; if its worker died it is looked at again at 12:30:48 UTC", None, None),
+            ("in work for 12 s; if its worker died, it is due again at 12:30:48 UTC", None, None),
         ),
         (
             "activating",
             {"lease_until": later(-5)},
             (
-                "the time of its worker ran out at 12:29:55 UTC, and it is due again as soon as a worker runs",
+                "its worker's time ran out at 12:29:55 UTC, and it is due again as soon as a worker runs",
                 None,
                 None,
             ),
