@@ -57,12 +57,15 @@ faults: .venv/.dev ## the long tests: simulated runs with faults, kills at named
 	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults \
 		tests/unit tests/integration tests/acceptance tests/security tests/clocks tests/chaos_servers
 
+# codespell is in an environment of its own: its license is none that our packages may have.
 lint: .venv/.dev ## style, formatting, types, who may import whom, spelling, and the pages' lines and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell
+	@[ -x .venv/spelling/bin/codespell ] || $(BIN)/python -m venv .venv/spelling
+	@.venv/spelling/bin/pip install --quiet --disable-pip-version-check 'codespell>=2.4,<3'
+	.venv/spelling/bin/codespell
 	$(BIN)/python -m pytest -q tests/unit/test_pages.py
 
 browser-test: .venv/.browser ## the desk in a real browser: on Debian and Ubuntu, apt-get install chromium

@@ -109,7 +109,7 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
     with contextlib.closing(sqlite3.connect(desk.home / "oathbulk.db")) as database, database:
         database.execute("UPDATE schema_revision SET version_num = '9999'")
     faults, told = examine(desk)
-    assert (faults, "type commands with the later version's oathbulk" in told["database"]) == (["database"], True)
+    assert (faults, "run commands with the later version's oathbulk" in told["database"]) == (["database"], True)
     for command in ("status", "db upgrade"):
         refused = desk.oathbulk(*command.split())
         told = refused.stderr.splitlines()
@@ -181,7 +181,7 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
             [],
             [
                 "users and devices permitted; inventory forbidden, the role Environment Admin is missing",
-                "without it there is no --import, nor a look at the inventory; MFA policies permitted "
+                "without it there is no --import, and no look at the inventory; MFA policies permitted "
                 f"{ADD_ROLE} Environment Admin in this environment",
             ],
         ),

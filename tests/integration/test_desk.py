@@ -278,7 +278,7 @@ def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     assert "shipment may run, but nothing works on it." in desk.command_well("resume", "shipment")
     state = look_at_batch(database, shipment.batch_id).state
     assert (state, database.values(is_to_be_lifted)) == (BatchState.RUNNING, [False])
-    assert "A hold of its workers ends within seconds." in desk.command_well("resume", "shipment", now="yes")
+    assert "Its hold ends within seconds." in desk.command_well("resume", "shipment", now="yes")
     assert database.values(is_to_be_lifted) == [True]
 
 
@@ -314,7 +314,7 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     page = read_text(desk.read("/batch/give", name="shipment"))
     assert ("Token 0010 is ann@x.test's." in page, "0010 ann@x.test pending on its way" in page) == (True, True)
     twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
-    assert (twice.status_code, "Tick below if they are to have two." in read_text(twice.text)) == (422, True)
+    assert (twice.status_code, "Tick below if they should have two." in read_text(twice.text)) == (422, True)
     assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
 
@@ -422,7 +422,7 @@ def test_two_fresh_otps_mend_one_token_which_goes_before_all_others(
     assert f"mend by {PERSON}, ticket CHG-7" in read_text(desk.read("/token", of="MADE000000"))
     left = [repr(row) for table in (Record, AuditLine, Change) for row in database.rows(select(table.__table__))]
     assert [otp for otp in FRESH if any(otp in text for text in (*left, caplog.text))] == []
-    assert "waits for no fresh OTPs" in type_otps(desk, 0, *FRESH)
+    assert "does not wait for fresh OTPs" in type_otps(desk, 0, *FRESH)
 
 
 def test_a_person_with_another_token_of_the_batch_gets_their_first_one_mended_if_they_are_to_have_two(
@@ -430,7 +430,7 @@ def test_a_person_with_another_token_of_the_batch_gets_their_first_one_mended_if
 ) -> None:
     names = update(Record).where(Record.batch_id == failed.batch_id, Record.serial_number != "MADE000001")
     database.change(names.values(user_id=token(0)["user_id"]))
-    assert "Tick below if they are to have two" in type_otps(desk, 0, *FRESH)
+    assert "Tick below if they should have two" in type_otps(desk, 0, *FRESH)
     assert "are on their way" in type_otps(desk, 0, *FRESH, second="yes")
 
 
@@ -447,7 +447,7 @@ def test_no_otps_are_taken_by_a_desk_without_a_key_nor_for_what_they_would_not_m
         assert ("/batch/otps" in page, "oathbulk mend box" in page) == (False, True)
         assert each.get("/batch/otps", name="box", serial="MADE000000").status_code == 404
     keyless.desk.installation.database.close()
-    assert "waits for no fresh OTPs" in type_otps(desk, 2, *FRESH)
+    assert "does not wait for fresh OTPs" in type_otps(desk, 2, *FRESH)
     for others in ({"reason": Reason.LOCKED}, {"reason": Reason.INVALID_OTP, "next_counter": 7}):
         database.change(update(Record).where(Record.serial_number == "MADE000000").values(others))
         assert "/batch/otps" not in desk.read("/token", of="MADE000000")

@@ -694,7 +694,7 @@ def test_a_token_in_progress_is_named_with_its_batch(desk: LoadingDesk) -> None:
     _, findings = examine(desk, token(0), token(1))
     found = findings["in_database"]
     assert (found.level, found.tokens, found.serials) == (Level.NOTE, 1, (token(0)["serial"],))
-    assert found.text == "Refused for what our own database holds: 1 row."
+    assert found.text == "Refused because of what our own database holds: 1 row."
     # Where the reason is told already, it is not told twice.
     assert findings["rows_refused"].text.endswith(
         "the serial number is in progress in batch 'earlier' (row 2): wait until it is finished, or cancel it there"
@@ -749,7 +749,7 @@ def test_a_pair_that_a_seed_of_ours_contradicts_is_asked_about(desk: LoadingDesk
     verdicts, findings = examine(desk, with_pair(SEED, 4, 6), token(1))
     found = findings["not_consecutive"]
     assert (found.level, found.serials) == (Level.ASK, (token(0)["serial"],))
-    assert found.text.startswith("With two OTPs that do not follow each other, by the seed that an earlier batch")
+    assert found.text.startswith("of the pairs are not consecutive, by the seed that an earlier batch")
     assert SEED.secret.reveal().hex() not in repr(verdicts) + found.text
 
 

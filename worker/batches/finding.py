@@ -132,7 +132,7 @@ def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedR
     of_file = {normalize(column): column for column in columns if not canonical_column(column)}
     if written := of_file.get(normalize(name)):
         if set(written) & set('"\\'):
-            raise UnknownColumn(f"column {written!r} cannot be asked for: its name has a quotation mark or a backslash")
+            raise UnknownColumn(f"column {written!r} cannot be used: its name has a quotation mark or a backslash")
         return cast("ColumnElement[Any]", Record.extra[written].as_string() if table is Record else null())
     raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*attributes, *of_file.values()])}")
 
@@ -203,8 +203,8 @@ def explain_purged(name: str, purged_at: datetime) -> str:
     """Say that a batch was purged, and what is left of it."""
     named = quote(name)
     return (
-        f"batch {name!r} was purged on {purged_at:%Y-%m-%d}: its records are gone, and with them the ids of what it "
-        f"made in PingOne. `oathbulk status {named}` tells how it ended, `oathbulk audit {named}` what was done"
+        f"batch {name!r} was purged on {purged_at:%Y-%m-%d}: its records are gone, including the ids of what it made "
+        f"in PingOne. `oathbulk status {named}` shows how it ended, `oathbulk audit {named}` what was done"
     )
 
 

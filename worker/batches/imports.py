@@ -56,8 +56,9 @@ from worker.vault.otps import Seed, open_otps
 # A job that still runs after this time counts as lost: its tokens are looked for in the inventory.
 LONGEST_JOB = timedelta(minutes=10)
 NOT_READABLE = (
-    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). PingOne does not tell which"
-    " role permits it: try Environment Admin. Or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an"
+    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). PingOne does not say "
+    "which role permits it: try Environment Admin. Or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET "
+    "to an"
     " application that has it. Then resume."
 )
 
@@ -97,11 +98,11 @@ MOST_REFUSED = 5
 ASK_AGAIN = 1.0
 
 _REFUSED = (
-    "PingOne refuses to import one token after the other. Look its codes up, and put the cause right. Then resume, and"
-    " replay the reason `token_refused`; or cancel."
+    "PingOne refuses to import one token after the other. Look up its codes, and fix the cause. Then resume, and "
+    "replay the reason `token_refused`; or cancel."
 )
 _FULL = (
-    "PingOne's inventory takes no more tokens: the environment has as many as it may have. Remove tokens that nobody"
+    "PingOne's inventory is full: the environment has the maximum number of tokens. Remove tokens that nobody"
     " uses, or ask Ping Identity for more, then resume."
 )
 # A row of the table of jobs.
@@ -468,7 +469,7 @@ class Tokens:
             if not is_busy:
                 self._wait(ASK_AGAIN)
         elif result.has_made_nothing:
-            self.note_refused(job.id, result.reason or "the job has made no token, and tells no reason")
+            self.note_refused(job.id, result.reason or "the job has made no token, without a reason")
             self._check_refusals(batch_id, job.size)
         else:
             for serial_number in self.note_done(batch_id, job.id, result):

@@ -28,13 +28,13 @@ _CANDIDATES = 5
 # Why a person who was found gets no token.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 _NOT_READABLE = (
-    "The worker application may not read users, so nobody is found by name. Give it the role Identity Data Read Only or"
+    "The worker application may not read users, so it finds nobody by name. Give it the role Identity Data Read Only or"
     " Identity Data Admin, then resume; or mend the rows with user ids."
 )
 _NOBODY = (
-    "None of the first people was found by name. PingOne shows no users to a worker application without a role in their"
-    " population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, and"
-    " replay the reason `user_not_found`. If they do not exist, only resume."
+    "None of the first people was found by name. PingOne shows no users to a worker application without a role in "
+    "their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, "
+    "and replay the reason `user_not_found`. Otherwise, only resume."
 )
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]

@@ -239,7 +239,7 @@ class Order:
         """Read the ticket; None if none was given. Raises Unfit."""
         ticket = self.fields.get("ticket", "").strip()
         if len(ticket) > LONGEST_TICKET or not ticket.isprintable():
-            raise Unfit(f"The ticket has at most {LONGEST_TICKET} characters, all of which can be printed.")
+            raise Unfit(f"A ticket has at most {LONGEST_TICKET} printable characters.")
         return ticket or None
 
 
@@ -250,7 +250,7 @@ def pause(order: Order) -> str:
     if where:
         return f"{count_things(order.batches.pause(name, [where]), 'row')} of {where} wait until you resume them."
     order.batches.pause(name)
-    return f"{name} is paused. A resume lets it go on."
+    return f"{name} is paused. Resume it to continue."
 
 
 def resume(order: Order) -> str:
@@ -272,7 +272,7 @@ def give(order: Order) -> str:
     try:
         give_token(order.installation.database, actor, order.status.name, serial, person, may_have_two=may_have_two)
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they are to have two.", keeps=True) from asked
+        raise Unfit(f"{asked}. Tick below if they should have two.", keeps=True) from asked
     except NotGiven as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Token {serial} is {person}'s."
@@ -283,7 +283,7 @@ def take_token_back(order: Order) -> str:
     serial, person = (order.fields.get(name, "") for name in ("serial", "person"))
     actor = this_person(order.installation.settings, order.read_ticket(), order.person)
     take_back(order.installation.database, actor, order.status.name, serial, person)
-    return f"Token {serial} is {person}'s no more: it waits to be given out."
+    return f"Token {serial} no longer belongs to {person}: it waits to be given out."
 
 
 def take_otps(order: Order) -> str:
@@ -301,7 +301,7 @@ def take_otps(order: Order) -> str:
             may_have_two="second" in order.fields,
         )
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they are to have two, and type the OTPs once more.") from asked
+        raise Unfit(f"{asked}. Tick below if they should have two, and type the OTPs again.") from asked
     except NotPossible as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Two fresh OTPs of token {serial} are on their way."
@@ -323,10 +323,10 @@ def replay(order: Order) -> str:
         return describe_replayed(order.status.name, replayed, None, order.status.fleet)
     chosen = order.fields.get("reason", "")
     if chosen and chosen not in [*Reason]:
-        raise Unfit("There is no such reason.")
+        raise Unfit("This reason does not exist.")
     cancelled = str(order.status.counts[Status.CANCELLED])
     if not chosen and order.fields.get("cancelled", cancelled) != cancelled:
-        raise NotPossible("Tokens were cancelled, or went again, since this form was shown: look at the batch first.")
+        raise NotPossible("Tokens were cancelled or sent again since this form was shown: look at the batch first.")
     reasons = [Reason(chosen)] if chosen else None
     replayed = order.batches.replay(order.status.name, reasons)
     return describe_replayed(order.status.name, replayed, reasons, order.status.fleet)
@@ -360,7 +360,7 @@ def _read_number(fields: Mapping[str, str], name: str, least: float, most: float
     except ValueError:
         number = math.nan
     if not least <= number <= most:
-        raise Unfit(f"The {name} is a number from {least:g} to {most:,.0f}.")
+        raise Unfit(f"The {name} must be a number from {least:g} to {most:,.0f}.")
     return number
 
 
@@ -437,7 +437,7 @@ def _show_form(
     """Show the page on which a command is confirmed. `mistake`: what has to be mended first in what was `typed`."""
     command = request.path_params["command"]
     if command not in COMMANDS:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "This page does not exist.")
     status = read_status(desk, request)
     fields = request.query_params if typed is None else typed
     about: dict[str, Any] = {"command": command, "status": status, "typed": fields, "mistake": mistake}
@@ -449,7 +449,7 @@ def _show_form(
         given = read_given(desk.installation.database, status.name, MOST_GIVEN)
         about["line"] = next((line for line in given if line.serial_number == fields.get("serial")), None)
         if about["line"] is None:
-            raise UnknownToken(f"no such token is among the last {MOST_GIVEN} that were given out")
+            raise UnknownToken(f"the token is not among the last {MOST_GIVEN} that were given out")
     if command == "otps":
         about["token"], about["step"] = _read_token(desk, status.name, fields.get("serial", ""))
         about["mistake"] = desk.mistakes.pop((visitor.session, status.name), None)
@@ -484,7 +484,7 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
     """Do what was confirmed, in the visitor's name."""
     command = COMMANDS.get(request.path_params["command"])
     if command is None:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "This page does not exist.")
     status = read_status(desk, request)
     # Tokens come one after the other.
     page = BACK_TO.get(request.path_params["command"], "/batch")
@@ -532,9 +532,9 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         NotPossible: refuse_as(409, str),
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
-        NoConnection: refuse_as(503, lambda _: "The desk has no connection free: load the page again in a moment."),
+        NoConnection: refuse_as(503, lambda _: "The desk has no free connection: load the page again in a moment."),
         # It is raised again afterwards, and so stands in the log.
-        Exception: refuse_as(500, lambda _: "Something failed in the desk itself. What it was stands in its log."),
+        Exception: refuse_as(500, lambda _: "The desk itself failed. Its log says how."),
     }
 
 

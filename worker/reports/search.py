@@ -349,7 +349,7 @@ def describe_former(line: Read) -> str:
 def describe_nothing_found(sought: Sought) -> str:
     """Say that there is no such record; where something was typed of which nothing may begin so, how that is read."""
     if sought.text is not None or sought.user is not None:
-        return "No record is like that. What is searched for has to be the beginning of a value."
+        return "No record matches. Search for the start of a value."
     of = f" of {sought.batch}" if sought.batch else ""
     having = f" has the reason {sought.reason}" if sought.reason else ""
     match sought.status:

@@ -85,7 +85,7 @@ class PastRecord:
         since = [line for line in self.attempts if self.otp_sent_at and line.ended_at >= self.otp_sent_at]
         was_sent = any(call["call"] == name for line in since for call in line.calls or ())
         is_told = was_sent or self.status == Status.ACTIVATING or not self.otp_sent_at
-        told = "sent, and no answer is written down" if is_told else "not known, since the database was restored"
+        told = "sent, and no answer is recorded" if is_told else "not known, since the database was restored"
         if self.status == Status.ACTIVE:
             return f"{told}; a read found the device ACTIVE"
         return f"{told}; the device is read before anything else is sent"
@@ -353,7 +353,7 @@ def describe_attempt(line: Read) -> str:
     parts = [
         line.outcome + (f" ({line.reason})" if line.reason else ""),
         "" if is_counted else "not counted",
-        "the worker died: what it had not written down yet is not known" if line.outcome == Outcome.LOST else "",
+        "the worker died: what it had not recorded yet is not known" if line.outcome == Outcome.LOST else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -371,7 +371,7 @@ def describe_call(call: PastCall) -> str:
     """Describe a call in one line: what was sent, what came back, how long that took, and PingOne's ids."""
     flag = " with oathResync" if call.get("resync") else ""
     codes = "/".join(filter(None, (call.get("code"), call.get("detail_code"))))
-    answer = " ".join(filter(None, (f"HTTP {call['status']}", codes))) if "status" in call else "no answer was heard"
+    answer = " ".join(filter(None, (f"HTTP {call['status']}", codes))) if "status" in call else "no answer"
     parts = [
         f"{_CALLS[CallName(call['call'])]}{flag}: {answer}",
         f"{call['milliseconds']:,} ms" if "milliseconds" in call else "",
@@ -390,7 +390,7 @@ def sum_up(record: PastRecord) -> str:
         f"{counted} of them counted" if counted < len(record.attempts) else "",
         count_things(len(calls), "request"),
         f"{count_things(sum(call['call'] in OTP_CALLS for call in calls), 'OTP')} posted",
-        "and one attempt goes on" if record.status == Status.ACTIVATING else "",
+        "and one attempt is running" if record.status == Status.ACTIVATING else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -443,15 +443,15 @@ def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextSt
     batch = quote(record.batch.name)
     is_sent_in_vain = record.reason in NEEDS_MENDING
     if is_sent_in_vain or not record.is_replayable:
-        why, mended = "A replay has no OTP of it to send.", "write fresh OTPs into the file"
+        why, mended = "A replay has no OTP to send.", "write fresh OTPs into the file"
         if is_sent_in_vain:
-            why, mended = "A replay ends as this did.", "correct the file"
+            why, mended = "A replay would end the same way.", "correct the file"
         return NextStep(
             f"nothing by itself: it failed ({record.reason})",
             f"{why} Export what failed, {mended}, then: {write_mend(record.batch.name, 'failed')}",
             write_export(record.batch.name, "--failed", "failed"),
         )
-    why = f"All of the batch that failed for this reason: oathbulk replay {batch} --reason {record.reason}"
+    why = f"To replay all that failed for this reason: oathbulk replay {batch} --reason {record.reason}"
     command = f"oathbulk replay {batch} --where {quote(f'serial={record.serial_number}')}"
     if replay_cron and record.reason in TRANSIENT:
         return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)
@@ -463,11 +463,11 @@ def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
     until = token.latest.lease_until or token.now
     if until <= token.now:
         return NextStep(
-            f"the time of its worker ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker runs"
+            f"its worker's time ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker runs"
         )
     since = max((token.now - until + timedelta(seconds=lease)).total_seconds(), 0.0)
     return NextStep(
-        f"in work since {format_duration(since)}; if its worker died it is looked at again at {until:%H:%M:%S} UTC"
+        f"in work for {format_duration(since)}; if its worker died, it is due again at {until:%H:%M:%S} UTC"
     )
 
 
@@ -475,12 +475,12 @@ def _describe_batch_that_stands(record: PastRecord) -> NextStep | None:
     """Say what becomes of a record whose batch does not run; None if it does."""
     batch = record.batch
     if batch.state == BatchState.CANCELLED:
-        return NextStep(f"batch {batch.name} is cancelled; the device is read once more, and then the record ends")
+        return NextStep(f"batch {batch.name} is cancelled; the device is read once more, then the record ends")
     if batch.state != BatchState.PAUSED:
         return None
     if batch.reason in PASSING:
         at = f" at {format_time(batch.resumes_at)}" if batch.resumes_at else ""
-        return NextStep(f"batch {batch.name} is paused: {batch.reason}; it goes on by itself{at}", batch.detail)
+        return NextStep(f"batch {batch.name} is paused: {batch.reason}; it continues by itself{at}", batch.detail)
     sentence = f"batch {batch.name} is paused: {batch.reason}"
     return NextStep(sentence, batch.detail, f"oathbulk resume {quote(batch.name)}")
 

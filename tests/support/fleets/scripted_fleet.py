@@ -7,7 +7,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import false, update
 
 from models.batch import Batch
 from models.reason import PauseReason
@@ -52,7 +52,7 @@ def make_dispatcher(
         Environments(environment),
         SimpleNamespace(of=pace),
         stopping,
-        upkeep or SimpleNamespace(update_batches=lambda: None),
+        upkeep or SimpleNamespace(update_batches=lambda: None, is_due=false()),
         SimpleNamespace(synchronize=lambda _: None),
         Processes(database, "test:1"),
         clock_watch or ClockWatch(),

@@ -224,7 +224,7 @@ def test_a_path_in_a_directory_that_is_closed_to_us_is_named_and_a_failure_witho
     with pytest.raises(SystemExit) as ended:
         exit_for(PermissionError(errno.EACCES, "Permission denied", tmp_path / "out.csv"))
     assert ended.value.code == WRONG_USAGE
-    assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): see whether" in capsys.readouterr().err
+    assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): check the path" in capsys.readouterr().err
     with pytest.raises(PermissionError):
         exit_for(PermissionError(errno.EACCES, "Permission denied"))
 

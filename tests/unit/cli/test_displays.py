@@ -91,12 +91,12 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 
 def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
-    again = "Go on with: oathbulk run pallet-7"
+    again = "Continue with: oathbulk run pallet-7"
     page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
-    left = f"Nothing works on it here any more; 600 rows are to do. {again}"
+    left = f"No worker here works on it any more; 600 rows are to do. {again}"
     assert (left in page, "at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
-    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7"
+    both = "This run has ended. Continue with: oathbulk resume pallet-7, then oathbulk run pallet-7"
     assert (f"Check them. {both}" in page, page.count("Go on with")) == (True, 1)
 
 
@@ -256,7 +256,7 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
 
 # What was undone.
 
-STAY = "{}. Remove in PingOne's console what still signs somebody on and is to go:"
+STAY = "{}. Remove in PingOne's console what still works and should go:"
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ def open_console(*, is_terminal: bool = False, term: str = "xterm") -> tuple[Con
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (("Waiting for the end of imports", 0, None), "Waiting for the end of imports"),
+        (("Waiting for imports to end", 0, None), "Waiting for imports to end"),
         (("Reading the inventory", 4000, None), "Reading the inventory: 4000"),
         (("Reading the inventory", 4000, None, 250.4), "Reading the inventory: 4000, 250/s"),
         (("Removing devices", 0, 50000), "Removing devices: 0 of 50000"),

@@ -94,8 +94,8 @@ ALL = who("1a", "2b", "3c")
             (
                 Level.ASK,
                 ("12", "MADE9"),
-                "In the list and not in the box: 2 of the serial numbers. 1 would fit with zeros in front, as if a"
-                " spreadsheet had taken them.",
+                "In the list and not in the box: 2 of the serial numbers. 1 would fit with leading zeros, which a "
+                "spreadsheet may have removed.",
             ),
         ),
         (
@@ -189,7 +189,7 @@ def test_a_mend_counts_broken_rows_of_the_box_whose_tokens_its_list_does_not_nam
         verdicts, leftovers = reader.read(shipment)
     findings = {each.name: each for each in check_files(shipment, verdicts, leftovers, totp_max_age=120)}
     assert [error.serial_number for error in verdicts.refused.first] == ["MADE9"]
-    assert findings["broken_rows"].text == "Left out, since the list does not name them: 1 broken row of the box."
+    assert findings["broken_rows"].text == "Left out, because the list does not name them: 1 broken row of the box."
 
 
 def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:

@@ -124,7 +124,7 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             tenant.check_policies([Policy(id="p", is_default=False)], persons=1, post_budget=3),
             "policy_unknown",
             Level.NOTE,
-            "No policy is the environment's default",
+            "The environment has no default policy",
         ),
         (
             tenant.check_settings(LOCK),
@@ -252,7 +252,7 @@ def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> No
     more = (row(200 + number, email=f"e{number}") for number in range(3))
     check_persons(verdicts_of(*rows, *more), directory.find, 40, heard)
     assert directory.asked == [("username", 40), ("username", 40), ("username", 20), ("email", 3)]
-    assert heard == [("Looking persons up", done, 103) for done in (40, 80, 100)]
+    assert heard == [("Looking people up", done, 103) for done in (40, 80, 100)]
 
 
 def test_nothing_is_said_of_persons_of_whom_some_could_not_be_looked_up() -> None:
@@ -403,7 +403,7 @@ def test_of_many_persons_some_are_asked_about_evenly_spread_and_it_says_so() -> 
     assert old.text.startswith("Among 50 of the 1000 persons, evenly spread over the file: Waiting for activation")
     assert (sampled.name, sampled.level) == ("devices_sampled", Level.NOTE)
     assert sampled.text.startswith("The devices of 50 of the 1000 persons were read, evenly spread over the file;")
-    assert heard[0] == ("Reading the persons' devices", 25, 50)
+    assert heard[0] == ("Reading people's devices", 25, 50)
 
 
 # Who asks for it.
@@ -450,7 +450,7 @@ READS = {
     "settings": "the MFA settings",
     "users": "the users",
     "tokens": "the inventory",
-    "devices": "the persons' devices",
+    "devices": "people's devices",
 }
 REFUSAL = Answer(status=403, code="ACCESS_FAILED")
 

@@ -113,6 +113,16 @@ def test_one_fetch_brings_as_many_messages_as_there_is_room_for(valkey_url: str,
             assert numbers == [*range(PREFETCH)]
 
 
+def test_behind_a_tick_no_other_is_looked_for(monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+    """Each look would take a trip to the server, during which no activations are fetched."""
+    monkeypatch.setattr(broker, "TICKS", (QUEUE.name,))
+    numbers = list[int]()
+    with consuming(valkey_url, numbers.append) as (connection, look), redis.Redis.from_url(valkey_url) as client:
+        publish(connection, 1, 2)
+        look()
+        assert (numbers, client.llen(QUEUE.name)) == ([1], 1)
+
+
 def test_what_goes_ahead_is_fetched_first(valkey_url: str) -> None:
     numbers = list[int]()
     with consuming(valkey_url, numbers.append) as (connection, look):

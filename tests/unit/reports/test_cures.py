@@ -23,7 +23,7 @@ HELPED = replace(
 )
 FAILED = "What failed, with the reasons: oathbulk export july --failed -o july-failed.csv"
 MEND = "Corrected, it goes again: oathbulk mend july july-failed.csv"
-REPLAY = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
+REPLAY = "Without fresh OTPs, once the cause is fixed (forbidden, locked): oathbulk replay july"
 
 
 def test_a_batch_of_a_name_with_a_slash_has_no_file_in_another_folder() -> None:
