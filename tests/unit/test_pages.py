@@ -35,7 +35,10 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(encod
 # Options in the text of pages that belong to other programs than ours.
 FOREIGN = {
     "docs/decisions/0002-threads-that-write-together.md": {"--all-tasks"},
-    "docs/deployment.md": {"--no-index", "--build-arg"},
+    "docs/deployment.md": {
+        *("--no-index", "--build-arg", "--check", "--ignore-missing", "--repo", "--upgrade"),
+        *("--certificate-oidc-issuer", "--certificate-identity"),
+    },
     "docs/monitoring.md": {"--read_only", "--basic-auth", "--address", "--auth"},
     "docs/operating.md": {"--force", "--upgrade"},
     "docs/performance.md": {"--quick", "--only", "--sample"},
