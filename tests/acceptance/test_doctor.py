@@ -103,7 +103,7 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
 
     (desk.folder / "own.db").write_bytes(b"garbage " * 1000)
     faults, told = examine(desk, **own)
-    found = "the database failed (file is not a database) → see which other program has its file open"
+    found = "the database failed (file is not a database) → check which other program has its file open"
     assert ("database" in faults, told["database"].startswith(found)) == (True, True)
 
     with contextlib.closing(sqlite3.connect(desk.home / "oathbulk.db")) as database, database:

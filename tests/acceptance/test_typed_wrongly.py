@@ -195,7 +195,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_HOME": "/"}, SETUP, "OATHBULK_HOME names /: name a directory of its own"),
     ("status", {"OATHBULK_HOME": "x" * 300}, SETUP, "OATHBULK_HOME is a path of more than 3000 bytes"),
     ("status", {"OATHBULK_HOME": "loop.csv"}, SETUP, "OATHBULK_HOME: loop.csv is out of reach (Too many levels"),
-    ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_CONFIG holds a NUL byte: write it again as text"),
+    ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_CONFIG holds a NUL byte: write it again"),
 ]
 
 
