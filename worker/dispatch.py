@@ -1,10 +1,12 @@
 """The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
 those whose lease ran out. The window is the most records that may be queued or in work at once."""
 
+from __future__ import annotations
+
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import structlog
@@ -98,6 +100,11 @@ class Messages:
     environment: str
     ids: Sequence[int]
     is_ahead: bool = False
+
+    def split(self, first: Collection[int]) -> Iterator[Messages]:
+        """Put those of the `first` records ahead."""
+        yield replace(self, ids=[record_id for record_id in self.ids if record_id in first], is_ahead=True)
+        yield replace(self, ids=[record_id for record_id in self.ids if record_id not in first])
 
 
 class Broker(Protocol):
@@ -237,7 +244,7 @@ class Dispatcher:
         if not found.is_locked:
             return None
         if not self._clock_watch.is_steady(found.now, asked_at, found.last_tick_at):
-            log.warning("clock_set", cure="keep the database server's clock with NTP")
+            log.warning("clock_set", cure="keep the database server's clock right with NTP")
             self._queue.restart_times(connection, self._settings.tuning.queue_lease)
             hours.restart_times(self._database, connection)
             preparation.restart_times(self._database, connection)
@@ -260,8 +267,8 @@ class Dispatcher:
             lease = self._choose_queue_lease(window, work)
             due = self._enqueue(connection, work, window, lease) if depth < window else []
             ids = [record_id for messages in due for record_id in messages.ids]
-            labels = self._queue.read_labels(connection, ids)
-        self._publish(due, labels)
+            labels, first = self._queue.read_labels(connection, ids)
+        self._publish([part for messages in due for part in messages.split(first)], labels)
         return len(ids)
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:

@@ -28,17 +28,18 @@ REREAD_AFTER = 1.0
 
 # What is said when the flag begins to go along, in log, audit and status.
 TRIED = (
-    "PingOne refused the first OTPs of several tokens and asked for a second OTP of none, so OTP 1 goes with oathResync"
-    " from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
+    "PingOne refused the first OTPs of several tokens and never asked for a second one, so OTP 1 goes with "
+    "oathResync from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
 )
 
 
 # What a person is told of an environment.
 LEARNT = {
-    NeedsFlag.UNKNOWN: "PingOne has asked for no second OTP yet: whether it wants oathResync with OTP 1 is not known",
+    NeedsFlag.UNKNOWN: "PingOne has not asked for a second OTP yet, so it is not known whether it wants oathResync "
+    "with OTP 1",
     NeedsFlag.NO: "oathResync is not needed with OTP 1",
     NeedsFlag.TRIED: TRIED,
-    NeedsFlag.YES: "oathResync goes with OTP 1: only so does PingOne ask for a second OTP",
+    NeedsFlag.YES: "oathResync goes with OTP 1: otherwise PingOne does not ask for a second OTP",
 }
 
 
@@ -193,5 +194,5 @@ def describe_pairing_answer(connection: Connection, environment_id: str) -> str 
     record_id, posts, at = last
     seen = f"(record {record_id}, {at:%Y-%m-%d})"
     if posts:
-        return f"a device that is made waits for an OTP {seen}"
-    return f"a device is ACTIVE as soon as it is made, so that no OTP proves its token {seen}"
+        return f"a new device waits for an OTP {seen}"
+    return f"a new device is ACTIVE at once, so that no OTP proves its token {seen}"

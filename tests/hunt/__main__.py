@@ -14,7 +14,7 @@ from hunt.seeds import Finding, Hunted
 
 # Schedules that a process runs before it reports.
 CHUNK = 50
-# Seeds of one hunt; hunts that begin with neighbouring numbers share none.
+# Seeds of one hunt; hunts that begin with neighboring numbers share none.
 SEEDS = 100_000_000
 # Findings after which a hunt ends: they are mostly one fault.
 ENOUGH = 10

@@ -187,8 +187,8 @@ def test_a_finished_batch_is_not_paused_resumed_or_cancelled(
 
     for command, says in (
         (batches.pause, "nothing of it runs"),
-        (batches.resume, "nothing of it is to do"),
-        (batches.cancel, "nothing of it is to do"),
+        (batches.resume, "nothing is left to do"),
+        (batches.cancel, "nothing is left to do"),
     ):
         with pytest.raises(NotPossible, match=f"batch 'shipment' is finished: {says}"):
             command(made.name)

@@ -55,6 +55,7 @@ from worker.fleet import (
     read_processes,
 )
 from worker.leases.lease import Leases
+from worker.leases.moves import put_first
 from worker.leases.queue import CHUNK, SOON, Queue, forget_messages
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
@@ -157,6 +158,14 @@ def test_a_tick_makes_few_trips_to_the_database(stage: Stage) -> None:
     filled = count_trips()
     assert len(stage.broker.ids) == 2
     assert (idle, filled, count_trips()) == (4, 11, 8)
+
+
+def test_what_somebody_waits_for_goes_ahead_of_all_that_waits_on_the_queue(stage: Stage) -> None:
+    made = make_batch(stage.database, 3)
+    with stage.database.changing_many() as connection:
+        put_first(connection, made.batch_id, made.ids[2:])
+    stage.tick()
+    assert (stage.broker.ahead, stage.broker.ids) == ([made.ids[2]], [made.ids[2], *made.ids[:2]])
 
 
 @pytest.mark.parametrize(

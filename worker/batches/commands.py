@@ -110,7 +110,7 @@ class Batches:
             if batch.state == BatchState.CANCELLED:
                 raise _refuse_cancelled(name)
             if not has_unfinished(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it is to do")
+                raise NotPossible(f"batch {name!r} is finished: nothing is left to do")
             if batch.state == BatchState.RUNNING and change is None and lift_in is None:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
@@ -155,7 +155,7 @@ class Batches:
                 self._write_down(connection, Action.CANCEL, name, where=leave_out_names(where), records=count)
                 return count
             if not has_unfinished(connection, batch.id) and not self._has_failed_or_closed(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it is to do")
+                raise NotPossible(f"batch {name!r} is finished: nothing is left to do")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
             count = moves.cancel(self._database, connection, batch.id, on_progress)
             self._write_down(connection, Action.CANCEL, name, records=count)
@@ -328,6 +328,6 @@ def _refuse_beside_workers(database: Database, connection: Connection) -> None:
     if alive:
         live, it = agree(len(alive), "process lives", "processes live"), agree(len(alive), "it", "them")
         raise WorkersLive(
-            f"{len(alive)} worker {live}: {', '.join(alive)}. End {it}, then give the command again; one that was "
-            f"killed counts as alive for {GONE_AFTER:.0f} seconds"
+            f"{len(alive)} worker {live}: {', '.join(alive)}. End {it}, then run the command again; a killed one "
+            f"counts as alive for {GONE_AFTER:.0f} seconds"
         )

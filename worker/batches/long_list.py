@@ -32,6 +32,10 @@ A = TypeVar("A")
 LEASE = 60.0
 
 
+# The order in which records are prepared: what was given out comes first, since its due time is before the load.
+PREPARED_IN_ORDER = (Record.scheduled_at, Record.row_number)
+
+
 class Superseded(Exception):
     """No further call may start: the batch no longer runs, or another worker has taken over its list."""
 

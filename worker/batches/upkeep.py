@@ -201,7 +201,7 @@ class Upkeep:
         try:
             step(self._database, connection, batch_id)
         except UnfitHours as error:
-            detail = f"Its daily window cannot be read here: {error}. Update tzdata, then resume."
+            detail = f"This machine cannot read its daily window: {error}. Update tzdata, then resume."
             stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
             connection.execute(stopped.where(Batch.id == batch_id))
 
@@ -283,10 +283,10 @@ class Consequences:
         """End this process if PingOne answers others and not this one; False if that is not so."""
         if not self._upkeep.fails_alone(batch_id, self._fitness.name):
             return False
-        detail = "PingOne's answers do not arrive here, and other processes have theirs: look at this machine's proxy"
+        detail = "PingOne's answers do not arrive here, but other processes get theirs: check this machine's proxy"
         return self._fitness.fall_sick(Sickness(NETWORK, f"{detail} and network."))
 
 
 def explain_decryption_failure(failure: DecryptionError) -> str:
     """Say what keeps OTPs from being decrypted, in a sentence for a person."""
-    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: fix it, then resume."
+    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: fix that, then resume."

@@ -20,7 +20,7 @@ from worker.reports.outlook import describe_outlook, describe_waves
 
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Start no new call; calls in flight are settled."""
+    """Start no new call, or keep rows back past their date."""
     count = Installation().batches(ticket).pause(batch, where or ())
     console.print(describe_kept_back(batch, where, count) if where else describe_paused(batch))
 
@@ -29,19 +29,15 @@ def resume(
     batch: BatchName,
     window: Hours = None,
     zone: Zone = None,
-    no_window: Annotated[
-        bool, typer.Option("--no-window", help="Run all day from now on, whatever hours the batch had.")
-    ] = False,
-    now: Annotated[
-        bool, typer.Option("--now", help="Also end the hold in which all workers of its license wait.")
-    ] = False,
+    no_window: Annotated[bool, typer.Option("--no-window", help="Run all day from now on.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Also end the hold of its license.")] = False,
     where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Let a paused batch run again; with --window or --no-window, in other hours from now on."""
+    """Continue a paused batch; with --window or --no-window, in other hours from now on."""
     if where:
         if window or zone or no_window or now:
-            raise typer.BadParameter("lets some records go, and changes nothing else", param_hint="--where")
+            raise typer.BadParameter("starts some records, and changes nothing else", param_hint="--where")
         installation = Installation()
         console.print(describe_let_go(batch, where, installation.batches(ticket).let_begin(batch, where)))
         (status,) = read_statuses(installation.database, batch)
@@ -50,7 +46,7 @@ def resume(
         return
     hours = parse_hours(window, zone)
     if hours is not None and no_window:
-        raise typer.BadParameter("says the opposite of --window: give one of them", param_hint="--no-window")
+        raise typer.BadParameter("is the opposite of --window: give one of them", param_hint="--no-window")
     change = HoursChange(hours) if hours is not None or no_window else None
     installation = Installation()
     lift_in = installation.license_of if now else None
@@ -71,14 +67,14 @@ def replay(
     reason: Annotated[
         list[Reason] | None,
         typer.Option(
-            help="Only dead letters of this reason, and nothing that was cancelled; may be given several times. "
-            "Default: all dead letters, and all that was cancelled with the batch."
+            help="Only dead letters with this reason, and nothing cancelled; repeatable. Default: all dead letters, "
+            "and everything cancelled with the batch."
         ),
     ] = None,
     where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Put dead letters, and cancelled records, back to pending, and the batch to running."""
+    """Send dead letters and cancelled records again."""
     installation = Installation()
     replayed = installation.batches(ticket).replay(batch, reason, where or ())
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))
@@ -86,20 +82,20 @@ def replay(
 
 
 def print_waves(installation: Installation, batch: str) -> None:
-    """Say which records of a batch do not go yet, although a command has just let it go on; nothing where all do."""
+    """Say which records of a batch do not start yet, although a command has just continued it; nothing if all do."""
     (status,) = read_statuses(installation.database, batch)
     if waves := describe_waves(status):
         console.print(waves, soft_wrap=True)
 
 
 def describe_paused(batch: str) -> str:
-    """Say that a batch is paused, and how it goes on."""
-    return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
+    """Say that a batch is paused, and how to continue it."""
+    return f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}"
 
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records were kept back that have not begun, and how they are let go."""
-    failed = "What failed there waits too, should it go again."
+    """Say how many records were kept back before they began, and how to start them."""
+    failed = "What failed there waits too if you replay it."
     if not records:
         begun = f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or was so before."
         return f"{begun} {failed}"
@@ -112,7 +108,7 @@ def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
 
 
 def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records wait for no date any more."""
+    """Say how many records no longer wait for a date."""
     if not records:
         return f"None of {batch} with {' and '.join(where)} waited for a date."
     it = agree(records, "it", "them")

@@ -1,5 +1,5 @@
 """Writes a batch as a CSV file: the columns that it came with, how each row ended, and which row it is, so that it is
-recognised when the file mends the batch. Rows that were not loaded follow, in the same columns, of which they have few.
+recognized when the file mends the batch. Rows that were not loaded follow, in the same columns, of which they have few.
 
 The hand-out is a CSV for who gives tokens to people, with what each has to do before the first sign-on. OTPs that were
 made from a seed went out on behalf of a HOTP token, which knows nothing of it: PingOne's counter is ahead of the one in
@@ -24,7 +24,7 @@ from models.record_states import CLOSED, KEPT_BACK, UNTIL_LET_GO, OtpState, OtpT
 from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.finding import choose_records, choose_rows, find_batch
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, guard_formulas, normalise
+from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, guard_formulas, normalize
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import escape
 from worker.reports.search import read_refused
@@ -45,12 +45,12 @@ PERSON_COLUMNS = {"serial": "serial_number", **{name: name for name in (*NAMES, 
 ADVICE_COLUMNS = ("otp_type", "presses_to_discard", "what_to_do")
 
 # Names of columns that a batch brings if its file was a hand-out or an export once. They are not repeated.
-_OURS = frozenset(map(normalise, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
+_OURS = frozenset(map(normalize, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
 
-NOTHING_FOR_HOTP = "Press the token and sign on with the number that it shows."
+NOTHING_FOR_HOTP = "Press the token, and sign on with the number that it shows."
 NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
 # Of a token whose counter a restored database does not know.
-LIMIT = "It may be fewer: what was sent before a restore of the database is not known. "
+LIMIT = "Fewer may do: what was sent before the database was restored is not known. "
 # Why to stop: a device is locked after a few wrong OTPs, usually three.
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
@@ -92,9 +92,9 @@ def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
     if presses == 0:
         return f"{NOTHING_FOR_HOTP} {IF_REFUSED}"
     if presses == 1:
-        return f"Press once and throw the number away; sign on with the second. {IF_REFUSED}"
+        return f"Press once and ignore the number; sign on with the second. {IF_REFUSED}"
     return (
-        f"Press {presses} times and throw these {presses} numbers away; sign on with the next one, number"
+        f"Press {presses} times and ignore these {presses} numbers; sign on with the next one, number"
         f" {presses + 1}. {LIMIT if is_limit else ''}{IF_REFUSED}"
     )
 
@@ -114,7 +114,7 @@ def is_counter_unknown(record: Any) -> bool:
 
 def _is_own(column: str) -> bool:
     """Whether a column of the file is repeated as it is: those that mean nothing to us, such as a site, and the lot."""
-    return canonical_column(column) in (None, "lot") and normalise(column) not in _OURS
+    return canonical_column(column) in (None, "lot") and normalize(column) not in _OURS
 
 
 def _make_line(record: FoundRecord, own: list[str]) -> list[Any]:

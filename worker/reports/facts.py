@@ -572,7 +572,7 @@ def _write_value(value: Any) -> str | None:
 def read_in(
     database: Database, connection: Connection, license_of: LicenseOf, *conditions: ColumnElement[bool]
 ) -> list[BatchStatus]:
-    """Read how the batches that fulfil these conditions stand, the latest first, within the caller's transaction."""
+    """Read how the batches that fulfill these conditions stand, the latest first, within the caller's transaction."""
     columns = (Batch.__table__, database.now().label("now"), _FAILED_AT.label("failed_at"))
     batches = connection.execute(select(*columns).where(*conditions).order_by(Batch.id.desc())).all()
     counted = count_records(database, connection, batches)

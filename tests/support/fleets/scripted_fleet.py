@@ -84,6 +84,7 @@ class PublishedIds:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.ahead: list[int] = []
         self.environments: list[str] = []
         self.labels: dict[int, str] = {}
         self.waiting = 0
@@ -100,6 +101,7 @@ class PublishedIds:
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
         self.ids += ids
+        self.ahead += ids if is_ahead else ()
         self.environments += [environment] * len(ids)
         self.labels |= labels
 
