@@ -47,7 +47,7 @@ def test_what_is_asked_goes_on_when_the_printed_command_is_pasted_and_is_kept_in
     assert desk.oathbulk(*words, "--json").json["blocking"] == ["locks_early", "devices_old"]
     # Who accepts one thing is asked about the other.
     asked = desk.oathbulk(*words, "--accept", "locks_early")
-    assert re.search(r"\? devices_old \(.+\): Waiting for activation longer than 20 hours: 2 of the", asked.stdout)
+    assert re.search(r"\? devices_old \(.+\): Devices that have waited for activation longer than 20 hours: 2", asked.stdout)
     assert "nothing was loaded, since it is asked about devices_old." in asked.stderr
     assert (asked.code, batches(desk), pingone.posts) == (2, [], [])
 

@@ -744,7 +744,9 @@ def test_a_key_that_is_missing_is_told_at_the_end_and_the_rest_is_done_once_that
     lost = make_batch(database, name="lost", keyring=Keyring([THIRD]))
     known = make_batch(database, 2, name="known", keyring=BEFORE)
 
-    told = f"1 record stays as it was, at first token {look(database, lost.id).serial_number} of batch 'lost': the key"
+    told = (
+        f"1 record stays as it was; the first: token {look(database, lost.id).serial_number} of batch 'lost': the key"
+    )
     with pytest.raises(DecryptionError, match=f"{told}.* OATHBULK_ENCRYPTION_KEYS"):
         reencrypt(database, ROTATING)
     assert [opened(record, AFTER) for record in read_records(database, known)] == [pair_of(0), pair_of(1)]

@@ -460,7 +460,7 @@ def test_every_bad_row_of_many_chunks_is_told_in_its_order(desk: LoadingDesk, mo
 
     assert (loaded.total, loaded.rows_refused) == (30 - 9, 9)
     first, *others = desk.refused
-    assert (first.row_number, first.reason[:46]) == (2, "the serial number is on row 8 of this file")
+    assert (first.row_number, first.reason[:51]) == (2, "the serial number is on row 8 of this file too, and")
     assert [error.row_number - 2 for error in others] == list(bad)
     assert [error.reason.startswith(bad[error.row_number - 2][1]) for error in others] == [True] * 8
 
@@ -709,7 +709,7 @@ def test_a_token_that_is_active_elsewhere_is_refused_or_left_out_on_purpose(desk
     assert "active already, in batch 'earlier'" in examine(desk, token(0), token(1))[1]["rows_refused"].text
     verdicts, findings = examine(desk, token(0), token(1), only_new=True)
     found = findings["left_out"]
-    assert (found.level, found.text) == (Level.NOTE, "Active in other batches, and left out: 1 token.")
+    assert (found.level, found.text) == (Level.NOTE, "Left out, because they are active in other batches: 1 token.")
     assert [line[4] for line in verdicts.lines({})] == ["left_out", "ready"]
 
 
@@ -749,7 +749,7 @@ def test_a_pair_that_a_seed_of_ours_contradicts_is_asked_about(desk: LoadingDesk
     verdicts, findings = examine(desk, with_pair(SEED, 4, 6), token(1))
     found = findings["not_consecutive"]
     assert (found.level, found.serials) == (Level.ASK, (token(0)["serial"],))
-    assert found.text.startswith("of the pairs are not consecutive, by the seed that an earlier batch")
+    assert found.text.startswith("Pairs that are not consecutive, by the seed that an earlier batch")
     assert SEED.secret.reveal().hex() not in repr(verdicts) + found.text
 
 

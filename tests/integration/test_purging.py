@@ -157,7 +157,9 @@ def test_dead_letters_keep_a_batch_until_a_person_gives_them_up(desk: PurgeDesk)
 
     (kept,) = desk.make().examine().candidates
 
-    assert (kept.obstacle or "").startswith("1 dead letter waits for a person: replay or mend it, or give it up")
+    assert (kept.obstacle or "").startswith(
+        "1 dead letter waits for a person: replay or mend it, or close it with --with-dead-letters"
+    )
     assert desk.make(gives_up=True).examine().going
     Batches(desk.database, TESTER).cancel("july")
     assert desk.make().examine().going
@@ -185,7 +187,7 @@ def test_a_batch_stays_in_which_the_tokens_of_one_that_stays_came_back_or_whose_
 
     july, again, importing = (each.obstacle or "" for each in desk.make().examine().candidates)
 
-    assert again == "batch july, which stays, has tokens that are not active there and were loaded again in this one"
+    assert again == "batch july, which stays, has unfinished tokens that were loaded again in this one"
     assert (july != "", "has not ended" in importing) == (True, True)
 
 

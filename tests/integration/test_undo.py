@@ -91,7 +91,7 @@ def around(
     ("state", "reason", "says"),
     [
         (BatchState.RUNNING, None, "runs: `oathbulk cancel shipment` first"),
-        (BatchState.PAUSED, PauseReason.OUTAGE, "goes on by itself"),
+        (BatchState.PAUSED, PauseReason.OUTAGE, "continues by itself"),
     ],
 )
 def test_a_batch_that_somebody_works_on_is_undone_only_once_it_is_finished(
@@ -118,7 +118,7 @@ def test_a_record_in_hand_is_waited_for_and_that_of_a_dead_worker_is_taken_back(
 ) -> None:
     until = database.read_clock().replace(year=2100)
     made = make(database, pingone, [OURS | {"status": status, "lease_until": until}])
-    with pytest.raises(NotPossible, match="1 record of batch 'shipment' is in hand"):
+    with pytest.raises(NotPossible, match="1 record of batch 'shipment' is in progress"):
         desk.command.undo("shipment")
     database.change(update(Record).values(lease_until=until.replace(year=2001)))
 
@@ -353,8 +353,8 @@ def test_what_another_batch_goes_on_with_stays(
     (kept,) = desk.command.undo("shipment").kept.values()
 
     assert kept.why == (
-        "batch again goes on with this token, so it stays: `oathbulk cancel again` ends that; where it is active "
-        "there, `oathbulk undo again`, or remove it in PingOne"
+        "batch again goes on with this token, so it stays: `oathbulk cancel again` ends that; if it is active "
+        "there, run `oathbulk undo again`, or remove it in PingOne"
     )
     assert pingone.devices() if what == "device" else pingone.tokens() == {"ABC-1"}
 
@@ -912,7 +912,7 @@ def test_nobody_loads_or_mends_what_an_undo_has_in_hand(
 
     assert (ends, pingone.devices(), statuses(database, made)) == ({End.REMOVED: 2}, set(), ["cancelled"] * 2)
     assert {error.fault for error in refused} == {RowFault.IN_PROGRESS}
-    assert "an undo of batch 'shipment' has the serial number in hand" in refused[0].reason
+    assert "an undo of batch 'shipment' is working on the serial number" in refused[0].reason
 
 
 def test_a_token_that_was_loaded_after_the_inventory_was_read_is_not_revoked(
