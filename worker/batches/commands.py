@@ -161,13 +161,7 @@ class Batches:
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 
-    def replay(
-        self,
-        name: str,
-        reasons: Collection[Reason] | None = None,
-        where: Sequence[str] = (),
-        on_progress: OnProgress = tell_nobody,
-    ) -> Replayed:
+    def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
         """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
         batch; with `where`, the records that meet all of it, also those that an undo took back. Raises UnknownBatch,
         UnknownColumn."""
@@ -175,7 +169,7 @@ class Batches:
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
-            count = replay(self._database, connection, batch.id, reasons, chosen, on_progress=on_progress)
+            count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
             facts: dict[str, Any] = {"reasons": sorted(reasons or ()), "records": count}

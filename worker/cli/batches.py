@@ -18,9 +18,6 @@ from worker.reports.command_results import describe_cancelled, describe_closed, 
 from worker.reports.facts import read_statuses
 from worker.reports.outlook import describe_outlook, describe_waves
 
-# What is said where a command is interrupted.
-UNCHANGED = "Nothing was changed."
-
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
     """Start no new call, or keep rows back past their date."""
@@ -60,7 +57,7 @@ def resume(
 
 def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
     """Close what is to do, or, with --where, what failed or has not begun."""
-    with showing_progress(UNCHANGED) as progress:
+    with showing_progress("Nothing was changed.") as progress:
         cancelled = Installation().batches(ticket).cancel(batch, where or (), progress)
     console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
 
@@ -79,8 +76,7 @@ def replay(
 ) -> None:
     """Send dead letters and cancelled records again."""
     installation = Installation()
-    with showing_progress(UNCHANGED) as progress:
-        replayed = installation.batches(ticket).replay(batch, reason, where or (), progress)
+    replayed = installation.batches(ticket).replay(batch, reason, where or ())
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))
     print_waves(installation, batch)
 

@@ -34,8 +34,7 @@ from models.record import Record, all_posts, has_begun
 from models.record_indexes import NOT_FINAL
 from models.record_states import ENDED_BY_PERSON, OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import had_device, had_token, is_in_undo, keep_former, move, part_rows, put_off, was_cancelled
-from worker.observability.progress import OnProgress, tell_nobody
+from worker.leases.moves import had_device, had_token, is_in_undo, keep_former, move, put_off, was_cancelled
 
 # Reasons of dead letters that continue where they were, since their OTPs were not refused.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
@@ -58,7 +57,6 @@ def replay(
     chosen: ColumnElement[bool] | None = None,
     *,
     is_scheduled: bool = False,
-    on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Make dead letters of a batch with these reasons pending again; without reasons, all of its dead letters and what
     was cancelled with it. `chosen`: only these records. What an undo closed goes again only if records are chosen,
@@ -69,21 +67,18 @@ def replay(
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
-    count = 0
-    for rows in part_rows(connection, batch_id, on_progress, "Replaying rows"):
-        may_go = and_(rows, _may_go_again(database, batch_id, chosen))
-        dead = and_(may_go, true() if reasons is None else Record.reason.in_(reasons))
-        cancelled = and_(may_go, true() if chosen is not None else was_cancelled())
-        if not is_scheduled:
-            keep_former(connection, Record.status == Status.DEAD_LETTER, dead)
-            if reasons is None:
-                keep_former(connection, Record.status == Status.CANCELLED, cancelled)
-        _look_for_tokens_again(connection, may_go, reasons)
-        back = move(database, Status.DEAD_LETTER, Status.PENDING).where(dead)
-        count += connection.execute(back.values(again)).rowcount
+    may_go = _may_go_again(database, batch_id, chosen)
+    dead = and_(may_go, true() if reasons is None else Record.reason.in_(reasons))
+    cancelled = and_(may_go, true() if chosen is not None else was_cancelled())
+    if not is_scheduled:
+        keep_former(connection, Record.status == Status.DEAD_LETTER, dead)
         if reasons is None:
-            back = move(database, Status.CANCELLED, Status.PENDING).where(cancelled)
-            count += connection.execute(back.values(again | _forget_removed())).rowcount
+            keep_former(connection, Record.status == Status.CANCELLED, cancelled)
+    _look_for_tokens_again(connection, may_go, reasons)
+    count = connection.execute(move(database, Status.DEAD_LETTER, Status.PENDING).where(dead).values(again)).rowcount
+    if reasons is None:
+        back = move(database, Status.CANCELLED, Status.PENDING).where(cancelled)
+        count += connection.execute(back.values(again | _forget_removed())).rowcount
     put_off(connection, batch_id)
     if count:
         # The preparation of the batch starts over: it has not searched for these records in the inventory.

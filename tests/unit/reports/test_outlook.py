@@ -138,7 +138,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),
         (replace(LEARNING, counts=LEARNING.counts | {"queued": 60, "pending": 537}), MINUTE_LEFT),
-        (replace(batch(pending=3), fleet=FAR_AWAY), f"The pace is still being looked for. {DATABASE_IS_FAR}."),
+        (replace(batch(pending=3), fleet=FAR_AWAY), f"The search for the best pace continues. {DATABASE_IS_FAR}."),
         (
             replace(batch(pending=3), fleet=FAR_AWAY, still_for=90.0),
             f"Nothing has moved for 1 min 30 s. {explain_stall(FAR_AWAY)} {DATABASE_IS_FAR}.",
