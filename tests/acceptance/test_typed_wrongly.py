@@ -101,7 +101,7 @@ FILES: list[Typed] = [
         "load shipment.csv --format pksc",
         {},
         USAGE,
-        "'pksc', which is an unknown format. Perhaps you mean --format pskc is meant",
+        "'pksc', which is an unknown format. Perhaps you mean --format pskc",
     ),
     (
         "load shipment.csv --assign nowhere.csv",
