@@ -360,7 +360,7 @@ def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_som
     assert desk.post(place, form | {"person": "cleo@x.test"}).status_code == 409
     assert desk.post(place, form).headers["location"] == "/batch/give?name=shipment"
     page = read_text(desk.read("/batch/give", name="shipment"))
-    assert "Token 0010 is ann@x.test's no more: it waits to be given out. " in page
+    assert "Token 0010 no longer belongs to ann@x.test: it waits to be given out. " in page
     assert ("1 waits to be given out." in page, "0010 ann@x.test" in page) == (True, False)
     line = last_line(database)
     assert (line.action, line.actor, line.facts) == ("undo", PERSON, {"serial": "0010"})
