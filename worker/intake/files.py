@@ -627,9 +627,9 @@ class ReadRow:
 def read_whole_rows(
     numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError], *, has_secrets: bool = True
 ) -> Iterator[Row | RowError]:
-    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line; without
-    its serial number, if the file `has_secrets` and that may be a piece of one. Rows that are no lists of cells, as in a
-    tree, are only read."""
+    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. If the
+    file `has_secrets`, what may be a piece of one is not named. Rows that are no lists of cells, as in a tree, are only
+    read."""
     judge = _RowJudge(read, has_secrets=has_secrets)
     rows = (judge.note(number, raw, read(number, raw)) for number, raw in numbered)
     ahead = deque(islice(rows, AHEAD))

@@ -166,10 +166,9 @@ def test_a_date_is_read_by_the_clocks_of_a_zone(tmp_path: Path, written: str, re
 
 
 def test_a_line_with_a_wrong_date_names_its_token_also_below_one_that_is_shorter(tmp_path: Path) -> None:
-    assignment = open_assignment(
-        write(tmp_path, b"serial,email,site,not_before\nMADE1,a@x.test,Oslo,\nMADE22,b@x.test,Riga,2026-13-45\n")
-    )
-    assert (assignment.faults["made22"].fault, assignment.nameless) == (RowFault.DATE_UNFIT, ())
+    lines = b"MADE1,a@x.test,Oslo,2026-12-01\nMADE2,b@x.test\nMADE33,c@x.test,Riga,2026-13-45\n"
+    assignment = open_assignment(write(tmp_path, b"serial,email,site,not_before\n" + lines))
+    assert (assignment.faults["made33"].fault, assignment.nameless) == (RowFault.DATE_UNFIT, ())
 
 
 def test_a_totp_pair_has_no_date_by_a_list_either(tmp_path: Path) -> None:
