@@ -57,12 +57,11 @@ faults: .venv/.dev ## the long tests: simulated runs with faults, kills at named
 	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults \
 		tests/unit tests/integration tests/acceptance tests/security tests/clocks tests/chaos_servers
 
-lint: .venv/.dev ## style, formatting, types, who may import whom, spelling, and the pages' lines and links
+lint: .venv/.dev ## style, formatting, types, who may import whom, and the pages' lines and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell
 	$(BIN)/python -m pytest -q tests/unit/test_pages.py
 
 browser-test: .venv/.browser ## the desk in a real browser: on Debian and Ubuntu, apt-get install chromium

@@ -302,7 +302,8 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
             return fault(
                 f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is older"
                 f" than they are, or was made anew ({missing[0].why})",
-                "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
+                "if you restored a backup, take the lines of these heads out of that file; otherwise put the latest"
+                " backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
