@@ -74,9 +74,9 @@ def make_home(home: Path) -> None:
         ) from error
 
 
-def refuse_lost_database(database: Path, heads: Path | None) -> None:
-    """Refuse to make a new database where the last one was lost: its write-ahead log lies there, or heads of its audit
-    are noted in this file. Raises EmbeddedError."""
+def refuse_lost_database(database: Path, heads: Path) -> None:
+    """Refuse to make a new database where the last one was lost: its write-ahead log lies there, or this file of the
+    home, with heads of its audit. Raises EmbeddedError."""
     if database.exists():
         return
     log = database.with_name(f"{database.name}-wal")
@@ -85,7 +85,7 @@ def refuse_lost_database(database: Path, heads: Path | None) -> None:
             f"{database} is gone, and its write-ahead log {log.name} is there: put the database back from a backup and"
             f" remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
         )
-    if heads is not None and heads.exists():
+    if heads.exists():
         raise EmbeddedError(
             f"{database} is gone, and heads of its audit are noted in {heads}: put the database back from a backup"
             f" (docs/operating.md, After a restore); to begin with an empty one, remove {heads.name}"
