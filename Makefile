@@ -63,8 +63,8 @@ lint: .venv/.dev ## style, formatting, types, who may import whom, spelling, and
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@[ -x .venv/spelling/bin/codespell ] || $(BIN)/python -m venv .venv/spelling
-	@.venv/spelling/bin/pip install --quiet --disable-pip-version-check 'codespell>=2.4,<3'
+	@[ -x .venv/spelling/bin/codespell ] || { $(BIN)/python -m venv .venv/spelling && \
+		.venv/spelling/bin/pip install --quiet --disable-pip-version-check codespell==2.4.1; }
 	.venv/spelling/bin/codespell
 	$(BIN)/python -m pytest -q tests/unit/test_pages.py
 

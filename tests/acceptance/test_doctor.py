@@ -128,7 +128,10 @@ def test_a_database_that_was_lost_is_not_made_anew_and_doctor_names_one_cure(set
         refused = desk.oathbulk("status")
         assert (refused.code, trace.name in refused.stderr, database.exists()) == (3, True, False)
         trace.unlink()
-    assert desk.oathbulk("status").code == 0
+    # Heads that are noted elsewhere may be those of another home.
+    elsewhere = desk.folder / "heads"
+    elsewhere.touch()
+    assert desk.oathbulk("status", OATHBULK_AUDIT_HEAD=str(elsewhere)).code == 0
 
 
 def test_a_broker_whose_user_may_not_do_what_workers_do_is_found_with_the_cure(set_out, own_valkey):

@@ -73,9 +73,9 @@ def make_home(home: Path) -> None:
         ) from error
 
 
-def refuse_lost_database(database: Path, heads: Path | None) -> None:
-    """Refuse to create a new database if the last one was lost: its write-ahead log is there, or heads of its audit are
-    noted in this file. Raises EmbeddedError."""
+def refuse_lost_database(database: Path, heads: Path) -> None:
+    """Refuse to create a new database if the last one was lost: its write-ahead log is there, or this file of the home,
+    with heads of its audit. Raises EmbeddedError."""
     if database.exists():
         return
     log = database.with_name(f"{database.name}-wal")
@@ -84,7 +84,7 @@ def refuse_lost_database(database: Path, heads: Path | None) -> None:
             f"{database} is gone, and its write-ahead log {log.name} is there: restore the database from a backup "
             f"and remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
         )
-    if heads is not None and heads.exists():
+    if heads.exists():
         raise EmbeddedError(
             f"{database} is gone, and heads of its audit are noted in {heads}: restore the database from a backup "
             f"(docs/operating.md, After a restore); to begin with an empty one, remove {heads.name}"

@@ -109,7 +109,7 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
-            refuse_lost_database(self.settings.home / DATABASE, audit.find_heads_file(self.settings))
+            refuse_lost_database(self.settings.home / DATABASE, self.settings.home / audit.HEADS_FILE)
         url, connections = self.settings.database, self.settings.database_connections
         if (parts := make_url(url)).get_backend_name() == "sqlite" and parts.database:
             make_private_file(Path(parts.database))

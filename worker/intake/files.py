@@ -625,12 +625,11 @@ class ReadRow:
 
 
 def read_whole_rows(
-    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError], *, has_secrets: bool = True
+    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
 ) -> Iterator[Row | RowError]:
-    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. If the
-    file `has_secrets`, what may be a piece of one is not named. Rows that are no lists of cells, as in a tree, are only
-    read."""
-    judge = _RowJudge(read, has_secrets=has_secrets)
+    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. Rows
+    that are no lists of cells, as in a tree, are only read."""
+    judge = _RowJudge(read)
     rows = (judge.note(number, raw, read(number, raw)) for number, raw in numbered)
     ahead = deque(islice(rows, AHEAD))
     before = None
@@ -646,8 +645,8 @@ def read_whole_rows(
 class _RowJudge:
     """Judges rows by those around them. `read` reads a row again, from its number and other cells."""
 
-    def __init__(self, read: Callable[[int, Any], Row | RowError], *, has_secrets: bool) -> None:
-        self._read, self._has_secrets = read, has_secrets
+    def __init__(self, read: Callable[[int, Any], Row | RowError]) -> None:
+        self._read = read
         # Of good rows that were judged, length and ending of the last cells, and the forms of the first cells.
         self._others: OtherRows = {}
         self._forms = set[str]()
@@ -670,7 +669,7 @@ class _RowJudge:
         part of a secret, is not named."""
         row, cells = each.row, each.cells
         if isinstance(row, RowError):
-            follows_piece = (before and self._has_secrets) and (
+            follows_piece = (before and _fit_one_line(before.cells, cells)) and (
                 self._is_short(before) or (isinstance(before.row, RowError) and self._is_short(each))
             )
             return replace(row, serial_number=None) if follows_piece else row
@@ -726,7 +725,7 @@ class _RowJudge:
         """List the good rows, other than the given one, that two rows would be if they were one line: cut within a
         cell, or at a separator, behind which empty cells may have been dropped."""
         columns = each.cells.columns
-        if not first or not second or (columns and first.width + second.width > columns + 1):
+        if not first or not second or not _fit_one_line(first, second):
             return []
         gaps = range(max(1, max(columns, self._widest) - len(first) - len(second) + 1))
         lines = [[*first[:-1], first[-1] + second[0], *second[1:]], *([*first, *[""] * gap, *second] for gap in gaps)]
@@ -753,6 +752,12 @@ class _RowJudge:
         longer = ([*each.cells[:-1], each.cells[-1] + more] for more in CONTINUATIONS)
         found = _find_others(each.row, longer, self._read) if isinstance(each.row, Row) else []
         return any(ReadRow(each.number, each.cells, row).secret_length != each.secret_length for row in found)
+
+
+def _fit_one_line(first: SplitRow, second: SplitRow) -> bool:
+    """Whether two rows may have been one line: without a header, or if they have no more cells than it has columns, but
+    for one that was cut in two."""
+    return not second.columns or first.width + second.width <= second.columns + 1
 
 
 def _find_form(cell: str) -> str:

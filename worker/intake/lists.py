@@ -157,7 +157,7 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
             raise UnusableFile(
                 path, "the list has no column for the person", f"Add one, named {_PERSON}", row_number=header.row_number
             )
-        lines, faults, nameless = _sort_lines(read_whole_rows(rows, read, has_secrets=False))
+        lines, faults, nameless = _sort_lines(read_whole_rows(rows, read))
         digest = file.digest()
     if nameless and not lines:
         raise UnusableFile(
