@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-import redis
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from models.process import WorkerProcess
@@ -113,7 +112,9 @@ class Processes:
     def show_life(self) -> None:
         """Write down that this process lives. If it had no row it gets one, and the rows of processes that are gone for
         long are deleted."""
-        with suppress(redis.RedisError):
+        from redis import RedisError  # commands read the fleet, and wait for no client of Redis
+
+        with suppress(RedisError):
             self._to_redis.measure(self._ask_redis)
         with self._database.writing_one() as connection:
             if self._to_database.measure(lambda: self._write_seen(connection)):

@@ -120,7 +120,7 @@ def test_doctor_says_where_heads_go_and_finds_a_place_that_takes_none_and_a_line
         True,
         "lines are chained; heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD",
     )
-    assert examine(OATHBULK_AUDIT_HEAD=heads)["audit"] == (True, f"lines are chained; heads go to {heads}")
+    assert examine(OATHBULK_AUDIT_HEAD=heads)["audit"] == (True, f"lines are chained; heads are noted in {heads}")
     for unfit in (str(desk.folder / "no" / "heads"), str(desk.folder)):
         assert examine(OATHBULK_AUDIT_HEAD=unfit)["audit"] == (False, f"heads cannot be noted in {unfit}")
     is_well, told = examine(OATHBULK_ENCRYPTION_KEYS=desk.oathbulk("keygen").stdout.strip())["keys"]

@@ -59,7 +59,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
         assert webhook.requests == []
     assert result.code == 0, result.stdout + result.stderr
     said = (
-        "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless",
+        "The rehearsal went as it should: 93 tokens are active, and 7 failed on purpose",
         "ended with it. To practice how tokens come back: oathbulk simulator --tokens 12",
     )
     assert [words for words in said if words not in result.stdout] == []
