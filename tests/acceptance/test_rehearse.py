@@ -90,8 +90,8 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     assert result.code == 0, result.stdout + result.stderr
     home = rehearsals(empty_desk) / "rehearsal"
     said = (
-        f"A box of 44 tokens was made up, 8 of them hopeless on purpose, in {home / 'box'}:",
-        "The rehearsal went as it should: 36 tokens are active, and 8 were made hopeless",
+        f"Made up a box of 44 tokens in {home / 'box'}; 8 of them fail on purpose:",
+        "The rehearsal went as it should: 36 tokens are active, and 8 failed on purpose",
         "step by step: oathbulk simulator --tokens 44 --box box --troubles 1",
     )
     assert [words for words in said if words not in result.stdout] == []

@@ -42,6 +42,7 @@ from worker.desk.batch_page import write_file
 from worker.desk.security import FORM_KEY, Visitor
 from worker.installation.installation import Installation
 from worker.leases.lease import Leases
+from worker.leases.moves import keep_former
 from worker.notices import Event, describe
 from worker.reports.batch_history import read_batch_history
 from worker.reports.export import export
@@ -368,6 +369,12 @@ def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_som
     assert desk.post(place, form).status_code == 409
     assert desk.command("give", "shipment", serial="0010", person="dora@x.test").status_code == 303
     assert read_text(desk.read("/batch/give", name="shipment")).count("0010 dora@x.test") == 1
+    # Another command gave it to somebody else since.
+    undone = select(AuditLine.id).where(AuditLine.action == "undo")
+    with database.writing() as connection:
+        keep_former(connection, Record.id == made.ids[0], line=connection.scalar(undone))
+        connection.execute(update(Record).where(Record.id == made.ids[0]).values(email="eve@x.test"))
+    assert "eve@x.test" not in read_text(desk.read("/batch/give", name="shipment"))
 
     database.change(update(Record).where(Record.id == made.ids[1]).values(pairing="sent"))
     page = read_text(desk.read("/batch/take-back", name="shipment", serial="0011"))

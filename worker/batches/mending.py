@@ -727,8 +727,12 @@ def _find_on_the_table(
     if record.is_on_the_table:
         raise NotGiven(HAS_OWNER)
     if record.status == Status.ACTIVE:
-        command = f"oathbulk undo {quote(name)} --where {quote(f'serial={record.serial_number}')}"
-        raise NotGiven(f"the token is {whose}'s, and active: run `{command} --yes` first, then mend it")
+        batch, where = quote(name), quote(f"serial={record.serial_number}")
+        raise NotGiven(
+            f"the token is {whose}'s, and active: run `oathbulk pause {batch}` if the batch runs, "
+            f"`oathbulk undo {batch} --where {where} --yes`, `oathbulk mend {batch} LIST` with the token and its new "
+            f"person, and `oathbulk resume {batch}`"
+        )
     if record.status not in FINAL:
         raise NotGiven(f"the token is {whose}'s already, and in progress")
     raise NotGiven(

@@ -324,9 +324,11 @@ def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
     """Read which tokens of a batch were given out last, the latest first, each with how its record stands."""
     columns = [getattr(Record, name) for name in _GIVEN]
     columns += [needs_fresh_otps().label("needs_fresh_otps"), may_be_put_back(database).label("may_be_put_back")]
-    later, later_line = aliased(Change), aliased(AuditLine)
-    since = select(later.id).join(later_line, later_line.id == later.audit_id).where(later_line.action == Action.GIVE)
-    is_latest = ~since.where(later.record_id == Change.record_id, later.id > Change.id).exists()
+    # Nobody else had the token since: a later command kept its person.
+    later = aliased(Change)
+    former, person = (func.coalesce(*(getattr(of, name) for name in (*NAMES, "user_id"))) for of in (later, Record))
+    since = select(later.id).where(later.record_id == Change.record_id, later.id > Change.id)
+    is_latest = ~since.where(former.is_distinct_from(person)).exists()
     given = (
         select(*columns, AuditLine.at)
         .join(Change, Change.record_id == Record.id)
