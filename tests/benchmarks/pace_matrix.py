@@ -30,8 +30,10 @@ from support.fleets.paced_fleet import (
     changing,
 )
 
-# Requests a second that the fleet may make at most, as PINGONE_RATE_MAX says: about what two processes can do.
+# Requests a second that the fleet may make at most, as PINGONE_RATE_MAX says: about what two processes can do, and more
+# than a hundred find permitted.
 HIGHEST = 1000.0
+HIGHEST_OF_MANY = 4000.0
 # Below this part of the limit a cell is named.
 NAMED_BELOW = 0.8
 
@@ -64,6 +66,7 @@ class Cell:
     late: float = LATE
     # When the limit changes.
     changes_at: float | None = None
+    highest: float = HIGHEST
 
 
 def make_cells() -> list[Cell]:
@@ -76,6 +79,7 @@ def make_cells() -> list[Cell]:
         *fleets(),
         *lengths(),
         *real_fleets(),
+        *large_fleets(),
         Cell("one second's burst at 120/s, 2 s", "", lambda: Bucket(120, 120), retry_after=2.0),
     ]
 
@@ -154,6 +158,14 @@ def real_fleets() -> Iterator[Cell]:
         yield replace(cell, group="all three", capacity=make_capacity(rate, starts_slowly=True, dips=True), late=0.05)
 
 
+def large_fleets() -> Iterator[Cell]:
+    for rate, burst, latency, processes in product((500, 2000), (0.1, 1.0), (0.06, 0.5), (2, 100)):
+        name = f"{rate}/s, burst {burst:g} s, answers of {latency:g} s"
+        limit = make_bucket(rate, burst * rate)
+        cell = Cell(f"{processes} workers", name, limit, 2.0, latency=latency, processes=processes)
+        yield replace(cell, highest=HIGHEST_OF_MANY)
+
+
 def make_capacity(rate: float, *, starts_slowly: bool = False, dips: bool = False) -> RateAt:
     """What a fleet can make: less while it starts, and half of the limit in half a second of seven, as while a disk
     writes."""
@@ -200,7 +212,7 @@ def measure(cell: Cell) -> Result:
     """Run a fleet against one limit."""
     fleet = PacedFleet(
         cell.make_limit(),
-        Searching(highest=HIGHEST),
+        Searching(highest=cell.highest),
         latency=cell.latency,
         refusal_latency=cell.refusal_latency,
         retry_after=cell.retry_after,
