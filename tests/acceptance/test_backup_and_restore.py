@@ -127,7 +127,7 @@ def dump(desk: CommandDesk, server: PostgresServer) -> None:
     """By the command that `db backup` names, into a file of ours."""
     told = desk.oathbulk("db", "backup", "copy.dump")
     assert told.code == 2
-    assert "Compose see docs/operating.md, Back up): pg_dump --format=custom --file=FILE postgresql://" in told.stderr
+    assert "Compose, see docs/operating.md, Back up): pg_dump --format=custom --file=FILE postgresql://" in told.stderr
     assert str(make_url(desk.settings["OATHBULK_DATABASE_URL"]).password) not in told.stderr
     command = told.stderr.partition(" Back up): ")[2].replace("FILE", str(desk.folder / "copy.dump"))
     server.run_tool(*shlex.split(command))
