@@ -2,8 +2,8 @@
 recognizes it. Rows that were not loaded follow in the same columns, most of them empty.
 
 The hand-out is a CSV for the people who distribute tokens. It says what each user must do before the first sign-on. If
-oathbulk sent OTPs that it made from a seed, PingOne's counter is ahead of the HOTP token's by as many, and a server only
-looks forward (RFC 4226 section 7.2). So the user must first press the token past those OTPs. docs/situations.md
+oathbulk sent OTPs that it made from a seed, PingOne's counter is ahead of the HOTP token's own counter, and a server
+only looks forward (RFC 4226 section 7.2). So the user must first press the token past those OTPs. docs/situations.md
 explains this to a help desk."""
 
 import csv
