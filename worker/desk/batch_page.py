@@ -79,7 +79,7 @@ def _show_controls(value: object) -> object:
 WIDTH, HEIGHT = 720.0, 240.0
 # The edges of the plot, in the same units: there is room above for the highest number, and below for the times.
 TOP, BOTTOM = 24.0, 212.0
-# Ticks of an axis at most.
+# Ticks of an axis, at most.
 MOST_TICKS = 6
 # Seconds between two ticks of the time axis: values that divide a minute, an hour or a day evenly.
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)

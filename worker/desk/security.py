@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Characters of a person's name; the audit has room for them.
+# Characters of a person's name, at most; the audit has room for them.
 LONGEST_NAME = 200
 # Bytes of randomness in a link and in a session.
 _SECRET_BYTES = 32

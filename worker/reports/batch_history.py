@@ -238,7 +238,7 @@ def describe_timeline(timeline: Timeline) -> str:
     span = format_duration(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
     return (
         f"The first token became active at {format_moment(first)} UTC, half of the {total:,} were active by "
-        f"{format_moment(half)}, and the last became so at {format_moment(last)}, {span} after the first."
+        f"{format_moment(half)}, and the last became active at {format_moment(last)}, {span} after the first."
     )
 
 

@@ -34,7 +34,7 @@ def describe_closed(batch: str, where: Sequence[str], rows: int) -> str:
         return f"No row of {batch} that failed or has not begun matches, so none was closed."
     again = " ".join(["oathbulk replay", quote(batch), *(f"--where {quote(condition)}" for condition in where)])
     closed = f"{count_things(rows, 'row')} of {batch} {agree(rows, 'is', 'are')} closed."
-    return f"{closed} To send what was loaded again: `{again}`; mend the rest."
+    return f"{closed} To send the loaded rows again: `{again}`; mend the rest."
 
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:

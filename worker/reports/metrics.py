@@ -242,7 +242,7 @@ _PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
         "The rate at which PingOne throttles; missing until it did.",
         lambda pace: pace.ceiling,
     ),
-    ("share_ratio", "Our part of the ceiling.", lambda pace: pace.share),
+    ("share_ratio", "The part of the ceiling that oathbulk uses.", lambda pace: pace.share),
     ("held", "1 while all workers hold, otherwise 0.", lambda pace: pace.hold is not None),
     (
         "hold_left_seconds",

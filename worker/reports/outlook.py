@@ -264,7 +264,7 @@ def _explain_slowness(status: BatchStatus) -> str:
     is still unknown. Empty if nothing does, or if PingOne's limit does."""
     if status.eta_if_listed_seconds is not None:
         return ""
-    learning = ["it is being learnt whether OTP 1 goes with oathResync, so few tokens go at once"]
+    learning = ["it is not known yet whether OTP 1 needs oathResync, so few tokens go at once"]
     causes = learning * status.is_learning + status.fleet.far_servers
     return f" What holds it back: {'; '.join(causes)}." if causes else ""
 
