@@ -44,7 +44,7 @@ PACE_SECONDS = 30.0
 FEWEST_SETTLED = 5
 # Seconds after the load. A batch whose present run began earlier than that has not been paused and resumed.
 AT_LOAD = 1.0
-# Hours. PingOne deletes a device that waits for its activation longer than GONE_AFTER; from OLD_AFTER on, it is urgent.
+# Hours. PingOne deletes a device that waits for its activation longer than GONE_AFTER; after OLD_AFTER, that is near.
 OLD_AFTER, GONE_AFTER = 20, 24
 # The part of the license's rate that an address gets if it is not listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -60,7 +60,7 @@ LONGEST_REST = 60.0
 
 # The pace is settled if both halves of PACE_SECONDS differ by at most this part of the larger one.
 SETTLED_WITHIN = 0.25
-# Seconds. If nothing happens to a batch for longer than this, none of its records is in work.
+# Seconds. If nothing happens to a batch for longer than this, none of its records counts as in work.
 LONGEST_WORK = 60.0
 
 # Sums over the records of a batch that go into its status unchanged.
@@ -166,7 +166,7 @@ class RecordCounts:
         return sum(group[name] for group in self.groups)
 
     def earliest(self, name: str) -> datetime | None:
-        """Find the earliest of these times of all groups; None if there is none."""
+        """Find the earliest time under this name in all groups; None if there is none."""
         return min(self._list(name), default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -587,7 +587,7 @@ def read_in(
 
 
 def count_records(database: Database, connection: Connection, batches: Sequence[_BatchRow]) -> dict[int, RecordCounts]:
-    """Count the records of these batches, by the batch's id. Of a purged batch, read the counts that the purge kept."""
+    """Count the records of these batches by the batch's id. For a purged batch, read the counts that the purge kept."""
     groups: dict[int, list[dict[str, Any]]] = {batch.id: [] for batch in batches if batch.purged_at is None}
     columns = [value.label(name) for name, value in _list_counted(database).items()]
     by = (Record.batch_id, Record.status, Record.reason)

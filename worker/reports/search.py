@@ -78,8 +78,8 @@ def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit
 class Sought:
     """The criteria of a search; None if a criterion does not matter. `text`: the beginning of a serial number, an id, a
     name or any further column. `user`: the beginning of a name or id of the user. `where`: conditions on rows of a
-    batch, each written as COLUMN=VALUE. Refused rows match no `user` and no `where`, since they keep none of these
-    values."""
+    batch, each written as COLUMN=VALUE. A search with `user` or `where` finds no refused rows, since only their serial
+    numbers are kept."""
 
     text: str | None = None
     batch: str | None = None
