@@ -158,7 +158,7 @@ def read_curve(
 
 
 def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]:
-    """SQL for the seconds from a moment until a record was settled."""
+    """Make the SQL that measures the seconds from this time until a record was settled."""
     since = literal(moment, UtcDateTime)
     if database.is_sqlite:
         return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)

@@ -155,7 +155,7 @@ def explain_stall(fleet: Fleet) -> Stall:
 
 
 def explain_unprepared(fleet: Fleet) -> Stall:
-    """Find the most likely reason why no worker prepares a batch: a reason for which nothing would move, or that no
+    """Find the most likely reason why no worker prepares a batch: the reason why nothing at all moves, or else that no
     worker consumes the queue for preparation."""
     stall = explain_stall(fleet)
     if stall.cause != Cause.UNKNOWN:
