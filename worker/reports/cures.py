@@ -73,7 +73,7 @@ def list_failed(status: BatchStatus) -> list[tuple[Why, int, str]]:
 
 def describe_failed(status: BatchStatus, *, has_buttons: bool = False) -> list[str]:
     """Name the commands that export the failed rows, mend them, and replay those that need no correction. If the page
-    `has_buttons`, refer to its buttons instead of commands."""
+    `has_buttons`, omit the commands for which it has buttons."""
     return [*_name_export(status, has_buttons=has_buttons), *_name_replay(status, has_buttons=has_buttons)]
 
 
