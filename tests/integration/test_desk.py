@@ -331,7 +331,7 @@ def test_a_token_of_which_nothing_came_is_taken_back_from_a_wrong_name_and_given
     assert desk.command("give", "shipment", serial="0010", person="an@x.test").status_code == 303
     database.change(update(Record).values(failed))
     form = {"serial": "0010", "person": "an@x.test", FORM_KEY: desk.read_form_key("give", "shipment")}
-    assert "Nothing came of it in PingOne." in desk.read("/batch/take-back", name="shipment", serial="0010")
+    assert "Nothing was made for it in PingOne." in desk.read("/batch/take-back", name="shipment", serial="0010")
     assert desk.post(link_to("/batch/take-back", name="shipment"), form).status_code == 303
     record = look(database, 1)
     assert (record.status, record.reason, record.user_id, record.email) == (Status.PENDING, None, "", None)

@@ -1,6 +1,6 @@
-"""The pages of the desk: what each shows, what a person confirms there, and files about a batch to keep; and which
-address is which page, who may see it, and what is said instead. Each view takes the desk, the visitor and the request,
-and returns the answer. Nothing in them is secret."""
+"""The web application of the desk: its pages, the commands that a person confirms on them, and files about a batch to
+download; their routes, the check of visitors, and the answers to errors. Each view takes the desk, the visitor and the
+request, and returns the answer. No page contains a secret."""
 
 import math
 import re
@@ -51,44 +51,45 @@ from worker.reports.outlook import explain_fleet
 from worker.reports.search import SearchResult, Sought, name_user, search
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, read_given
 
-# Status codes of a form that was refused, or whose command was not possible.
+# Status codes of a form that was refused, or whose command was impossible.
 NOT_DONE = (403, 409, 413)
-# Records that a search lists, and lines of the audit that its page lists, at most.
+# Records that a search lists, at most.
 MOST_FOUND = 200
+# Lines that the page of the audit lists, at most.
 MOST_LINES = 200
-# Tokens that were given out last, below the form for the next one.
+# Tokens given out last that the page lists below its form, at most.
 MOST_GIVEN = 10
-# What a search may be for: the statuses of records, and the rows that were not loaded.
+# The statuses that a search accepts: those of records, and that of rows that were not loaded.
 _STATUSES = [*Status, NOT_LOADED]
-# What a file's name may not have; a browser would change it, each in its own way.
+# Characters that a file's name may not have, because browsers would replace them, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass
 class Desk:
-    """What all pages share. `explain_failure` says what is the matter with a server. `is_read_only`: nothing can be
-    commanded."""
+    """Everything that all pages share. `explain_failure` says what is wrong with the database or Redis.
+    `is_read_only`: the desk accepts no commands."""
 
     installation: Installation
     login: Login
     forms: Forms
     explain_failure: Callable[[Exception], str]
     is_read_only: bool = False
-    # By session and batch: what the last command has done, until the batch's page has shown it.
+    # By session and batch: the result of the last command, until a page has shown it.
     done: dict[tuple[str, str], str] = field(default_factory=dict)
-    # By the same: what was wrong with OTPs that were typed, until their page has shown it.
+    # By session and batch: what was wrong with the OTPs that were typed, until their page has shown it.
     mistakes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def templates(self) -> Environment:
-        """What renders the pages."""
+        """The environment that renders the pages."""
         environment = make_environment()
         environment.globals |= {"is_file": False, "link_to": link_to, "is_read_only": self.is_read_only}
         environment.globals["takes_otps"] = self.takes_otps
         return environment
 
     def takes_otps(self) -> bool:
-        """Whether OTPs can be typed here: the desk has the key that encrypts them at once."""
+        """Whether a person can type OTPs here: the desk accepts commands, and has the key to encrypt OTPs at once."""
         with suppress(ConfigError, EmbeddedError):
             return not self.is_read_only and bool(self.installation.keyring)
         return False
@@ -96,19 +97,19 @@ class Desk:
     def render(
         self, template: str, visitor: Visitor | None = None, status_code: int = 200, **context: Any
     ) -> HTMLResponse:
-        """Render a page for this visitor; None: for somebody who may not come in."""
+        """Render a page for this visitor, or for somebody who may not enter (None)."""
         page = self.templates.get_template(template).render(
             visitor=visitor, form_key=(FORM_KEY, self.forms.make_key(visitor)) if visitor else None, **context
         )
         return HTMLResponse(page, status_code)
 
     def refuse(self, status_code: int, sentence: str, visitor: Visitor | None = None) -> Response:
-        """Say why there is no such page, or why nothing was done."""
+        """Render the page that says why something cannot be shown, or was not done."""
         return self.render("problem.html", visitor, status_code, sentence=sentence, was_command=status_code in NOT_DONE)
 
 
 def link_to(path: str, **parameters: str) -> str:
-    """Write the address of a page. Names stand in the query, since a batch's name may hold any character."""
+    """Write the address of a page. Names are in the query, since a batch's name may contain any character."""
     given = {name: value for name, value in parameters.items() if value}
     return f"{path}?{urlencode(given)}" if given else path
 
@@ -120,7 +121,7 @@ def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
 
 
 def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
-    """Show how one batch stands, and how it came there. Raises UnknownBatch, UnknownColumn."""
+    """Show the status and the history of one batch. Raises UnknownBatch, UnknownColumn."""
     status = read_status(desk, request)
     history = read_batch_history(desk.installation.database, status, request.query_params.get("by"))
     return desk.render(
@@ -132,7 +133,7 @@ def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
 
 
 def read_status(desk: Desk, request: Request) -> BatchStatus:
-    """Read how the batch stands that the request names. Raises UnknownBatch."""
+    """Read the status of the batch that the request names. Raises UnknownBatch."""
     name = request.query_params.get("name")
     if not name:
         raise UnknownBatch("the address names no batch")
@@ -147,7 +148,7 @@ def show_token(desk: Desk, visitor: Visitor, request: Request) -> Response:
 
 
 def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
-    """Show the form of a search, and what was found. Raises UnknownBatch."""
+    """Show the search form and the results. Raises UnknownBatch."""
     sought = read_sought(request.query_params)
     findings = search(desk.installation.database, sought, MOST_FOUND) if sought else SearchResult([], 0)
     return desk.render(
@@ -163,8 +164,8 @@ def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
 
 
 def read_sought(parameters: Mapping[str, str]) -> Sought | None:
-    """Read what is searched for from an address; None if nothing is. A status or a reason that there is none of is left
-    out."""
+    """Read the criteria of a search from the address; None if there are none. Unknown statuses and reasons are
+    ignored."""
     given: dict[str, Any] = {
         name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")
     }
@@ -174,7 +175,7 @@ def read_sought(parameters: Mapping[str, str]) -> Sought | None:
 
 
 def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
-    """Show what was commanded lately."""
+    """Show the latest commands."""
     latest = select(AuditLine.__table__).order_by(AuditLine.id.desc()).limit(MOST_LINES)
     with desk.installation.database.reading() as connection:
         lines = connection.execute(latest).all()
@@ -182,7 +183,7 @@ def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
 
 
 def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch, UnknownColumn."""
+    """Send the page of a batch as a file, as `oathbulk report` writes it. Raises UnknownBatch, UnknownColumn."""
     status = read_status(desk, request)
     history = read_batch_history(desk.installation.database, status, request.query_params.get("by"))
     page = write_file(status, history)
@@ -190,10 +191,9 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
 
 
 def download_failed(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with what failed of a batch, or the dead letters of the reason that the request names, as CSV
-    without OTPs: corrected, it mends the batch. Raises UnknownBatch."""
-    # Written whole before the first of it is sent: a browser may take it slowly, and no transaction is to be open so
-    # long.
+    """Send the failed rows of a batch, or the dead letters of the reason that the request names, as a CSV without OTPs.
+    After corrections, the file mends the batch. Raises UnknownBatch."""
+    # Write the whole file before sending it: the browser may be slow, and no transaction may stay open that long.
     name, file, reason = read_status(desk, request).name, StringIO(), request.query_params.get("reason", "")
     reasons = [reason] if reason in [*Reason] else None
     export(desk.installation.database, name, file, reasons=reasons, failed=True)
@@ -201,14 +201,14 @@ def download_failed(desk: Desk, _: Visitor, request: Request) -> Response:
 
 
 def _send(content: str, name: str, media_type: str) -> Response:
-    """Answer with a file that a browser keeps under this name, and does not show."""
+    """Send a file that a browser saves under this name instead of showing it."""
     disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
     return Response(content, headers={"Content-Disposition": disposition}, media_type=media_type)
 
 
 class Unfit(Exception):
-    """A field of the form cannot be used; the message says which, and what it should be. `keeps`: what was typed may be
-    sent again, with what the form asks for."""
+    """A field of the form is invalid; the message says which one, and what is valid. `keeps`: the form keeps what was
+    typed, because the person only has to confirm something."""
 
     def __init__(self, message: str, *, keeps: bool = False) -> None:
         super().__init__(message)
@@ -217,12 +217,12 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command as it was confirmed: on which batch, by whom, and with which fields of the form."""
+    """A command that a person has confirmed: the batch, the person, and the fields of the form."""
 
     installation: Installation
     status: BatchStatus
     person: str
-    # It may hold OTPs.
+    # They may contain OTPs, so they are not in the repr.
     fields: Mapping[str, str] = field(repr=False)
 
     @property
@@ -244,8 +244,7 @@ class Order:
 
 
 def pause(order: Order) -> str:
-    """Pause the batch, or keep back the rows of it with the value that the field `where` names. Raises NotPossible,
-    UnknownColumn."""
+    """Pause the batch, or keep back only the rows that match the field `where`. Raises NotPossible, UnknownColumn."""
     name, where = order.status.name, order.fields.get("where")
     if where:
         return f"{count_things(order.batches.pause(name, [where]), 'row')} of {where} wait until you resume them."
@@ -254,8 +253,8 @@ def pause(order: Order) -> str:
 
 
 def resume(order: Order) -> str:
-    """Let the batch run again; with the field `now`, end the hold of its license too; or with the field `where`, let
-    rows that were kept back begin. Raises NotPossible, UnknownColumn."""
+    """Resume the batch. With the field `now`, also end the hold of its license. With the field `where`, only start the
+    matching rows that wait for a date or were kept back. Raises NotPossible, UnknownColumn."""
     if where := order.fields.get("where"):
         return f"{count_things(order.batches.let_begin(order.status.name, [where]), 'row')} of {where} may begin now."
     lifts_hold = "now" in order.fields
@@ -265,7 +264,7 @@ def resume(order: Order) -> str:
 
 
 def give(order: Order) -> str:
-    """Give a token that waits to be given out to the person in the form. Raises Unfit."""
+    """Give out a waiting token to the person in the form. Raises Unfit."""
     serial, person = (order.fields.get(name, "").strip() for name in ("serial", "person"))
     actor = this_person(order.installation.settings, order.read_ticket(), order.person)
     may_have_two = "second" in order.fields
@@ -279,7 +278,7 @@ def give(order: Order) -> str:
 
 
 def take_token_back(order: Order) -> str:
-    """Let the token that was given out wait to be given out again. Raises NotPossible."""
+    """Take back a token that was given out, so that it waits to be given out again. Raises NotPossible."""
     serial, person = (order.fields.get(name, "") for name in ("serial", "person"))
     actor = this_person(order.installation.settings, order.read_ticket(), order.person)
     take_back(order.installation.database, actor, order.status.name, serial, person)
@@ -287,7 +286,7 @@ def take_token_back(order: Order) -> str:
 
 
 def take_otps(order: Order) -> str:
-    """Mend a token that failed for its OTPs with the two in the form. Raises Unfit."""
+    """Mend a token that failed because of its OTPs with the two OTPs in the form. Raises Unfit."""
     installation, serial = order.installation, order.fields.get("serial", "")
     try:
         mend_pair(
@@ -308,7 +307,7 @@ def take_otps(order: Order) -> str:
 
 
 def cancel(order: Order) -> str:
-    """Cancel the batch, whose name has to be typed. Raises Unfit."""
+    """Cancel the batch, if the person has typed its name. Raises Unfit."""
     name = order.status.name
     if order.fields.get("typed_name", "").strip() != name.strip():
         raise Unfit(f"To cancel it, type the name of the batch: {name}")
@@ -316,8 +315,8 @@ def cancel(order: Order) -> str:
 
 
 def replay(order: Order) -> str:
-    """Let the dead letters of one reason go again; without one, all of them and what was cancelled; or with the field
-    `where`, what has the value that it names. Raises Unfit, NotPossible, UnknownColumn."""
+    """Replay the dead letters of one reason; without a reason, all dead letters and cancelled records; or with the
+    field `where`, only those that match. Raises Unfit, NotPossible, UnknownColumn."""
     if where := order.fields.get("where"):
         replayed = order.batches.replay(order.status.name, where=[where])
         return describe_replayed(order.status.name, replayed, None, order.status.fleet)
@@ -333,7 +332,7 @@ def replay(order: Order) -> str:
 
 
 def set_pace(order: Order) -> str:
-    """Set the pace of the batch's license, as the field `pace` says. Raises Unfit."""
+    """Set the pace of the batch's license in the way that the field `pace` selects. Raises Unfit."""
     license_ = order.status.license_pace.license if order.status.license_pace else ""
     match order.fields.get("pace"):
         case "share":
@@ -354,7 +353,7 @@ def set_pace(order: Order) -> str:
 
 
 def _read_number(fields: Mapping[str, str], name: str, least: float, most: float) -> float:
-    """Read a number of a form. Raises Unfit."""
+    """Read a number within these limits from a form. Raises Unfit."""
     try:
         number = float(fields.get(name, "").strip())
     except ValueError:
@@ -364,7 +363,7 @@ def _read_number(fields: Mapping[str, str], name: str, least: float, most: float
     return number
 
 
-# By the last part of a command's address.
+# Commands by the last part of their address.
 COMMANDS: dict[str, Callable[[Order], str]] = {
     "pause": pause,
     "resume": resume,
@@ -375,13 +374,13 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
     "replay": replay,
     "pace": set_pace,
 }
-# Commands on one token that have a page which shows what comes of it.
+# Commands on one token whose own page shows the result.
 PAGES_OF_TOKENS = ("give", "otps")
-# The page that follows a command on one token, and the field that it keeps; that of the batch follows the others.
+# The page after a command on one token, and the form field that it keeps. After other commands comes the batch's page.
 BACK_TO = {"give": ("/batch/give", "ticket"), "take-back": ("/batch/give", "ticket"), "otps": ("/batch/otps", "serial")}
 
 
-# Bytes of a form at most; ours have a few hundred.
+# Bytes of a form, at most; the desk's own forms have a few hundred.
 MOST_BYTES = 16_384
 # Answers a visitor's request.
 View = Callable[[Desk, Visitor, Request], Response]
@@ -398,7 +397,7 @@ _VIEWS: dict[str, View] = {
 
 
 def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
-    """Make the application. `hosts`: the names, with their ports, that it answers to."""
+    """Make the application. `hosts`: the names, with ports, to which it answers."""
     routes = [Route(path, _for_visitors(desk, view), methods=["GET"]) for path, view in _VIEWS.items()]
     if not desk.is_read_only:
         routes += [
@@ -413,12 +412,13 @@ def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
     if isinstance(desk.login, LinkLogin):
         routes.append(Route("/enter", _make_entrance(desk, desk.login), methods=["GET"]))
     pages = Starlette(routes=routes, exception_handlers=_make_handlers(desk), max_body_size=MOST_BYTES)
-    # Around all of it, and no middleware inside, so that the answer after a failure of ours has its headers too.
+    # Wrap the whole application rather than add a middleware, so that the answer after an internal failure also gets
+    # the headers.
     return Guard(pages, hosts)
 
 
 def _for_visitors(desk: Desk, view: View) -> Callable[[Request], Response]:
-    """Make a page that only visitors see who may come in."""
+    """Make a page that only visitors see who may enter."""
 
     def answer(request: Request) -> Response:
         visitor = desk.login.recognize(request)
@@ -434,7 +434,7 @@ def _refuse_stranger(desk: Desk) -> Response:
 def _show_form(
     desk: Desk, visitor: Visitor, request: Request, mistake: str | None = None, typed: Mapping[str, str] | None = None
 ) -> Response:
-    """Show the page on which a command is confirmed. `mistake`: what has to be mended first in what was `typed`."""
+    """Show the page on which a person confirms a command. `mistake`: what to correct first in what was `typed`."""
     command = request.path_params["command"]
     if command not in COMMANDS:
         raise HTTPException(404, "This page does not exist.")
@@ -451,8 +451,8 @@ def _show_form(
 
 
 def _read_tokens(desk: Desk, command: str, batch: str, serial_number: str) -> dict[str, Any]:
-    """Read what the form of a command on one token shows: that token, or those that were given out last. Raises
-    UnknownToken, HTTPException."""
+    """Read the values for the form of a command on one token: that token, or those given out last. Raises UnknownToken,
+    HTTPException."""
     if command == "otps":
         token, step = _read_token(desk, batch, serial_number)
         return {"token": token, "step": step}
@@ -470,7 +470,7 @@ def _read_tokens(desk: Desk, command: str, batch: str, serial_number: str) -> di
 
 
 def _read_token(desk: Desk, batch: str, serial_number: str) -> tuple[TokenHistory, NextStep]:
-    """Read how a token of a batch stands, whose OTPs are typed here. Raises UnknownToken, HTTPException."""
+    """Read the history and the next step of the token whose OTPs are typed here. Raises UnknownToken, HTTPException."""
     if not desk.takes_otps():
         raise HTTPException(404, "This desk has no encryption key, and takes no OTPs: use `oathbulk mend`.")
     for token, step in read_histories(desk.installation, serial_number):
@@ -480,7 +480,7 @@ def _read_token(desk: Desk, batch: str, serial_number: str) -> tuple[TokenHistor
 
 
 def _make_taker(desk: Desk) -> Callable[[Request], Any]:
-    """Make what takes a form, does what it commands, and goes back to the batch."""
+    """Make the handler that receives a form, carries out its command, and redirects to the page that follows."""
 
     async def take(request: Request) -> Response:
         visitor = desk.login.recognize(request)
@@ -493,22 +493,22 @@ def _make_taker(desk: Desk) -> Callable[[Request], Any]:
 
 
 def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) -> Response:
-    """Do what was confirmed, in the visitor's name."""
+    """Carry out the confirmed command in the visitor's name."""
     command = COMMANDS.get(request.path_params["command"])
     if command is None:
         raise HTTPException(404, "This page does not exist.")
     status = read_status(desk, request)
-    # Tokens come one after the other.
+    # After a command on one token, return to the form for the next one.
     page, kept = BACK_TO.get(request.path_params["command"], ("/batch", ""))
     back = link_to(page, name=status.name, **{kept: fields.get(kept, "")})
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
         if command is take_otps:
-            # The browser goes to another page, or its history would keep the form with the OTPs.
+            # Redirect, since the browser's history would otherwise keep the form with the OTPs.
             desk.mistakes[visitor.session, status.name] = str(error)
             return RedirectResponse(back, 303)
-        # The next scan is not to be added to what was wrong, nor to be sent with its person.
+        # Empty the form, so that the next scan is neither appended to the wrong value nor sent with its person.
         typed = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
         return _show_form(desk, visitor, request, str(error), typed)
     return RedirectResponse(back, 303)
@@ -518,7 +518,7 @@ def _make_entrance(desk: Desk, login: LinkLogin) -> Callable[[Request], Response
     """Make the page that the link leads to."""
 
     def enter(request: Request) -> Response:
-        # A program that only asks whether the page is there (HEAD) must not use the link up.
+        # A program that only checks whether the page exists (HEAD) must not use up the link.
         session = login.enter(request.query_params.get("key", "")) if request.method == "GET" else None
         if session is None:
             return _refuse_stranger(desk)
@@ -530,7 +530,8 @@ def _make_entrance(desk: Desk, login: LinkLogin) -> Callable[[Request], Response
 
 
 def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Response]]:
-    """Say in a sentence what went wrong, with the status code of such a failure."""
+    """Make the handlers that answer each kind of failure with its status code and a sentence that says what went
+    wrong."""
 
     def refuse_as(status_code: int, explain: Callable[[Exception], str]) -> Callable[[Request, Exception], Response]:
         return lambda request, error: desk.refuse(status_code, explain(error), desk.login.recognize(request))
@@ -545,13 +546,13 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
         NoConnection: refuse_as(503, lambda _: "The desk has no free connection: load the page again in a moment."),
-        # It is raised again afterwards, and so stands in the log.
+        # Starlette raises it again afterwards, so it is logged.
         Exception: refuse_as(500, lambda _: "The desk itself failed. Its log says how."),
     }
 
 
 def _serve(path: str, text: str, media_type: str) -> Route:
-    """Serve a text that anybody may read."""
+    """Serve a text to anybody, without a login."""
     return Route(path, lambda _: Response(text, media_type=media_type), methods=["GET"])
 
 

@@ -1,6 +1,6 @@
-"""The page of a batch, which the desk shows and `oathbulk report` writes as one file that needs nothing from elsewhere;
-its curve of active tokens over time, as the numbers of an SVG drawing, which `templates/parts.html` draws; and what
-renders pages of HTML: values are escaped, and templates say things in the words of the terminal."""
+"""The page of a batch, which the desk shows, and which `oathbulk report` writes as one self-contained file. Also
+computes the chart of active tokens over time, which `templates/parts.html` draws as an SVG, and configures the HTML
+templates: they escape all values, and use the same sentences as the terminal."""
 
 import itertools
 import re
@@ -19,12 +19,12 @@ from worker.reports import cures, outlook, search, token_history
 from worker.reports.batch_history import BatchHistory, Timeline, describe_command, describe_timeline
 from worker.reports.facts import BatchStatus, describe_costs, describe_made, describe_outcome
 
-# Values of a column that a page lists.
+# Values of a column that a page lists, at most.
 MOST_PARTS = 200
 
 
 def describe_batch(status: BatchStatus, history: BatchHistory) -> dict[str, Any]:
-    """Collect what the template of the page shows."""
+    """Collect the values that the page's template shows."""
     return {
         "status": status,
         "history": history,
@@ -34,14 +34,14 @@ def describe_batch(status: BatchStatus, history: BatchHistory) -> dict[str, Any]
 
 
 def write_file(status: BatchStatus, history: BatchHistory) -> str:
-    """Write the page as a file: as the batch stands now, and without what only the desk can do."""
+    """Write the page as a file: the present status of the batch, without the links and commands of the desk."""
     template = make_environment().get_template("batch.html")
     return template.render(version=__version__, **describe_batch(status, history))
 
 
 def make_environment() -> Environment:
-    """Make what renders the templates. Whatever they print is escaped, and what would steer the reader's eye, such as a
-    change of the direction of writing, is shown as its code."""
+    """Make the environment that renders the templates. It escapes everything they print, and shows characters that
+    could mislead the reader, such as a change of the writing direction, as their codes."""
     environment = Environment(
         loader=PackageLoader("worker.desk"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -65,7 +65,7 @@ def make_environment() -> Environment:
 
 
 def mark_code(text: str) -> Markup:
-    """Escape a sentence, and set what stands between backticks as code."""
+    """Escape a sentence, and mark text between backticks as code."""
     *paired, rest = re.split("`([^`]*)`", escape_line(text))
     marked = (Markup("<code>%s</code>") % part if place % 2 else escape(part) for place, part in enumerate(paired))
     return Markup("").join(marked) + escape(rest)
@@ -75,20 +75,20 @@ def _show_controls(value: object) -> object:
     return escape_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-# The drawing in units of its own; a browser scales it.
+# The size of the drawing, in its own units; a browser scales it.
 WIDTH, HEIGHT = 720.0, 240.0
-# The plot inside of it: room above for the highest number, and below for the times.
+# The edges of the plot, in the same units: there is room above for the highest number, and below for the times.
 TOP, BOTTOM = 24.0, 212.0
-# Ticks of an axis at most.
+# Ticks of an axis, at most.
 MOST_TICKS = 6
-# Seconds between two ticks of the time axis: what divides a minute, an hour or a day evenly.
+# Seconds between two ticks of the time axis: values that divide a minute, an hour or a day evenly.
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark of an axis: where it stands, and what is written there."""
+    """A mark on an axis: its position, and its label."""
 
     at: float
     label: str
@@ -106,7 +106,8 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """All that is drawn: the curve as the path `line`, the same as the closed path `area`, axes and pauses."""
+    """Everything in the drawing: the curve as the path `line`, the area below it as the closed path `area`, the axes
+    and the pauses."""
 
     line: str
     area: str
@@ -121,7 +122,7 @@ class Chart:
 
 
 def draw_chart(timeline: Timeline) -> Chart | None:
-    """Place the curve and the pauses; None if no token became active."""
+    """Compute the positions of the curve and the pauses; None if no token became active."""
     if not timeline.moments:
         return None
     since = min(timeline.since, timeline.moments[0][0])
@@ -142,7 +143,7 @@ def draw_chart(timeline: Timeline) -> Chart | None:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Where a time and a number of tokens stand in the drawing."""
+    """Converts a time and a number of tokens to a position in the drawing."""
 
     since: datetime
     until: datetime
@@ -157,7 +158,7 @@ class _Scale:
 
 
 def _draw_steps(timeline: Timeline, scale: _Scale) -> Iterator[str]:
-    """The path of the curve: level until the next moment, then up; level to the end."""
+    """Draw the path of the curve in steps: level until the next moment, then up; level to the end."""
     for place, (at, count) in enumerate(timeline.moments):
         x, y = scale.x(at), scale.y(count)
         yield f"H{x:.1f}V{y:.1f}" if place else f"M{x:.1f} {y:.1f}"
@@ -165,14 +166,14 @@ def _draw_steps(timeline: Timeline, scale: _Scale) -> Iterator[str]:
 
 
 def choose_numbers(most: int) -> range:
-    """The numbers at the axis: the steps are the smallest of 1, 2, 5, 10, 20, 50 … of which four are enough."""
+    """Choose the numbers on the axis. The step is the smallest of 1, 2, 5, 10, 20, 50 … so that four steps suffice."""
     steps = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
     step = next(each for each in steps if 4 * each >= most)
     return range(0, most + step, step)
 
 
 def _choose_time_ticks(scale: _Scale) -> Iterator[Tick]:
-    """Ticks at even times; none so near to an edge that its label would be cut off."""
+    """Choose ticks at round times, but not so near to an edge that it would cut off the label."""
     span = (scale.until - scale.since).total_seconds()
     step = next((each for each in _STEPS if span / each <= MOST_TICKS), None) or _DAY * -(-span // (_DAY * MOST_TICKS))
     form = "%d %b" if step >= _DAY else "%H:%M" if step >= 60 else "%H:%M:%S"
@@ -187,11 +188,11 @@ def _choose_time_ticks(scale: _Scale) -> Iterator[Tick]:
 def _place_bands(timeline: Timeline, scale: _Scale) -> Iterator[Band]:
     for number, pause in enumerate(timeline.pauses, 1):
         begin, end = scale.x(pause.start), scale.x(pause.end or scale.until)
-        # Too narrow a band would not be seen.
+        # A narrower band would be invisible.
         yield Band(min(begin, WIDTH - 3), max(end - begin, 3.0), number, pause.is_start_known)
 
 
 def _write_dates(since: datetime, until: datetime) -> str:
-    """The day, or the first and the last, that the time axis covers."""
+    """Write the day that the time axis covers, or the first and the last day."""
     days = list(dict.fromkeys(f"{at.astimezone(UTC):%Y-%m-%d}" for at in (since, until)))
     return " to ".join(days)

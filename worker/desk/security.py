@@ -1,5 +1,5 @@
-"""Who may come in, and under which name: by a link that works once, or through a proxy that says who it is; which
-requests another site may have made; and what browsers are told that a page may do."""
+"""Access to the desk: who may enter and under which name, by a link that works once or through a proxy that names the
+person; a check against requests from other sites; and headers that restrict what a page may do."""
 
 import hashlib
 import hmac
@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Characters of a person's name; the audit has room for them.
+# Characters of a person's name, at most; the audit has room for them.
 LONGEST_NAME = 200
 # Bytes of randomness in a link and in a session.
 _SECRET_BYTES = 32
 
 Network = IPv4Network | IPv6Network
 
-# Headers of every answer. Nothing is fetched from elsewhere, nothing runs that is not a file of the desk, and no other
-# page may frame it. See https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
+# Headers of every answer. A page loads nothing from elsewhere, runs only the desk's own files, and cannot be framed by
+# another page. See https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
@@ -34,28 +34,28 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # With `no-referrer`, browsers would not send a form's origin either.
+    # With `no-referrer`, browsers would also omit a form's origin.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# Bytes of an address's query, at most.
+# Bytes of a URL's query, at most.
 LONGEST_QUERY = 8192
-# The field that shows that a form came from our pages.
+# The field that proves that a form came from a page of this desk.
 FORM_KEY = "form_key"
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who looks at a page: the name for the audit, and what tells one session from another."""
+    """A person who views a page: the name for the audit, and the id of the session."""
 
     name: str
     session: str
 
 
 class LinkLogin:
-    """Lets in whoever has the link, which works once: its first use begins a session, by a cookie of that browser. The
-    visitor counts as the person who started the desk. `on_new_link` gets the path of each new link."""
+    """Admits anybody who has the link, which works once: its first use starts a session with a cookie in that browser.
+    The visitor counts as the person who started the desk. `on_new_link` gets the path of each new link."""
 
     how_to_enter = (
         "The terminal that runs `oathbulk desk` shows a link that opens the desk. A link works once; then the "
@@ -67,12 +67,12 @@ class LinkLogin:
         self._name = name
         self._on_new_link = on_new_link
         self._sessions: set[str] = set()
-        # Requests are answered by several threads, and two that come at once must not both use the link.
+        # Several threads answer requests, and two simultaneous requests must not both use the link.
         self._entering = threading.Lock()
         self._make_link()
 
     def enter(self, key: str) -> str | None:
-        """Use the link up, and return a new session; None if this is not the key of the link."""
+        """Use up the link, and return a new session; None if this is not the link's key."""
         with self._entering:
             if not hmac.compare_digest(key.encode(), self._key.encode()):
                 return None
@@ -82,7 +82,7 @@ class LinkLogin:
         return session
 
     def recognize(self, request: Request) -> Visitor | None:
-        """Find out who makes this request; None for somebody who may not come in."""
+        """Find out who makes this request; None if that person may not enter."""
         session = request.cookies.get(self.cookie)
         return Visitor(self._name, session) if session in self._sessions else None
 
@@ -92,8 +92,8 @@ class LinkLogin:
 
 
 class ProxyLogin:
-    """Lets in whom a proxy names in a header. The header counts only from an address in one of `networks`: anybody else
-    could write it."""
+    """Admits the person whom a proxy names in a header. The header counts only if the request comes from an address in
+    one of `networks`, since anybody can send such a header."""
 
     def __init__(self, header: str, networks: Sequence[Network]) -> None:
         self.how_to_enter = (
@@ -104,7 +104,7 @@ class ProxyLogin:
 
     def recognize(self, request: Request) -> Visitor | None:
         names = request.headers.getlist(self._header)
-        # A second header of that name may be the visitor's own, which the proxy has let through.
+        # A second header of that name may come from the visitor, if the proxy passes it on.
         if len(names) != 1 or not self._is_trusted(request.client.host if request.client else ""):
             return None
         name = _read_name(names[0])
@@ -119,12 +119,12 @@ class ProxyLogin:
         return any(address in network for network in self._networks)
 
 
-# Finds out who makes a request, and says how to enter.
+# Finds out who makes a request, and explains how to enter.
 Login: TypeAlias = LinkLogin | ProxyLogin
 
 
 def _read_name(header: str) -> str:
-    """Read a person's name, which proxies write as UTF-8; empty if it is not. Starlette reads headers as Latin-1."""
+    """Read a person's name, which proxies send as UTF-8; empty if it is not. Starlette decodes headers as Latin-1."""
     try:
         return header.encode("latin-1").decode("utf-8").strip()
     except UnicodeDecodeError:
@@ -132,11 +132,11 @@ def _read_name(header: str) -> str:
 
 
 class Guard:
-    """Answers requests for one of `hosts` only, and adds HEADERS to each answer. Another name may be that of a
-    stranger's site that resolves to this address, so that its scripts could read our pages."""
+    """Answers only requests for one of `hosts`, and adds HEADERS to each answer. Another host name may belong to a
+    stranger's site that resolves to this address, so that its scripts could read the desk's pages (DNS rebinding)."""
 
-    # Not Starlette's TrustedHostMiddleware: it compares names without their ports, so that an address of another
-    # program on this machine would do, and its refusal does not say what was wrong.
+    # Not Starlette's TrustedHostMiddleware: it compares names without their ports, so it would accept the address of
+    # another program on this machine; and its refusal does not say what is wrong.
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self._app = app
@@ -157,7 +157,7 @@ class Guard:
     def _choose(self, scope: Scope) -> ASGIApp:
         if Request(scope).headers.get("host", "").lower() not in self._hosts:
             return _misdirected
-        # PostgreSQL would refuse a NUL, and SQLite a text of such a length, as if they had failed.
+        # PostgreSQL would reject a NUL, and SQLite a text of this length, with an error that looks like an outage.
         is_unfit = b"%00" in scope["query_string"] or len(scope["query_string"]) > LONGEST_QUERY
         return _unfit if is_unfit else self._app
 
@@ -167,19 +167,19 @@ _misdirected = PlainTextResponse("This desk does not answer to that name.\n", st
 
 
 class Forms:
-    """Makes the key of each visitor's forms, and reads the forms that come back. `origins`: where our pages come from,
-    as browsers write it."""
+    """Makes the key of each visitor's forms, and reads the forms that are submitted. `origins`: the origins of the
+    desk's pages, as browsers write them."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = origins
         self._secret = secrets.token_bytes(32)
 
     def make_key(self, visitor: Visitor) -> str:
-        """Make the key that this visitor's forms carry: no other site can read it."""
+        """Make the key that this visitor's forms contain. No other site can read it."""
         return hmac.new(self._secret, visitor.session.encode(), hashlib.sha256).hexdigest()
 
     async def read(self, request: Request, visitor: Visitor) -> dict[str, str]:
-        """Read a form that was sent. Raises HTTPException if it is not one of our pages that sent it."""
+        """Read a submitted form. Raises HTTPException if it does not come from a page of this desk."""
         if request.headers.get("origin") not in self._origins:
             raise HTTPException(403, "The form was sent by another site. Nothing was done.")
         fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))

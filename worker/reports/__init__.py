@@ -1,5 +1,5 @@
-"""What is read out of the database for a person or a monitor: status, metrics, export, verification. Changes no record.
+"""Reads the database for people and monitors: status, metrics, export, verification. Changes no record.
 
-Begin with `facts` (how the batches stand), `outlook` (what will become of them) and `cures` (what a person can do);
-`export` writes a batch as a CSV, `verification` asks PingOne itself.
+Begin with `facts` (the status of batches), `outlook` (what happens to them next) and `cures` (what a person can do).
+`export` writes a batch as a CSV, `verification` compares it with PingOne.
 """

@@ -1,9 +1,9 @@
-"""What the page of a batch tells beside its status: when its tokens became active, when it was paused, where it comes
-from, and who commanded what since.
+"""The history on the page of a batch: when its tokens became active, when it was paused, where it came from, and who
+gave which command.
 
-The database counts the curve in short spans of time: few rows, however many tokens. The audit has a line for each
-command of a person. A batch that paused by itself leaves none; but the command that let it run again names the reason.
-Then the pause began at some moment after the last token that was settled before."""
+The database counts the curve in short spans of time, so it returns few rows for any number of tokens. The audit has a
+line for each command of a person. When a batch pauses by itself, there is no such line, but the command that resumes it
+names the reason. Such a pause began at an unknown time after the last token that was settled before that command."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,13 +25,13 @@ from worker.intake.rows import VENDOR_COLUMNS, canonical_column
 from worker.observability.wording import format_duration, format_moment
 from worker.reports.facts import BatchStatus, PartStatus, read_parts
 
-# When a record was settled.
+# The time at which a record was settled.
 _AT: ColumnElement[Any] = Record.__table__.c.finalized_at
-# Spans into which the time from the first to the last settled token is divided.
+# The number of spans into which the time from the first to the last settled token is divided.
 SPANS = 200
 
 
-# States in which nothing more is settled.
+# States of a batch in which no more records are settled.
 _OVER = ("finished", BatchState.CANCELLED)
 # Commands that end a pause.
 _ENDING = (Action.RESUME, Action.REPLAY, Action.CANCEL)
@@ -43,8 +43,9 @@ Command = Row[*tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class BatchOrigin:
-    """Where a batch comes from: its file and its list of who gets what, if there was one, each with the SHA-256 of its
-    bytes; who loaded it, when, and on which ticket. What the audit tells is None where it has no line of the load."""
+    """Where a batch comes from: its file and the list that assigns its tokens to people, if there was one, each with
+    the SHA-256 of its bytes; who loaded it, when, and on which ticket. If the audit has no line about the load, the
+    values from it are None."""
 
     file: str
     sha256: str | None
@@ -59,11 +60,11 @@ class BatchOrigin:
 
 @dataclass(frozen=True, slots=True)
 class PauseSpan:
-    """A time in which no call started, as far as the audit tells. Where `is_start_known` is False, the batch paused by
-    itself, at some moment after `start`, when it last settled a token."""
+    """A time in which no call started, according to the audit. If `is_start_known` is False, the batch paused by itself
+    at an unknown time after `start`, when its last token was settled."""
 
     start: datetime
-    # None: it still lasts.
+    # None while the pause lasts.
     end: datetime | None
     why: str
     is_start_known: bool = True
@@ -71,9 +72,9 @@ class PauseSpan:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Tokens that are active now, by the time at which they became so, since the batch was loaded: `moments` are times
-    with the number of tokens that were active by then. `until` is when the last token was settled; while some are not,
-    when this was read."""
+    """When the tokens that are active now became active, since the batch was loaded. `moments`: times, each with the
+    number of these tokens that were active at that time. `until`: when the last token was settled, or when this was
+    read if some are not settled yet."""
 
     since: datetime
     until: datetime
@@ -83,21 +84,21 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class BatchHistory:
-    """How a batch came to be as it is."""
+    """What has happened to a batch since its load."""
 
     timeline: Timeline
     origin: BatchOrigin
-    # What was commanded, the oldest first.
+    # People's commands on the batch, the oldest first.
     commands: tuple[Command, ...]
-    # Columns by whose values the batch can be told, and the one that it is told by; None if by none.
+    # Columns by whose values the rows can be grouped, and the one that groups them in `parts`, or None.
     columns: tuple[str, ...] = ()
     by: str | None = None
     parts: Sequence[PartStatus] = ()
 
 
 def read_batch_history(database: Database, status: BatchStatus, by: str | None = None) -> BatchHistory:
-    """Read the rest of what is told of the batch whose status this is; by the values of a column too. Where some
-    records wait for a date and no column is named, that is the last one of the file's own, or else the date. Raises
+    """Read the history of the batch with this status, and its parts by the values of the column `by`. If some records
+    wait for a date and `by` is None, the parts are by the last of the file's own columns, or else by the date. Raises
     UnknownBatch, UnknownColumn."""
     if by is None and status.waves:
         with database.reading() as connection:
@@ -114,22 +115,23 @@ def read_batch_history(database: Database, status: BatchStatus, by: str | None =
             moments=moments,
             pauses=tuple(find_pauses(commands, settled, status)),
         )
-        # The file's own ones first.
+        # Begin with the file's own columns.
         columns = tuple(filter(_is_own, batch.columns))
         columns += tuple(column for column in batch.columns if canonical_column(column) in ("lot", "not_before"))
         return BatchHistory(timeline, describe_origin(batch, commands), commands, columns, by, parts)
 
 
 def _is_own(column: str) -> bool:
-    """Whether a column means nothing to us, such as a site, and is none that a vendor's file brings."""
+    """Whether a column is the file's own, such as a site: oathbulk does not use it, and no vendor's file brings it."""
     return canonical_column(column) is None and column not in VENDOR_COLUMNS
 
 
 def read_curve(
     database: Database, connection: Connection, batch_id: int
 ) -> tuple[tuple[tuple[datetime, int], ...], list[float]]:
-    """Read the curve of a batch: times in ascending order, each with the number of tokens that were active by then; and
-    when the last token of each span was settled, as seconds since 1970. Both are empty while no token is settled."""
+    """Read the curve of a batch: times in ascending order, each with the number of tokens that were active at that
+    time; and when the last token of each span was settled, as seconds since 1970. Both are empty while no token is
+    settled."""
     is_settled_here = (Record.batch_id == batch_id, _AT.is_not(None))
     first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*is_settled_here)).one()
     if first is None:
@@ -156,23 +158,23 @@ def read_curve(
 
 
 def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]:
-    """SQL for the seconds from a moment until a record was settled."""
+    """Make the SQL that measures the seconds from this time until a record was settled."""
     since = literal(moment, UtcDateTime)
     if database.is_sqlite:
         return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)
-    # extract() gives an exact decimal, with which a database divides a million times more slowly.
+    # Not extract(): it returns an exact decimal, and dividing by one is a million times slower.
     return type_coerce(func.date_part("epoch", _AT - since), Float)
 
 
 def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[PauseSpan]:
-    """The pauses in their order. `settled`: when tokens were settled, as seconds since 1970 in ascending order."""
-    # What keeps back a part of a batch is none.
+    """Find the pauses in their order. `settled`: when tokens were settled, as seconds since 1970 in ascending order."""
+    # A command with `where` concerns only part of the batch.
     commands = [command for command in commands if "where" not in command.facts]
     return [*_find_commanded(commands, settled, status), *_find_present(commands, settled, status)]
 
 
 def _find_commanded(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[PauseSpan]:
-    """Pauses that a person began or ended."""
+    """Find the pauses that a person began or ended."""
     begun: Command | None = None
     for command in commands:
         if command.action == Action.PAUSE:
@@ -191,7 +193,7 @@ def _find_commanded(commands: Sequence[Command], settled: Sequence[float], statu
 
 
 def _find_present(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[PauseSpan]:
-    """The pause that lasts, if the batch began it by itself."""
+    """Find the present pause, if the batch began it by itself."""
     if status.state != BatchState.PAUSED or status.reason is None:
         return
     last = next((each for each in reversed(commands) if each.action in (Action.PAUSE, *_ENDING)), None)
@@ -201,13 +203,13 @@ def _find_present(commands: Sequence[Command], settled: Sequence[float], status:
 
 
 def _find_last_before(settled: Sequence[float], at: datetime) -> datetime | None:
-    """When the last token before a moment was settled."""
+    """Find when the last token before this time was settled; None if none was."""
     place = bisect_right(settled, at.timestamp())
     return datetime.fromtimestamp(settled[place - 1], at.tzinfo) if place else None
 
 
 def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> BatchOrigin:
-    """Say where the batch comes from. `commands`: those for it, with that of its load."""
+    """Say where the batch comes from. `commands`: the commands on it, its load among them."""
     load = next((each for each in commands if each.action == Action.LOAD), None)
     facts = load.facts if load else {}
     return BatchOrigin(
@@ -224,7 +226,7 @@ def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -
 
 
 def describe_timeline(timeline: Timeline) -> str:
-    """Say in words what the chart shows."""
+    """Describe the chart in words."""
     if not timeline.moments:
         return "No token is active."
     total = timeline.moments[-1][1]
@@ -236,12 +238,12 @@ def describe_timeline(timeline: Timeline) -> str:
     span = format_duration(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
     return (
         f"The first token became active at {format_moment(first)} UTC, half of the {total:,} were active by "
-        f"{format_moment(half)}, and the last became so at {format_moment(last)}, {span} after the first."
+        f"{format_moment(half)}, and the last became active at {format_moment(last)}, {span} after the first."
     )
 
 
 def describe_command(command: Command) -> str:
-    """Write the facts of a command as `name: value; …`, without those that are empty."""
+    """Write the facts of a command as `name: value; …`, and omit the empty ones."""
     return "; ".join(
         f"{name.replace('_', ' ')}: {_write_fact(value)}"
         for name, value in command.facts.items()

@@ -1,5 +1,5 @@
-"""What a command of a person did to a batch, in sentences: whether it runs, whether anything works on it, and which
-records go again. Terminal and desk say the same."""
+"""Describes what a person's command did to a batch: whether it runs, whether a worker works on it, and which records
+are sent again. The terminal and the desk show the same sentences."""
 
 from collections.abc import Iterator, Sequence
 from shlex import quote
@@ -15,7 +15,7 @@ from worker.reports.stall import Fleet, explain_stall
 
 
 def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:
-    """Say whether a resumed batch runs: outside its hours it waits, and without workers nothing works on it."""
+    """Say whether a resumed batch runs: outside its hours it waits, and without workers nothing happens."""
     if outside is not None:
         return _describe_waiting(batch, outside)
     hold = " Its hold ends within seconds." if lifts_hold else ""
@@ -23,22 +23,23 @@ def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, li
 
 
 def describe_cancelled(batch: str, records: int) -> str:
-    """Say how much was closed, and how it goes again."""
+    """Say how many rows were closed, and which command sends them again."""
     closed = f"{count_things(records, 'row')} {agree(records, 'is', 'are')} closed"
     return f"{batch} is cancelled: {closed}. To send it again: oathbulk replay {quote(batch)}"
 
 
 def describe_closed(batch: str, where: Sequence[str], rows: int) -> str:
-    """Say how many rows were closed, and how they go again."""
+    """Say how many rows were closed, and which command sends the loaded ones again."""
     if not rows:
         return f"No row of {batch} that failed or has not begun matches, so none was closed."
     again = " ".join(["oathbulk replay", quote(batch), *(f"--where {quote(condition)}" for condition in where)])
     closed = f"{count_things(rows, 'row')} of {batch} {agree(rows, 'is', 'are')} closed."
-    return f"{closed} To send what was loaded again: `{again}`; mend the rest."
+    return f"{closed} To send the loaded rows again: `{again}`; mend the rest."
 
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
-    """Say how many records go again, whether anything works on them, and which stay and why; a line each."""
+    """Say how many records are sent again, whether a worker works on them, and which stay as they are and why; one line
+    each."""
     go = agree(replayed.records, "goes", "go")
     lines = [f"{count_things(replayed.records, 'record')} of {batch} {go} again."]
     if replayed.out_of_hours is not None:
@@ -53,7 +54,7 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
 
 
 def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
-    """Say which records a replay left as they are: for each reason how many, why, and what to do."""
+    """Say which records a replay left as they are: for each reason, how many, why, and what to do."""
     records = sum(group.records for group in stay)
     lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(batch, group)}" for group in stay]
@@ -65,7 +66,7 @@ def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
 
 
 def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[tuple[str, str]]:
-    """Write the options of `oathbulk export` that choose the records which need fresh OTPs, each with the ending of a
+    """Write the options of `oathbulk export` that select the records in need of fresh OTPs, each with the ending of the
     file's name."""
     lacking = {group.reason for group in stay if group.why == Why.FRESH_OTPS}
     if reasons := sorted(lacking - {Status.CANCELLED}):
@@ -75,7 +76,7 @@ def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[tuple[str, str]]
 
 
 def _explain_staying(batch: str, group: NotReplayed) -> str:
-    """Say why these records of a batch cannot go again."""
+    """Say why these records of a batch cannot be sent again."""
     match group.why:
         case Why.FRESH_OTPS:
             return "they need fresh OTPs, because theirs were refused, used, or too old."
@@ -95,10 +96,10 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
 
 
 def describe_unattended(batch: str, fleet: Fleet) -> str:
-    """Say that no worker comes to a batch that may run, and what brings one."""
+    """Say that no worker works on a batch that may run, and how to get one."""
     return f"{batch} may run, but no worker works on it. {explain_stall(fleet)}"
 
 
 def _describe_waiting(batch: str, outside: OutOfHours) -> str:
-    """Say that the batch waits for its hours, and how it runs at once."""
+    """Say that the batch waits for its hours, and which command runs it now."""
     return f"{batch} is {outside}. To run it now, and all day: oathbulk resume {quote(batch)} --no-window"

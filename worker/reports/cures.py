@@ -1,5 +1,5 @@
-"""What a person can do about rows of a batch that failed: the cure of each reason, in full and in a few words, and the
-commands that list these rows and let them go again. Terminal, desk and report say the same."""
+"""What a person can do about failed rows of a batch: the cure of each reason, in full and in a few words, and the
+commands that list these rows and send them again. The terminal, the desk and the report show the same sentences."""
 
 from shlex import quote
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from worker.reports.facts import BatchStatus
 
 # Why a row failed: as a dead letter, or as a row that was not loaded.
 Why: TypeAlias = Reason | RowFault
-# Characters: what a terminal of 80 columns leaves beside a count of five digits and the longest reason.
+# Characters of a short cure at most: what fits into 80 columns beside a count of five digits and the longest reason.
 LONGEST = 49
 SHORT_CURES: dict[Why, str] = {
     RowFault.ROW_UNREADABLE: "quote values with separators; mend the row",
@@ -49,7 +49,7 @@ SHORT_CURES: dict[Why, str] = {
     Reason.DEVICE_IN_PROGRESS: "wait for the other record, then replay",
     Reason.PAIRING_FAILED: "replay once PingOne is well",
 }
-# The same for a batch of seeds.
+# Short cures for a batch whose dead letters have seeds.
 SHORT_SEED_CURES = SHORT_CURES | {
     Reason.INVALID_OTP: "check token and seed, then replay",
     Reason.RESYNC_FAILED: "check token and seed, then replay",
@@ -61,8 +61,8 @@ SHORT_SEED_CURES = SHORT_CURES | {
 
 
 def list_failed(status: BatchStatus) -> list[tuple[Why, int, str]]:
-    """List what failed by reason, the most frequent first: dead letters, and rows that were not loaded; how many, and
-    what a person can do about them."""
+    """List dead letters and rows that were not loaded by reason, the most frequent first: the reason, how many rows it
+    has, and its cure."""
     dead = [
         (Reason(reason), number, find_cure(Reason(reason), has_seed=status.has_seeds))
         for reason, number in status.dead_letters.items()
@@ -72,47 +72,47 @@ def list_failed(status: BatchStatus) -> list[tuple[Why, int, str]]:
 
 
 def describe_failed(status: BatchStatus, *, has_buttons: bool = False) -> list[str]:
-    """Name the commands that list what failed, and that let those go again which need no correction; where the page
-    `has_buttons`, in words."""
+    """Name the commands that export the failed rows, mend them, and replay those that need no correction. If the page
+    `has_buttons`, omit the commands for which it has buttons."""
     return [*_name_export(status, has_buttons=has_buttons), *_name_replay(status, has_buttons=has_buttons)]
 
 
 def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
-    """Name the commands that list what failed, and that bring it back corrected; nothing where there is nothing, or it
+    """Name the command that exports the failed rows, and the one that mends them. Empty if no row failed, or the batch
     is purged."""
     if not status.can_export_failed:
         return []
     command = status.write_command(write_export(status.name, "--failed", "failed"))
     lines = [] if has_buttons else [f"What failed, with the reasons: {command}"]
-    # Of a rehearsal nothing goes again.
+    # Nothing of a rehearsal can be sent again.
     return lines if status.rehearsal else [*lines, f"Correct it, then: {write_mend(status.name, 'failed')}"]
 
 
 def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
-    """Name the replay of the dead letters that need no fresh OTPs; nothing before the batch is finished, or where all
-    need some. A rehearsal cannot be replayed: say how to practice that."""
+    """Name the replay of the dead letters that need no fresh OTPs. Empty until the batch is finished, or if all need
+    fresh OTPs. A rehearsal cannot be replayed, so say how to practice a replay."""
     if status.rehearsal and status.failed and not status.to_do:
         return [status.rehearsal.describe_end()]
     reasons = sorted(reason for reason in status.dead_letters if status.replayable.get(reason))
     if status.to_do or not reasons:
         return []
-    # Without a reason, cancelled records would go too; otherwise it means the same, and is soon typed.
+    # Without a reason, a replay also sends cancelled records. If there are none, the shorter command does the same.
     chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])
     gone = f"Without fresh OTPs, once the cause is fixed ({', '.join(reasons)})"
     return [f"{gone}: {'replay them.' if has_buttons else f'oathbulk replay {quote(status.name)}{chosen}'}"]
 
 
 def write_export(batch: str, which: str, ending: str) -> str:
-    """Write the command that exports these rows of a batch into a file of its name with this ending. `which`: the
-    options that choose the rows."""
+    """Write the command that exports some rows of a batch into a file named after the batch, with this ending. `which`:
+    the options that select the rows."""
     return f"oathbulk export {quote(batch)} {which} -o {quote(name_export(batch, ending))}"
 
 
 def write_mend(batch: str, ending: str) -> str:
-    """Write the command that brings the corrected file of this ending back into its batch."""
+    """Write the command that mends a batch with the corrected file of this ending."""
     return f"oathbulk mend {quote(batch)} {quote(name_export(batch, ending))}"
 
 
 def name_export(batch: str, ending: str) -> str:
-    """Name the file of an export. A batch of a name with a slash has none in another folder."""
+    """Name the file of an export. Each slash of the batch's name becomes a hyphen, so the file stays in this folder."""
     return f"{batch.replace('/', '-')}-{ending}.csv"

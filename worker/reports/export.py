@@ -1,10 +1,10 @@
-"""Writes a batch as a CSV file: the columns that it came with, how each row ended, and which row it is, so that it is
-recognized when the file mends the batch. Rows that were not loaded follow, in the same columns, of which they have few.
+"""Writes a batch as a CSV file: the columns of its own file, how each row ended, and the row's number, by which a mend
+recognizes it. Rows that were not loaded follow in the same columns, most of them empty.
 
-The hand-out is a CSV for who gives tokens to people, with what each has to do before the first sign-on. OTPs that were
-made from a seed went out on behalf of a HOTP token, which knows nothing of it: PingOne's counter is ahead of the one in
-the token by as many, and a server looks only forward (RFC 4226 section 7.2). So the token has to be pressed beyond them
-first. docs/situations.md tells it to a help desk."""
+The hand-out is a CSV for the people who distribute tokens. It says what each user must do before the first sign-on. If
+oathbulk sent OTPs that it made from a seed, PingOne's counter is ahead of the HOTP token's own counter, and a server
+only looks forward (RFC 4226 section 7.2). So the user must first press the token past those OTPs. docs/situations.md
+explains this to a help desk."""
 
 import csv
 import re
@@ -30,36 +30,36 @@ from worker.observability.wording import escape
 from worker.reports.search import read_refused
 from worker.vault.otps import OtpPair, open_otps
 
-# What is told while the file is written.
+# The progress message while the file is written.
 WRITING = "Writing records"
 
-# A record with the columns that are read of it.
+# The columns of a record that an export or a hand-out reads.
 FoundRecord = Row[*tuple[Any, ...]]
 
-# Most values: no formula begins with a letter or a digit, or inside of these.
+# Matches most values, which need no guard: a formula does not begin with a letter or a digit, nor inside these values.
 _HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z .:@_-]*")
 
-# Columns of each hand-out before the file's own ones, and the columns of a record that they show.
+# Columns of a hand-out before the file's own columns, and the record's columns that they show.
 PERSON_COLUMNS = {"serial": "serial_number", **{name: name for name in (*NAMES, "user_id")}}
-# Columns of each hand-out behind the file's own ones.
+# Columns of a hand-out after the file's own columns.
 ADVICE_COLUMNS = ("otp_type", "presses_to_discard", "what_to_do")
 
-# Names of columns that a batch brings if its file was a hand-out or an export once. They are not repeated.
+# Columns that a batch's file has if it was once a hand-out or an export. They are not repeated.
 _OURS = frozenset(map(normalize, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
 
 NOTHING_FOR_HOTP = "Press the token, and sign on with the number that it shows."
 NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
-# Of a token whose counter a restored database does not know.
+# The warning for a token whose counter a restored database does not know.
 LIMIT = "Fewer may do: what was sent before the database was restored is not known. "
-# Why to stop: a device is locked after a few wrong OTPs, usually three.
+# The limit on tries, since PingOne locks a device after a few wrong OTPs, usually three.
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
 
 def write_hand_out(
     database: Database, name: str, file: TextIO, on_progress: OnProgress = tell_nobody, where: Sequence[str] = ()
 ) -> int:
-    """Write a line for every active token of the batch of which all of `where` hold, in the order of its file, and
-    return how many. It holds no OTP. Raises UnknownBatch, UnknownColumn."""
+    """Write a line for every active token of the batch that fulfills all conditions in `where`, in the order of its
+    file, and return the number of lines. A hand-out contains no OTP. Raises UnknownBatch, UnknownColumn."""
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         own = [column for column in batch.columns if _is_own(column)]
@@ -75,18 +75,18 @@ def write_hand_out(
 
 
 def count_presses(first_counter: int | None, next_counter: int | None) -> int:
-    """Count how often a token must be pressed, and its OTP thrown away, before PingOne accepts one: once for each
-    counter from that of the token up to the last one that was sent on its behalf.
+    """Count how often a user must press a token and discard its OTP before PingOne accepts one: once for each counter
+    from the token's own up to the last one whose OTP oathbulk sent.
 
-    `first_counter` is the counter at which the token stands, None for TOTP and where the OTPs were read off the token;
-    `next_counter` is the lowest one of which no OTP was sent. An OTP that PingOne never took, or a token that was
-    pressed meanwhile, makes this more than is needed; PingOne's look-ahead window forgives some."""
+    `first_counter` is the token's own counter; it is None for TOTP, and if the OTPs were read off the token.
+    `next_counter` is the lowest counter whose OTP was not sent. The count is too high if PingOne never took an OTP, or
+    if somebody pressed the token meanwhile; PingOne's look-ahead window forgives some of that."""
     return 0 if first_counter is None or next_counter is None else next_counter - first_counter
 
 
 def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
-    """Say what a person does before the first sign-on with a token. `is_limit`: so many presses may be needed, and
-    nobody knows how many are."""
+    """Say what a user must do before the first sign-on with a token. `is_limit`: the number of presses is the most that
+    may be needed, since the exact number is unknown."""
     if otp_type == OtpType.TOTP:
         return f"{NOTHING_FOR_TOTP} {IF_REFUSED}"
     if presses == 0:
@@ -100,20 +100,21 @@ def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
 
 
 def describe_sign_on(record: Any) -> str:
-    """Say what the person does before the first sign-on with the token of an active record."""
+    """Say what the user must do before the first sign-on with the token of an active record."""
     presses = count_presses(record.first_counter, record.next_counter)
     return advise(record.otp_type, presses, is_limit=is_counter_unknown(record))
 
 
 def is_counter_unknown(record: Any) -> bool:
-    """Whether it is not known how many counters of an active token's seed PingOne has taken: the database was restored,
-    and its device turned out to be ACTIVE already. The counters that may have been used are then left out."""
+    """Whether it is unknown how many counters of an active token's seed PingOne has used: after a restore of the
+    database, the device was already ACTIVE. The counters that may have been used are then skipped."""
     has_seed = record.next_counter is not None
     return has_seed and record.otp1_state == OtpState.SENT and record.otp2_state == OtpState.SENT
 
 
 def _is_own(column: str) -> bool:
-    """Whether a column of the file is repeated as it is: those that mean nothing to us, such as a site, and the lot."""
+    """Whether a hand-out repeats a column of the file as it is: oathbulk does not use it (such as a site), or it is the
+    lot."""
     return canonical_column(column) in (None, "lot") and normalize(column) not in _OURS
 
 
@@ -140,11 +141,11 @@ def export(
     keyring: Keyring | None = None,
     on_progress: OnProgress = tell_nobody,
 ) -> int:
-    """Write the batch's rows, its records in the order of its file, then those that were not loaded, and return how
-    many: all of them, or only those of this status, or the dead letters of these reasons. With `failed`, only dead
-    letters, and rows that were not loaded and nobody closed. With `where`, only rows of which all of these hold, each
-    written as COLUMN=VALUE. OTPs are left empty without a keyring, and if they were erased because the record became
-    active. Raises UnknownBatch, UnknownColumn, DecryptionError."""
+    """Write the batch's rows and return their number: records in the order of its file, then rows that were not loaded.
+    Writes all rows, or only those of this status, or the dead letters of these reasons. With `failed`, writes only dead
+    letters, and rows that were not loaded and that nobody closed. With `where`, writes only rows that fulfill all
+    conditions, each written as COLUMN=VALUE. The cells for OTPs are empty without a keyring, and if the OTPs were
+    erased because the record became active. Raises UnknownBatch, UnknownColumn, DecryptionError."""
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         columns = batch.columns
@@ -164,7 +165,7 @@ def export(
 
 
 def _choose(status: str | None, reasons: Collection[str] | None, *, failed: bool) -> Iterator[ColumnElement[bool]]:
-    """The conditions on records of this status, and on dead letters of these reasons."""
+    """Make the conditions that select records of this status, and dead letters of these reasons."""
     if status is not None:
         yield Record.status == status
     if failed or reasons:
@@ -174,7 +175,7 @@ def _choose(status: str | None, reasons: Collection[str] | None, *, failed: bool
 
 
 def _choose_not_loaded(status: str | None, *, failed: bool) -> Iterator[ColumnElement[bool]]:
-    """The conditions on rows that were not loaded. Those that a person closed count as cancelled."""
+    """Make the conditions that select rows that were not loaded. Those that a person closed count as cancelled."""
     match status:
         case _ if status == NOT_LOADED or failed:
             yield RefusedRow.is_closed.is_(False)
@@ -198,8 +199,7 @@ def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyr
 def _make_rows_not_loaded(
     connection: Connection, columns: list[str], conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[str]]:
-    """Write each row that was not loaded as the cells of its row: nothing but the serial number is kept of what it
-    had."""
+    """Write each row that was not loaded as the cells of its row. Of its own values, only the serial number is kept."""
     for line in read_refused(connection, *conditions):
         original = [line.serial_number if canonical_column(header) == "serial" else None for header in columns]
         status, reason = (Status.CANCELLED, CLOSED) if line.is_closed else (NOT_LOADED, line.reason)
@@ -212,12 +212,12 @@ def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     if keyring is None or record.otps is None:
         return None
     source = open_otps(keyring, record.otps, record.batch_id, record.row_number)
-    # A seed never leaves the database: nobody needs it who has the vendor's file.
+    # A seed never leaves the database: the vendor's file has it.
     return source if isinstance(source, OtpPair) else None
 
 
 def _read_result(record: FoundRecord) -> tuple[Any, ...]:
-    """Read how the record ended and which row it is, in the order of RESULT_COLUMNS."""
+    """Read how the record ended, and the number of its row, in the order of RESULT_COLUMNS."""
     return (
         record.status,
         record.reason,
@@ -231,13 +231,13 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
 
 
 def format_cell(value: object) -> str:
-    """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
+    """Write a value so that no spreadsheet runs it as a formula, and no terminal obeys its control characters."""
     if value is None:
         return ""
     text = _write_time(value) if isinstance(value, datetime) else str(value)
     if _HARMLESS.fullmatch(text):
         return text
-    # Control characters are shown, but a value may have several lines.
+    # Control characters are escaped, except line breaks.
     return guard_formulas("\r\n".join(map(escape, text.split("\r\n"))))
 
 
@@ -251,13 +251,13 @@ def _make_reader(column: Column) -> Callable[[FoundRecord, OtpPair | None], obje
     return lambda record, _: read(record)
 
 
-# For each known column of the file, by its name, what reads its value from a record and its OTPs.
+# The functions that read a known column's value from a record and its OTPs, by the column's name.
 _READERS: dict[str, Callable[[FoundRecord, OtpPair | None], object]] = {
     "otp1": lambda _, otps: otps and otps.first.reveal(),
     "otp2": lambda _, otps: otps and otps.second and otps.second.reveal(),
     **{column.name: _make_reader(column) for column in COLUMNS},
 }
-# The columns of a record that are read for an export, but for its OTPs.
+# The columns of a record that an export reads, apart from its OTPs.
 _READ = (
     *(column.attribute for column in COLUMNS),
     *("batch_id", "row_number", "extra", "status", "reason", "detail", "pingone_error_id", "correlation_id"),

@@ -1,7 +1,7 @@
-"""How the batches stand: read in one place, as one value that the terminal, the desk, the report, the metrics, the
-webhook and `doctor` are given; and what is said of these numbers.
+"""The status of batches, and sentences about its numbers. The terminal, the desk, the report, the metrics, the webhook
+and `doctor` all get it from here.
 
-One SELECT reads the batches, and one goes through their records and counts all that is asked of them."""
+One SELECT reads the batches, and another one passes through their records and counts everything at once."""
 
 import itertools
 import math
@@ -38,45 +38,45 @@ from worker.rules.hours import format_time
 from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 
-# Seconds; the pace is measured by the records that were settled in the last ones.
+# Seconds before now in which settled records count for the pace.
 PACE_SECONDS = 30.0
-# Records; if fewer were settled in these seconds, they say nothing about the pace.
+# Records that must be settled in PACE_SECONDS; fewer say nothing about the pace.
 FEWEST_SETTLED = 5
-# Seconds after the load in which a batch is still as it was loaded: it has not been paused and resumed.
+# Seconds after the load. A batch whose present run began earlier than that has not been paused and resumed.
 AT_LOAD = 1.0
-# Hours. PingOne deletes a device that waits for its activation longer than GONE_AFTER; from OLD_AFTER on, that is near.
+# Hours. PingOne deletes a device that waits for its activation longer than GONE_AFTER; after OLD_AFTER, that is near.
 OLD_AFTER, GONE_AFTER = 20, 24
-# The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
+# The part of the license's rate that an address gets if it is not listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 UNLISTED_PART = 0.35
-# A batch that makes at least this part of the license's requests is held back by the license alone.
+# If a batch uses at least this part of the license's rate, the license alone limits its pace.
 AT_CEILING_FROM = 0.8
 
-# After reading how all batches stand, a process that reads again and again waits for so many times as long as that
-# took, so that it takes a hundredth of the time.
+# A process that polls the status of all batches waits this many times as long as a read took before it reads again, so
+# that reads take a hundredth of the time.
 REST = 100.0
-# Seconds of such a rest at most.
+# Seconds of that wait at most.
 LONGEST_REST = 60.0
 
-# The pace is settled once its two halves differ by no more than this part of the larger one.
+# The pace is settled if both halves of PACE_SECONDS differ by at most this part of the larger one.
 SETTLED_WITHIN = 0.25
-# Seconds. While nothing happens to a batch for longer, nothing of it is in work.
+# Seconds. If nothing happens to a batch for longer than this, none of its records counts as in work.
 LONGEST_WORK = 60.0
 
-# Sums over the records of a batch that its status shows as they are.
+# Sums over the records of a batch that go into its status unchanged.
 _SHOWN = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
-# What is kept of a group whose records are purged: nothing of what could have been done with them.
+# Counts of a group that a purge keeps. Counts that matter only while something can be done with records are omitted.
 _KEPT = ("status", "reason", "records", *_SHOWN, "lack_user", "lack_token")
 _BatchRow = Row[*tuple[Any, ...]]
 
 
 class RowCounts:
-    """The rows that a batch, or a part of it, brought. Each is one of four things, whether it became a record or could
-    not be loaded: `active`, `to_do`, `failed` or `closed`."""
+    """Counts the rows of a batch, or of a part of it. Each row is `active`, `to_do`, `failed` or `closed`, whether it
+    became a record or was not loaded."""
 
     __slots__ = ()
 
-    # Records by status; rows that were not loaded, and those of them that a person closed.
+    # Records by status; rows that were not loaded, and how many of those a person closed.
     counts: Mapping[str, int]
     rows_refused: int
     rows_closed: int
@@ -93,27 +93,27 @@ class RowCounts:
 
     @property
     def to_do(self) -> int:
-        """Rows that go on by themselves, now or at their date, or that a person keeps back."""
+        """Rows that continue by themselves, now or at their date, and rows that a person keeps back."""
         return sum(number for status, number in self.counts.items() if status not in FINAL)
 
     @property
     def failed(self) -> int:
-        """Rows that wait for a person: dead letters, and those that were not loaded."""
+        """Rows that wait for a person: dead letters, and rows that were not loaded."""
         return self.counts[Status.DEAD_LETTER] + self.rows_refused - self.rows_closed
 
     @property
     def closed(self) -> int:
-        """Rows that nobody wants any more: cancelled, taken back by an undo, or closed by a person."""
+        """Rows that nobody needs any more: cancelled, closed by an undo, or closed by a person."""
         return self.counts[Status.CANCELLED] + self.rows_closed
 
     def rows_to_json(self) -> dict[str, int]:
-        """The four numbers and their sum, as JSON has them everywhere."""
+        """The four counts and their sum, under the keys that all JSON uses."""
         return {name: getattr(self, name) for name in ("rows", "active", "to_do", "failed", "closed")}
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """So many records that may not begin before this time; UNTIL_LET_GO where a person keeps them back."""
+    """A number of records that may not begin before this time. The time is UNTIL_LET_GO if a person keeps them back."""
 
     at: datetime
     records: int
@@ -121,9 +121,9 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class RecordCounts:
-    """The records of a batch, counted. `groups`: those of one status, reason and date that they wait for, each with the
-    columns of `_list_counted`. `refused`: its rows that were not loaded by reason, the most frequent first, without
-    the `rows_closed` that a person closed."""
+    """Counts of a batch's records. `groups`: one for each status, reason and date for which records wait, with the
+    columns of `_list_counted`. `refused`: counts of the rows that were not loaded by reason, the most frequent first,
+    without the `rows_closed` that a person closed."""
 
     groups: Sequence[Mapping[str, Any]]
     refused: Mapping[str, int]
@@ -131,7 +131,7 @@ class RecordCounts:
 
     @property
     def statuses(self) -> dict[str, int]:
-        """Records by status; every status is named."""
+        """Counts of records by status; every status has a key."""
         return {
             str(status): sum(group["records"] for group in self.groups if group["status"] == status)
             for status in Status
@@ -139,12 +139,12 @@ class RecordCounts:
 
     @property
     def finished_at(self) -> datetime | None:
-        """When the last record took its final status; None if none did."""
+        """When the last record took its final status; None if none has one."""
         return max(self._list("finalized_at"), default=None)
 
     @property
     def waves(self) -> tuple[Wave, ...]:
-        """The records that wait for a date, by their dates, the first one first."""
+        """Counts of the records that wait for a date, the earliest date first."""
         sizes = Counter[datetime]()
         for group in self.groups:
             if group["waits_until"] is not None:
@@ -153,7 +153,7 @@ class RecordCounts:
 
     @property
     def next_due_at(self) -> datetime | None:
-        """When the first record is due that waits for no date; None if there is none."""
+        """When the next record without a date to wait for is due; None if there is none."""
         due = (group["next_due_at"] for group in self.groups if group["waits_until"] is None)
         return min(filter(None, due), default=None)
 
@@ -162,15 +162,15 @@ class RecordCounts:
         return sum(self.statuses[status] for status in FINAL) == int(batch.total)
 
     def add_up(self, name: str) -> int:
-        """Add up what was counted in each group."""
+        """Add up this count over all groups."""
         return sum(group[name] for group in self.groups)
 
     def earliest(self, name: str) -> datetime | None:
-        """The earliest of these times; None if there is none."""
+        """Find the earliest time under this name in all groups; None if there is none."""
         return min(self._list(name), default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """The counts as a purged batch keeps them."""
+        """The counts in the form that a purged batch keeps."""
         groups = [
             {name: group[name] for name in _KEPT}
             | {"finalized_at": _iso_or_none(group["finalized_at"]), "next_due_at": None}
@@ -184,9 +184,9 @@ class RecordCounts:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An outage that a batch has met. `since`: when the first attempt without an answer ended; None where none is
-    known, as when only its preparation got no answer. `next_try_at`: when PingOne is tried again; None: it is now.
-    `is_overdue`: that time is past, and nobody has tried."""
+    """An outage of PingOne as one batch sees it. `since`: when the first attempt without an answer ended; None if no
+    such attempt is known, for example if only the preparation got no answer. `next_try_at`: when PingOne is tried
+    again; None if that happens now. `is_overdue`: that time is past, and no try was made."""
 
     since: datetime | None
     next_try_at: datetime | None
@@ -199,7 +199,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus(RowCounts):
-    """How a batch stands. `total` counts its records; `rows_refused` the rows that did not become one."""
+    """The status of a batch. `total` counts its records, and `rows_refused` its rows that were not loaded."""
 
     name: str
     environment: str
@@ -217,124 +217,124 @@ class BatchStatus(RowCounts):
     rate_limited: int
     created_at: datetime
     finished_at: datetime | None
-    # Records settled a second, lately.
+    # Records settled a second in the last PACE_SECONDS; 0 if they were too few.
     pace: float
-    # When the next pending record is due.
+    # When the next pending record is due that is prepared and waits for no date.
     next_due_at: datetime | None
     # When all this was read, by the database's clock.
     read_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    # What is known of the pace of the batch's license.
+    # The pace of the batch's license, as far as it is known.
     license_pace: KnownPace | None = None
     # The batch's hours (`--window`), such as 22:00-05:30, and their time zone.
     hours: str | None = None
     zone: str | None = None
-    # While it runs: when its hours end.
+    # When its hours end; None unless it runs within hours.
     closes_at: datetime | None = None
-    # While it is paused for its hours or a quota: when it goes on by itself.
+    # When it continues by itself; None unless it is paused for its hours or a quota.
     resumes_at: datetime | None = None
-    # While it is paused and records are in work: when the last of their leases ends, if their worker died.
+    # When the last lease ends if its worker died; None unless the batch is paused and records are in work.
     in_work_until: datetime | None = None
-    # Seconds for which none of its due records has moved; None if none is due, or the batch does not run.
+    # Seconds since any of its due records last moved; None if none is due, or the batch does not run.
     still_for: float | None = None
     fleet: Fleet = field(default_factory=Fleet)
-    # How many of its pending records wait until their user is found, and until their token is found or imported.
+    # Counts of its pending records that wait until their `user` is found, or their `token` is found or imported.
     waiting: dict[str, int] = field(default_factory=dict)
-    # How many wait to be given out.
+    # Records that wait to be given out.
     on_the_table: int = 0
-    # Whether tokens may be imported.
+    # Whether the batch may import tokens.
     may_import: bool = False
-    # Records prepared a second since the batch runs; 0 while that is not known.
+    # Records prepared a second since the batch runs; 0 while this is unknown.
     preparation_pace: float = 0.0
-    # Seconds since a worker last had the batch to prepare it; None if it does not run, or nothing is to be prepared.
+    # Seconds since a worker last prepared the batch; None if it does not run, or needs no preparation.
     unprepared_for: float | None = None
-    # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
+    # Active records for which no OTP was posted: PingOne reported ACTIVE by itself, without a proof of possession.
     unproved: int = 0
-    # Dead letters by reason that need no fresh OTPs, so that a replay helps.
+    # Counts of dead letters by reason that need no fresh OTPs, so a replay helps.
     replayable: Mapping[str, int] = field(default_factory=dict)
-    # Tokens that this batch has put into the inventory, and devices that it has made.
+    # Tokens that this batch imported into the inventory, and devices that it made by pairing.
     imported: int = 0
     paired: int = 0
-    # Devices that wait for their activation, and that PingOne is about to delete.
+    # Devices that wait for activation and that PingOne will soon delete.
     old_devices: int = 0
-    # Whether all of its dead letters have a seed, from which a replay makes OTPs.
+    # Whether all its dead letters have a seed, from which a replay makes new OTPs.
     has_seeds: bool = False
-    # The rows that were not loaded by reason, without those that a person closed; and how many these are.
+    # Counts of rows that were not loaded by reason, without those that a person closed; and how many a person closed.
     refused: Mapping[str, int] = field(default_factory=dict)
     rows_closed: int = 0
-    # Of a finished batch: seconds in which something of it was in work. None where that was not read.
+    # Seconds in which any record was in work; None unless the batch is finished, and only this batch was read.
     worked_for: float | None = None
-    # Whether the pace stays as it is, so that it tells how long the rest takes.
+    # Whether the pace is steady enough to estimate the remaining time.
     is_pace_settled: bool = True
-    # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
+    # What has been learned on whether its environment wants `oathResync` with OTP 1.
     resync: ResyncKnowledge = field(default_factory=ResyncKnowledge)
-    # When its records were purged; the counts are those from before.
+    # When its records were purged; the counts are from before the purge.
     purged_at: datetime | None = None
-    # While PingOne does not answer: since when, and when it is tried again.
+    # Since when PingOne has not answered, and when it is tried again; None while it answers.
     outage: Outage | None = None
-    # Records that have not begun and wait for a date, by their dates, the first one first.
+    # Counts of records that have not begun and wait for a date, the earliest date first.
     waves: tuple[Wave, ...] = ()
-    # The rehearsal that it is the batch of, where commands are printed to be pasted.
+    # The rehearsal to which the batch belongs, so that printed commands work when pasted; None for other batches.
     rehearsal: Rehearsal | None = None
 
     def write_command(self, command: str) -> str:
-        """Write a command on this batch so that it can be pasted."""
+        """Write a command on this batch, ready to paste into a shell."""
         return self.rehearsal.write(command) if self.rehearsal else command
 
     @property
     def waits_for_a_person(self) -> bool:
-        """Whether it is paused until a person lets it go on."""
+        """Whether it is paused until a person resumes it."""
         return self.state == BatchState.PAUSED and self.reason not in PASSING
 
     @property
     def stall(self) -> Stall | None:
-        """Why due work does not move; None while it moves, or has not moved for a short time only."""
+        """Why due work does not move; None while it moves, or has stood still only for a short time."""
         fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None, rehearsal=self.rehearsal)
         return find_stall(fleet, self.still_for, self.unprepared_for if self.preparing else None)
 
     @property
     def is_learning(self) -> bool:
-        """Whether few of its records go at once, until it is known whether OTP 1 goes with `oathResync`."""
+        """Whether only a few of its records run at once, until it is known whether OTP 1 needs `oathResync`."""
         in_window, most = self.counts[Status.QUEUED] + self.counts[Status.ACTIVATING], self.resync.most_at_once
         return most is not None and self.resync != ResyncKnowledge() and in_window <= most < self.to_do
 
     @property
     def standstill(self) -> float:
-        """Seconds for which nothing has moved: of what is due, or of what is to be prepared where nothing is due."""
+        """Seconds since any due record moved; or, if none is due, since a worker last prepared the batch."""
         return (self.unprepared_for if self.still_for is None else self.still_for) or 0.0
 
     @property
     def oldest_due_for(self) -> float:
-        """Seconds for which its oldest due record is due; 0 if none is."""
+        """Seconds that its oldest due record has been due; 0 if none is due."""
         return max((self.read_at - self.next_due_at).total_seconds(), 0.0) if self.next_due_at else 0.0
 
     @property
     def preparing(self) -> int:
-        """Records that have to be prepared before their first call."""
+        """Records that must be prepared before their first call."""
         return sum(self.waiting.values())
 
     @property
     def final(self) -> int:
-        """Records that are not worked on any more."""
+        """Records in a final status, on which no worker works any more."""
         return sum(self.counts[status] for status in FINAL)
 
     @property
     def can_export_failed(self) -> bool:
-        """Whether rows failed that are still kept, so that they can be exported."""
+        """Whether failed rows can be exported: there are some, and they are not purged."""
         return self.failed > 0 and not self.purged_at
 
     @property
     def hold(self) -> Hold | None:
-        """The hold of all workers of the batch's license; None while there is none."""
+        """The hold of all workers of the batch's license; None if there is none."""
         return self.license_pace.hold if self.license_pace else None
 
     @property
     def dated(self) -> int:
-        """Records that wait for a date, or until a person lets them go."""
+        """Records that wait for a date, or until a person starts them."""
         return sum(wave.records for wave in self.waves)
 
     @property
     def kept_back(self) -> int:
-        """Records that wait until a person lets them go."""
+        """Records that wait until a person starts them."""
         return self.dated - sum(wave.records for wave in self.coming)
 
     @property
@@ -344,8 +344,8 @@ class BatchStatus(RowCounts):
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last record is settled that waits for no date, at the present paces, the slower of
-        activation and preparation; None while one of them is not known or still changes, or the batch is paused."""
+        """Seconds until all records without a date are settled, at the present pace of activation or preparation,
+        whichever is slower. None if a pace is unknown, the pace of activation still changes, or the batch is paused."""
         if not self.to_do:
             return 0.0
         if not self.pace or not self.is_pace_settled or self.state == BatchState.PAUSED:
@@ -357,8 +357,8 @@ class BatchStatus(RowCounts):
 
     @property
     def eta_all_seconds(self) -> float | None:
-        """Seconds until the last record of the last wave is settled, at the present paces; None while one of them is
-        not known, or the batch is paused. Without what a person keeps back."""
+        """Seconds until the last record of the last wave is settled, without the records that a person keeps back.
+        None under the same conditions as `eta_seconds`."""
         seconds = self.eta_seconds
         for wave in self.coming if seconds is not None and self.pace else ():
             seconds = max(seconds or 0.0, (wave.at - self.read_at).total_seconds()) + wave.records / self.pace
@@ -366,9 +366,9 @@ class BatchStatus(RowCounts):
 
     @property
     def eta_if_listed_seconds(self) -> float | None:
-        """Seconds until the last record is settled if the workers' address were listed by PingOne, and is not yet: an
-        unlisted one gets a part of the license's rate. None if it is not PingOne's limit that decides how long it
-        takes."""
+        """Seconds until the last record is settled, if the workers' address is unlisted now and somebody lists it in
+        PingOne. An unlisted address gets only a part of the license's rate. None if PingOne's limit is not what
+        determines the time."""
         time_left, known = self.eta_seconds, self.license_pace
         if not time_left or not known or not known.ceiling or not known.rate or known.fixed_rate:
             return None
@@ -376,7 +376,7 @@ class BatchStatus(RowCounts):
         return time_left * UNLISTED_PART if requests_a_second > AT_CEILING_FROM * known.rate else None
 
     def to_json(self) -> dict[str, Any]:
-        """The status as `oathbulk status --json` prints it, for scripts; no key goes away."""
+        """The status as `oathbulk status --json` prints it. Scripts rely on the keys, so none may be removed."""
         plain = (
             *("state", "reason", "detail", "total", "rows_refused", "refused", "counts"),
             *("resynced", "unproved", "imported", "paired", "waiting"),
@@ -422,14 +422,13 @@ def count_active(rows: RowCounts) -> str:
 
 
 def describe_rows(rows: RowCounts) -> str:
-    """Say which of the four things the rows that are not active are: `7 to do, 30 failed, 4 closed`; empty if all are
-    active."""
+    """Count the rows that are not active: `7 to do, 30 failed, 4 closed`; empty if all are active."""
     others = {"to do": rows.to_do, "failed": rows.failed, "closed": rows.closed}
     return ", ".join(f"{number:,} {word}" for word, number in others.items() if number)
 
 
 def describe_outcome(status: BatchStatus) -> str:
-    """Say in one sentence how many rows are active, and what became of the others."""
+    """Say in one sentence how many rows are active, to do, failed and closed."""
     if not status.rows:
         return "The batch has no rows."
     others = describe_rows(status)
@@ -439,7 +438,7 @@ def describe_outcome(status: BatchStatus) -> str:
 
 
 def describe_costs(status: BatchStatus) -> str:
-    """Say how many OTPs, requests and attempts the records of a batch took."""
+    """Say how many OTPs, requests and attempts a batch has used."""
     return (
         f"{count_things(status.otp_posts, 'OTP')} posted · {status.resynced:,} resynced by a second OTP · "
         f"{count_things(status.requests, 'request')}, {status.rate_limited:,} of them answered 429 · "
@@ -448,8 +447,8 @@ def describe_costs(status: BatchStatus) -> str:
 
 
 def describe_made(status: BatchStatus) -> str:
-    """Say what the batch has made in PingOne, and how many tokens are active without an OTP; empty if nothing of the
-    kind."""
+    """Say how many tokens the batch imported, how many devices it paired, and how many became active without an OTP;
+    empty if there are none of these."""
     parts = []
     if status.imported or status.paired:
         parts += [
@@ -462,12 +461,12 @@ def describe_made(status: BatchStatus) -> str:
 
 
 def take_environment_for_license(_: str, environment_id: str) -> str:
-    """The license of an environment that names none: the environment's id."""
+    """Return the environment's id, which serves as its license's name if the environment names no license."""
     return environment_id
 
 
 def has_batch(database: Database, name: str | None = None) -> bool:
-    """Whether a batch of this name, or any batch, was loaded."""
+    """Whether a batch of this name was loaded; without a name, whether any batch was."""
     loaded = select(Batch.id) if name is None else select(Batch.id).where(Batch.name == name)
     with database.reading() as connection:
         return connection.scalar(loaded.limit(1)) is not None
@@ -476,9 +475,9 @@ def has_batch(database: Database, name: str | None = None) -> bool:
 def read_statuses(
     database: Database, name: str | None = None, license_of: LicenseOf = take_environment_for_license
 ) -> list[BatchStatus]:
-    """Read how this batch stands, or all of them, the latest first. Raises UnknownBatch."""
+    """Read the status of this batch, or of all batches, the latest first. Raises UnknownBatch."""
     with database.reading() as connection:
-        # Asked for by itself, so that an unknown name is told what others there are.
+        # Look up a name first: for an unknown one, `find_batch` names the batches that exist.
         if name is None:
             return read_in(database, connection, license_of)
         batch_id = find_batch(connection, name, Batch.id, may_be_purged=True).id
@@ -487,8 +486,8 @@ def read_statuses(
 
 
 def _measure_work(connection: Connection, batch_id: int) -> float | None:
-    """Measure for how many seconds something of a batch was in work: from its load to the end of its last record,
-    without the times in which nothing happened for longer than LONGEST_WORK. None if it is purged."""
+    """Measure the seconds in which any record of a batch was in work: from its load to the end of its last record,
+    without periods longer than LONGEST_WORK in which nothing happened. None if the batch is purged."""
     happened = union_all(
         select(Batch.created_at.label("at")).where(Batch.id == batch_id, Batch.purged_at.is_(None)),
         select(Record.finalized_at).where(Record.batch_id == batch_id, Record.finalized_at.is_not(None)),
@@ -503,9 +502,9 @@ def _measure_work(connection: Connection, batch_id: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class PartStatus(RowCounts):
-    """How those rows of a batch stand that have one value in a column: `value`, None where they have none, or were not
-    loaded, so that it is not known. `not_before`: the first date that some of them wait for. `otps_wrong`: the share of
-    the tokens that were tried whose OTPs were wrong; None while none was tried."""
+    """The status of the rows of a batch that share one value of a column. `value`: None if they have no value, or if it
+    is unknown because they were not loaded. `not_before`: the earliest date for which any of them waits. `otps_wrong`:
+    the share of the tried tokens whose OTPs were wrong; None if none was tried."""
 
     value: str | None
     not_before: datetime | None
@@ -521,8 +520,8 @@ class PartStatus(RowCounts):
 
 
 def read_parts(database: Database, name: str, column: str, where: Sequence[str] = ()) -> list[PartStatus]:
-    """Read how a batch stands by the values that a column has, those with the earliest date first; only rows of which
-    all of `where` hold. Raises UnknownBatch, UnknownColumn."""
+    """Read the status of a batch for each value of a column, the earliest date first. Only rows that fulfill all
+    conditions in `where` count. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         chosen = choose_rows(connection, name, where)
@@ -555,15 +554,15 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
 
 
 def _find_value(table: type[Record | RefusedRow], columns: Sequence[str], name: str) -> ColumnElement[Any]:
-    """Find the column of rows by whose values they are counted. Raises UnknownColumn."""
+    """Find the SQL column whose values group the rows. Raises UnknownColumn."""
     value = find_column(columns, name, table)
-    # A cell that is empty, and one that is not there, are the same.
+    # An empty cell means the same as a missing one.
     is_text = isinstance(value.type, String)
     return (func.nullif(value, "") if is_text else value).label("value")
 
 
 def _write_value(value: Any) -> str | None:
-    """Write the value of a column; None where a row has none."""
+    """Write the value of a column; None if a row has none."""
     if isinstance(value, datetime):
         return KEPT_BACK if value >= UNTIL_LET_GO else format_time(value)
     return None if value in (None, "") else str(value)
@@ -572,7 +571,7 @@ def _write_value(value: Any) -> str | None:
 def read_in(
     database: Database, connection: Connection, license_of: LicenseOf, *conditions: ColumnElement[bool]
 ) -> list[BatchStatus]:
-    """Read how the batches that fulfill these conditions stand, the latest first, within the caller's transaction."""
+    """Read the status of all batches that fulfill these conditions, the latest first, in the caller's transaction."""
     columns = (Batch.__table__, database.now().label("now"), _FAILED_AT.label("failed_at"))
     batches = connection.execute(select(*columns).where(*conditions).order_by(Batch.id.desc())).all()
     counted = count_records(database, connection, batches)
@@ -588,7 +587,7 @@ def read_in(
 
 
 def count_records(database: Database, connection: Connection, batches: Sequence[_BatchRow]) -> dict[int, RecordCounts]:
-    """Count the records of these batches, by their ids; or read how they ended before they were purged."""
+    """Count the records of these batches by the batch's id. For a purged batch, read the counts that the purge kept."""
     groups: dict[int, list[dict[str, Any]]] = {batch.id: [] for batch in batches if batch.purged_at is None}
     columns = [value.label(name) for name, value in _list_counted(database).items()]
     by = (Record.batch_id, Record.status, Record.reason)
@@ -607,9 +606,9 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
     }
 
 
-# Stands for the date of what waits for none, where parts are sorted.
+# The sort key of parts that wait for no date: they come first.
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
-# When the last attempt failed, by the index of these.
+# When the batch's last failed attempt ended, read from the index of failed attempts.
 _FAILED_AT = (
     select(AttemptLine.ended_at)
     .where(AttemptLine.batch_id == Batch.id, text(FAILED))
@@ -621,11 +620,11 @@ _FAILED_AT = (
 
 
 def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
-    """List what is counted of the records of one batch, status, reason and date."""
+    """List the counts for each group of records with the same batch, status, reason and date."""
     began = Record.pairing_began_at
     is_named = or_(*(getattr(Record, name).is_not(None) for name in NAMES))
     is_old = (began < database.now(-OLD_AFTER * 3600.0), began >= database.now(-GONE_AFTER * 3600.0))
-    # Those that their preparation gave up do not count for the pace: many of them end at once.
+    # Records that failed in their preparation do not count for the pace, because many of them end at once.
     is_settled = (Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED))
     is_made, is_there = Record.is_device_made, Record.device_id != ""
     conditions: dict[str, tuple[ColumnElement[Any] | Any, ...]] = {
@@ -634,7 +633,7 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "imported": (Record.is_token_made, Record.is_in_inventory),
         "paired": (is_made, is_there),
         "lack_user": (text(LACKS_USER),),
-        # What waits to be given out goes no sooner once its token is imported.
+        # A record that waits to be given out does not count, because the import of its token does not let it begin.
         "lack_token": (text(LACKS_TOKEN), Record.user_id != ""),
         "on_the_table": (text(ON_THE_TABLE),),
         "looked_up": (text(IS_PREPARED), is_named),
@@ -642,14 +641,14 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "seeds": (Record.next_counter.is_not(None),),
         "settled": is_settled,
         "settled_late": (Record.finalized_at > database.now(-PACE_SECONDS / 2), text(IS_PREPARED)),
-        # A device that oathbulk made is as old as its pairing; one that the file named is at least as old as the batch.
+        # A device that oathbulk made is as old as its pairing. One that the file names is at least as old as the batch.
         "old_made": (is_made, is_there, *is_old),
         "named": (not_(is_made), is_there),
     }
     return {
         "records": func.count(),
         **{name: func.count().filter(*holding) for name, holding in conditions.items()},
-        # One that is going on may end without counting, and so is counted once it has ended.
+        # A running attempt may turn out not to count, so it is counted only after it ends.
         "attempts": func.sum(Record.attempts) - func.count().filter(Record.status == Status.ACTIVATING),
         "otp_posts": func.sum(all_posts()),
         "requests": func.sum(Record.requests),
@@ -657,14 +656,14 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "settled_since": func.min(Record.finalized_at).filter(*is_settled),
         "finalized_at": func.max(Record.finalized_at),
         "lease_until": func.max(Record.lease_until),
-        # When the first one that is prepared is due.
+        # When the first prepared record is due.
         "next_due_at": func.min(Record.scheduled_at).filter(Record.status == Status.PENDING, text(IS_PREPARED)),
     }
 
 
 def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[dict[str, int], int]]:
-    """Count the rows of these batches that were not loaded, by reason, the most frequent first; and those of them that
-    a person closed."""
+    """Count the rows of these batches that were not loaded: the open ones by reason, the most frequent first; and those
+    that a person closed."""
     by, rows = (RefusedRow.batch_id, RefusedRow.is_closed, RefusedRow.reason), func.count().label("rows")
     counted = select(*by, rows).where(RefusedRow.batch_id.in_(ids)).group_by(*by)
     found = connection.execute(counted.order_by(rows.desc(), RefusedRow.reason)).all() if ids else ()
@@ -678,7 +677,7 @@ def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, tupl
 
 
 def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
-    """Read what `RecordCounts.to_json` wrote: of purged records nothing is due, and nothing can be done with them."""
+    """Read the counts that `RecordCounts.to_json` wrote. Purged records are never due, and need no work."""
     gone: dict[str, Any] = dict.fromkeys(("settled_since", "lease_until", "next_due_at", "waits_until"))
     counted = ("looked_up", "on_the_table", "replayable", "seeds", "settled", "settled_late", "old_made", "named")
     gone |= dict.fromkeys(counted, 0)
@@ -701,7 +700,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
-        # "finished" is no state of its own, but a count.
+        # "finished" is not stored as a state: it follows from the counts.
         state="finished" if is_finished and batch.state != BatchState.CANCELLED else batch.state,
         reason=batch.reason,
         detail=batch.detail,
@@ -740,15 +739,15 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
 
 
 def _measure_waiting(connection: Connection, batch: _BatchRow) -> float | None:
-    """Measure for how many seconds no worker has prepared the batch; None if nothing of what may go is to be prepared,
-    during a canary or a trial."""
+    """Measure the seconds since a worker last prepared the batch. None if no record needs preparation. During a canary
+    or a trial, only the records that may begin count."""
     if not is_lacking(connection, batch):
         return None
     return _seconds_since(batch, batch.running_since, batch.prepared_until)
 
 
 def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:
-    """Measure how many records a second were settled lately: from the first one in the last PACE_SECONDS until now."""
+    """Measure the records settled a second, from the first one within the last PACE_SECONDS until now."""
     settled, since = counted.add_up("settled"), counted.earliest("settled_since")
     if settled < FEWEST_SETTLED or since is None:
         return 0.0
@@ -756,8 +755,8 @@ def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:
 
 
 def _is_pace_settled(counted: RecordCounts) -> bool:
-    """Whether as many records were settled in the later half of the last PACE_SECONDS as in the earlier one, but for a
-    part, or for what chance makes of a few."""
+    """Whether both halves of the last PACE_SECONDS had about as many settled records: they differ by at most the part
+    SETTLED_WITHIN, or by what is likely chance for a small number."""
     late = counted.add_up("settled_late")
     early = counted.add_up("settled") - late
     most = max(early, late)
@@ -767,9 +766,9 @@ def _is_pace_settled(counted: RecordCounts) -> bool:
 def _measure_standstill(
     batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int], *, is_worked: bool
 ) -> float | None:
-    """Measure for how many seconds none of the due records has moved: since one was settled or failed, or since the
-    first became due. None if none is due, or the batch does not run. Where no worker runs, a backoff of up to a minute
-    is no reason to wait longer before that is told."""
+    """Measure the seconds since any due record moved: since the last one was settled or failed, or since the first one
+    became due. None if none is due, or the batch does not run. If no worker runs, a backoff of up to a minute does not
+    shorten this time, so that the missing worker is reported sooner."""
     in_window, due_at = counts[Status.QUEUED] + counts[Status.ACTIVATING], counted.next_due_at
     if batch.state != BatchState.RUNNING or not (in_window or (due_at is not None and due_at <= batch.now)):
         return None
@@ -780,9 +779,9 @@ def _measure_standstill(
 
 
 def _measure_preparation(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> float:
-    """Measure how many records a second are prepared: by the imports that were sent since the batch runs and have
-    ended; or by the persons that were found since the load. When each was found is not written down, so after a pause
-    nothing is known."""
+    """Measure the records prepared a second, from the imports that were sent and completed since the batch runs.
+    Without such imports, use the users found since the load. The times at which users were found are not recorded, so
+    after a pause the result is 0, which means unknown."""
     if batch.may_import:
         of_batch = (InventoryJob.batch_id == batch.id, InventoryJob.sent_at >= batch.running_since)
         jobs = select(func.sum(InventoryJob.size), func.min(InventoryJob.sent_at)).where(*of_batch)
@@ -796,7 +795,7 @@ def _measure_preparation(connection: Connection, batch: _BatchRow, counted: Reco
 
 
 def _count_old_devices(batch: _BatchRow, counted: RecordCounts) -> int:
-    """Count the devices that PingOne is about to delete."""
+    """Count the devices that PingOne will soon delete."""
     is_old = OLD_AFTER * 3600 <= _seconds_since(batch, batch.created_at) < GONE_AFTER * 3600
     return sum(
         group["old_made"] + (group["named"] if is_old else 0)
@@ -809,8 +808,8 @@ def _count_old_devices(batch: _BatchRow, counted: RecordCounts) -> int:
 def _read_outage(
     connection: Connection, batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int]
 ) -> Outage | None:
-    """Read the outage of a batch that is paused for one, tries whether it is over, or has had no answer for a minute
-    and has records to try; None if PingOne answers."""
+    """Read the outage of a batch that is paused for one, is testing whether one is over, or has had no answer for a
+    minute although it has records to try. None if PingOne answers."""
     next_due_at = counted.next_due_at
     if batch.state == BatchState.PAUSED and batch.reason == PauseReason.OUTAGE:
         is_overdue = batch.probe_at is not None and batch.probe_at <= batch.now
@@ -818,7 +817,7 @@ def _read_outage(
     if batch.state != BatchState.RUNNING:
         return None
     if batch.outages:
-        # The count of outages is set back at the next tick only.
+        # The count of outages is only reset at the next tick.
         return None if was_answered(connection, batch, Thresholds()) else Outage(find_silence(connection, batch), None)
     is_in_window = bool(counts[Status.QUEUED] + counts[Status.ACTIVATING])
     waits = (next_due_at - batch.now).total_seconds() if next_due_at else math.inf
@@ -831,7 +830,7 @@ def _read_outage(
 
 
 def _seconds_since(batch: _BatchRow, *moments: datetime | None) -> float:
-    """Seconds since the latest of these moments."""
+    """Measure the seconds since the latest of these times."""
     return max(float((batch.now - max(filter(None, moments))).total_seconds()), 0.0)
 
 

@@ -1,10 +1,10 @@
-"""What Prometheus is told of batches, fleet and paces, and of how attempts ended.
+"""Metrics for Prometheus: batches, the fleet, paces, and how attempts ended.
 
-A scrape must cost a large batch little. So records and attempts are counted again only after a hundred times as long as
-counting them took, a minute at the most.
+A scrape must be cheap even if a batch is large. So after records and attempts are counted, the counts are reused for a
+hundred times as long as counting took, but at most for a minute.
 
-No label holds a serial number, a user or an id: they are names of batches, environments and licenses, and words of
-ours."""
+No label contains a serial number, a user or an id. Labels are names of batches, environments and licenses, and fixed
+words."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from worker.reports.stall import Fleet
 
 # The labels of all metrics of a batch.
 _BATCH = ("batch", "environment")
-# Milliseconds a second.
+# Milliseconds in a second.
 _MS = 1000
-# The cause of a standstill that is too short to be a stall.
+# The label of a standstill that is too short to count as a stall.
 NO_CAUSE = "none"
-# Of a metric: the values of its labels, and its value.
+# One sample of a metric: the values of its labels, and its value.
 Sample: TypeAlias = "tuple[tuple[str, ...], float]"
 
 
-# The upper bounds of the histogram's buckets, in milliseconds; what took longer is in one more.
+# The upper bounds of the histogram's buckets, in milliseconds; one more bucket counts everything above them.
 BOUNDS = (50, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000, 20_000, 60_000)
 
 
@@ -51,15 +51,15 @@ class AttemptGroup(NamedTuple):
     environment: str
     outcome: str
     attempts: int
-    # How long PingOne took for all of their calls.
+    # How long PingOne took for all their calls, in total.
     milliseconds: int
-    # Those whose calls took no longer than each of BOUNDS, and last all that called PingOne.
+    # Attempts whose calls took at most each of BOUNDS; the last item counts all attempts that called PingOne.
     buckets: tuple[int, ...]
 
 
 class MetricsCollector(Collector):
-    """Reads the database whenever it is asked for the metrics, and keeps what is not counted again; threads may ask.
-    `read_statuses` reads how all batches stand; `clock` counts seconds; a backup touches `backup_stamp`."""
+    """Reads the database for each scrape, and reuses counts that are still fresh. Thread-safe. `read_statuses` reads
+    the status of all batches; `clock` counts seconds; a backup touches the file `backup_stamp`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class MetricsCollector(Collector):
 
     def _count(self) -> None:
         began = self._clock()
-        # A purge takes the records of a batch away bit by bit: nobody is shown half of them.
+        # A purge deletes the records of a batch in steps: never show a part of them.
         self._statuses = [status for status in reversed(self._read_statuses()) if not status.purged_at]
         with self._database.reading() as connection:
             rows = connection.execute(_ATTEMPTS).all()
@@ -108,9 +108,9 @@ def make_metrics(
     lost_notices: int,
     backup_age: float | None,
 ) -> Iterator[Metric]:
-    """Make the metrics of what was read. `paces` are by what a license is called: its name, or the environment's if it
-    has none; `lost_notices`: batches whose last notice the webhook did not take; `backup_age`: seconds since the last
-    backup, None if nobody says where to look."""
+    """Make the metrics from these values. `paces`: by the name of the license, or of its environment if it has none.
+    `lost_notices`: batches whose last notice the webhook did not accept. `backup_age`: seconds since the last backup;
+    None if no stamp file is configured."""
     named = [((batch.name, batch.environment), batch) for batch in statuses]
     yield from _make_counts(named)
     yield from _make_states(named)
@@ -125,7 +125,7 @@ def make_metrics(
 
 
 def measure_backup_age(stamp: Path | None) -> float | None:
-    """Measure for how many seconds a backup has not touched this file: infinitely long if it is not there."""
+    """Measure the seconds since a backup last touched this file: infinity if it is missing, None if none is named."""
     try:
         return None if stamp is None else max(time.time() - stamp.stat().st_mtime, 0.0)
     except OSError:
@@ -139,7 +139,7 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Samp
     return family
 
 
-# Of a batch: the values of _BATCH, and how it stands.
+# A batch: the values of its _BATCH labels, and its status.
 NamedBatch: TypeAlias = "tuple[tuple[str, str], BatchStatus]"
 
 
@@ -230,7 +230,7 @@ def _make_attempts(groups: Sequence[AttemptGroup]) -> Iterator[Metric]:
     yield from (ended, took)
 
 
-# Of the pace of a license: the metric's name, its HELP, and its value; None where it is not known.
+# Metrics of a license's pace: the name, the HELP text, and the function that reads the value; None if it is unknown.
 _PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
     (
         "requests_per_second",
@@ -242,7 +242,7 @@ _PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
         "The rate at which PingOne throttles; missing until it did.",
         lambda pace: pace.ceiling,
     ),
-    ("share_ratio", "Our part of the ceiling.", lambda pace: pace.share),
+    ("share_ratio", "The part of the ceiling that oathbulk uses.", lambda pace: pace.share),
     ("held", "1 while all workers hold, otherwise 0.", lambda pace: pace.hold is not None),
     (
         "hold_left_seconds",
@@ -278,7 +278,7 @@ def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
 
 
 def _read_paces(database: Database, connection: Connection) -> dict[str, KnownPace]:
-    # A license without a name of its own is known by the id of its environment, whose name is taken.
+    # A license without a name is stored under the id of its environment. Show the environment's name instead.
     ids = select(Batch.environment_id, Batch.environment).distinct()
     names = dict(connection.execute(ids).all())
     licenses = connection.scalars(select(LicensePace.license).order_by(LicensePace.license)).all()

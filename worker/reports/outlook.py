@@ -1,5 +1,6 @@
-"""What will become of a batch if nobody does anything: how long it still takes and at which pace, what it waits for,
-and which command goes on. Terminal, desk, report and log say the same. Pure, but for the time that passes."""
+"""Describes what happens next to a batch if nobody intervenes: how long it still takes and at which pace, what it waits
+for, and which command continues it. The terminal, the desk, the report and the log show the same sentences. Pure,
+except that it reads the clock."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,19 +15,19 @@ from worker.reports.facts import BatchStatus, Outage, describe_rows
 from worker.reports.stall import DROPPED_CURE, Cause, describe_dropped, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
 
-# A shorter hold is over before somebody has read of it.
+# A shorter hold is not shown, since it ends before anybody has read about it.
 LONG_HOLD = timedelta(seconds=3)
-# Dates that are told one by one.
+# Dates that are listed one by one, at most.
 MOST_WAVES = 4
-# The outlook of a batch that runs while no record is in work.
+# The outlook of a running batch that no worker works on.
 WAITING = "Waiting for a worker."
-# What stands before the command that goes on with a batch.
+# The words before the command that continues a batch.
 _GO_ON = "Continue with: "
 
 
 def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
-    """Say what will happen to the batch if nobody does anything, and which command goes on; where the page
-    `has_buttons`, in words."""
+    """Say what happens next to the batch if nobody intervenes, and which command continues it. If the page
+    `has_buttons`, describe the command in words."""
     if status.purged_at:
         return _describe_purged(status)
     match status.state:
@@ -58,7 +59,7 @@ def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
 
 
 def _describe_running(status: BatchStatus) -> str:
-    """Say what a batch that runs waits for, or how long it still takes."""
+    """Say what a running batch waits for, or how long it still takes."""
     waiting = status.dated + status.on_the_table
     if waiting and waiting == status.to_do and not status.preparing:
         comes = status.coming or status.on_the_table
@@ -75,7 +76,7 @@ def _describe_running(status: BatchStatus) -> str:
     if status.stall:
         still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}{slowness}"
         return still + describe_waves(status, " ")
-    # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
+    # The pace was measured in the last half minute. Without workers, it says nothing about the time ahead.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
         done += _explain_time_left(status) + slowness
@@ -87,8 +88,8 @@ def _describe_running(status: BatchStatus) -> str:
 
 
 def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
-    """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
-    elsewhere may go on with it."""
+    """Say what happens to a batch after the run that worked on it has ended, and how to continue it (`stopped`).
+    Workers elsewhere may still work on it."""
     if not status.to_do:
         return describe_outlook(status)
     if status.waits_for_a_person:
@@ -99,13 +100,13 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
 
 
 def describe_going_on(batch: str) -> str:
-    """Say how a batch goes on here after the run that worked on it has ended."""
+    """Name the command that continues a batch here after the run that worked on it has ended."""
     return f"{_GO_ON}{write_run(batch)}"
 
 
 def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
-    """Describe the batch in one line, for a log. `stopped` is given if the run that worked on it has ended before the
-    batch was finished: a sentence that says how to go on."""
+    """Describe the batch in one line, for a log. `stopped`: if the run that worked on the batch ended before the batch
+    was finished, a sentence that says how to continue."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     outlook = put_waiting_first(status, future)
     rows = ", ".join(filter(None, (f"{status.active:,} active", describe_rows(status))))
@@ -114,14 +115,14 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
 
 
 def describe_steps(status: BatchStatus) -> str:
-    """Say where the rows are that are to do: `7 pending, 2 queued, 1 activating`; empty where none is."""
+    """Count the records to do by status: `7 pending, 2 queued, 1 activating`; empty if there are none."""
     return ", ".join(
         f"{number:,} {name}" for name, number in status.counts.items() if number and Status(name) not in FINAL
     )
 
 
 def describe_waiting(status: BatchStatus) -> str:
-    """Say in a sentence how many records wait for what before their first call; empty if none does."""
+    """Say how many records wait for their user or token before their first call; empty if none does."""
     token = "is imported" if status.may_import else "is found in the inventory"
     waits = {"person is found": status.waiting.get("user", 0), f"token {token}": status.waiting.get("token", 0)}
     parts = [
@@ -133,12 +134,13 @@ def describe_waiting(status: BatchStatus) -> str:
 
 
 def put_waiting_first(status: BatchStatus, outlook: str) -> str:
-    """Say how many records wait for what, and then what will become of the batch."""
+    """Put the sentence about waiting records, if there is one, before the outlook."""
     return f"{describe_waiting(status)} {outlook}".lstrip()
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker takes a batch that waits for one, and which workers ended because they alone fail."""
+    """Say why no worker takes a batch that waits for one, which workers ended because they alone failed, and how many
+    messages were dropped."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
@@ -158,8 +160,8 @@ def describe_on_the_table(status: BatchStatus) -> str:
 
 
 def describe_waves(status: BatchStatus, begin: str = "") -> str:
-    """Say how many records wait for a date, when the next wave begins and the last, and how many a person keeps back;
-    empty where none waits."""
+    """Say how many records wait for a date, when the next and the last wave begin, and how many records a person keeps
+    back; empty if none waits."""
     sentences, waits, coming = list[str](), status.dated - status.kept_back, status.coming
     if coming:
         begins = f"the next wave, of {coming[0].records:,}, begins on {format_time(coming[0].at)}"
@@ -175,9 +177,9 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
 
 
 def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, now: datetime | None = None) -> str:
-    """Say how many rows may begin at once, how many at which dates, and how many are kept back; and by which clocks
-    dates without an offset were read: those of `zone`, None for this machine's. `now`: this machine's time if it is
-    None. Empty where there are no rows."""
+    """Say how many rows may begin at once, how many at each date, and how many are kept back; and which time zone
+    applies to dates without an offset: `zone`, or this machine's if that is None. `now`: None for this machine's
+    time. Empty if there are no rows."""
     written, now = sorted(date for date in dates if date and date < UNTIL_LET_GO), now or datetime.now(UTC)
     kept_back, total, past = dates.get(UNTIL_LET_GO), sum(dates.values()), [date for date in written if date <= now]
     if not written and not kept_back:
@@ -198,15 +200,15 @@ def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, no
 
 
 def describe_date(not_before: datetime | None) -> str:
-    """Write the date that records wait for; empty where they wait for none."""
+    """Write the date for which records wait; empty if they wait for none."""
     if not_before is None:
         return ""
     return KEPT_BACK if not_before >= UNTIL_LET_GO else format_time(not_before)
 
 
 def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
-    """Say until and since when all workers hold, why, and how a person ends that: by a command on this batch, or by a
-    button (None)."""
+    """Say since and until when all workers hold, why, and how a person ends the hold: with a command on this batch, or
+    with a button if `batch` is None."""
     go_on = "resume it, and end the hold too." if batch is None else f"oathbulk resume {batch} --now"
     return (
         f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
@@ -215,7 +217,7 @@ def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
 
 
 def describe_outage(outage: Outage, detail: str | None = None) -> str:
-    """Say since when PingOne has not answered, and when it is tried again. `detail`: what the batch's pause says."""
+    """Say since when PingOne has not answered, and when it is tried again. `detail`: that of the batch's pause."""
     at = outage.next_try_at
     next_try = "oathbulk is trying again now"
     if at is not None:
@@ -228,13 +230,13 @@ def describe_outage(outage: Outage, detail: str | None = None) -> str:
 
 
 def _format_clock(at: datetime, beside: datetime) -> str:
-    """Write a time by the clock, in UTC; with its date if that is not the one of the time that stands beside it."""
+    """Write the time of day, in UTC; with its date if that differs from the date of the time `beside` it."""
     return f"{at:%H:%M:%S}" if at.date() == beside.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
-    """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, whether it adapts, the
-    ceiling, the share, and who set what holds now; a line each."""
+    """Describe a license's pace, one line each: the rate, a hold if `tells_hold`, whether the rate adapts, the ceiling,
+    the share, and who set the present values."""
     lines = [
         f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "no request yet.")
     ]
@@ -258,18 +260,18 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
 
 
 def _explain_slowness(status: BatchStatus) -> str:
-    """Say what of this installation holds the batch back: servers that are far away, or that its environment is still
-    to be learnt; empty where nothing does, or where PingOne's limit does."""
+    """Say what slows down the batch in this installation: distant servers, or that its environment's use of oathResync
+    is still unknown. Empty if nothing does, or if PingOne's limit does."""
     if status.eta_if_listed_seconds is not None:
         return ""
-    learning = ["it is being learnt whether OTP 1 goes with oathResync, so few tokens go at once"]
+    learning = ["it is not known yet whether OTP 1 needs oathResync, so few tokens go at once"]
     causes = learning * status.is_learning + status.fleet.far_servers
     return f" What holds it back: {'; '.join(causes)}." if causes else ""
 
 
 def _explain_time_left(status: BatchStatus) -> str:
-    """Say that the license's pace decides how long the batch takes, and what could be done about it; empty where
-    something else does."""
+    """Say that the license's pace determines how long the batch takes, and what could change that; empty if something
+    else determines it."""
     known = status.license_pace
     if known is None:
         return ""
@@ -286,20 +288,20 @@ def _explain_time_left(status: BatchStatus) -> str:
 
 
 def _describe_end_of_hours(status: BatchStatus) -> str:
-    """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
+    """Say when the batch's hours (`--window`) end, possibly before the batch is finished; empty if it has no hours."""
     if status.closes_at is None:
         return ""
     return f" Its window {status.hours} {status.zone} closes at {format_time(status.closes_at)}."
 
 
 def _describe_purged(status: BatchStatus) -> str:
-    """Say when a batch was purged, and how it had ended."""
+    """Say when a batch was purged, and how many of its rows were active, failed or closed."""
     ended = ", ".join(filter(None, (f"{status.active:,} active", describe_rows(status))))
     return f"Purged on {status.purged_at:%Y-%m-%d}; {ended if status.rows else 'it had no rows'}."
 
 
 def _describe_finished(status: BatchStatus) -> str:
-    """Say for how long a finished batch was in work, and how many of its rows are not active."""
+    """Say how long work on a finished batch took, and how many of its rows are not active."""
     took = f" after {format_duration(status.worked_for)} of work" if status.worked_for is not None else ""
     others = describe_rows(status)
     if not status.failed:
@@ -309,15 +311,15 @@ def _describe_finished(status: BatchStatus) -> str:
 
 
 def _describe_still_read(status: BatchStatus) -> str:
-    """Say how many records of a cancelled batch PingOne is asked about once more; empty if none is left."""
+    """Say how many records of a cancelled batch are read from PingOne once more; empty if none is left."""
     if not status.to_do:
         return ""
     return f" {_count_to_do(status)} read once more before {agree(status.to_do, 'it ends', 'they end')}."
 
 
 def _describe_in_work(status: BatchStatus) -> str:
-    """Say how many records of a paused batch are still in work, and when the wait for a worker that died ends; empty if
-    none is."""
+    """Say how many records of a paused batch are still in work, and when the wait for a dead worker ends; empty if none
+    is in work."""
     if status.in_work_until is None:
         return ""
     number, until = status.counts[Status.ACTIVATING], f"{status.in_work_until:%H:%M:%S} UTC"
@@ -329,5 +331,5 @@ def _describe_in_work(status: BatchStatus) -> str:
 
 
 def _count_to_do(status: BatchStatus) -> str:
-    """Write how many rows are to do, with the verb of the sentence."""
+    """Count the rows to do, with the verb: `7 rows are`."""
     return f"{count_things(status.to_do, 'row')} {agree(status.to_do, 'is', 'are')}"

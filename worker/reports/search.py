@@ -1,6 +1,5 @@
-"""Searches the records: by the beginning of what is known of a token and its user, by batch, status and reason; finds
-the tokens that a person names, by a serial number, the id of a device, or a record's number; and reads the rows of a
-batch's file that were refused at loading."""
+"""Searches records by the beginning of any value of a token or its user, and by batch, status and reason. Also finds
+tokens by serial number, device id or record number, and reads the rows that were refused at loading."""
 
 import json
 import re
@@ -23,33 +22,33 @@ from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
 from worker.observability.wording import format_moment
 
-# What names a person beside the id of its user.
+# Columns that name a person, besides the user id.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
-# The beginning of a serial number, in the characters that PingOne allows; and one that sorts behind all of them.
+# The beginning of a serial number, in the characters that PingOne allows; and a character that sorts after all of them.
 _SERIAL_START = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
 _BEHIND = "~"
-# The beginning of an id of PingOne, which is kept in small letters.
+# The beginning of a PingOne id; ids are stored in lower case.
 _ID = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
-# The form of PingOne's ids, in lower case. Nothing else is looked for among them: that reads the whole table.
+# A whole PingOne id, in lower case. Only such a text is compared with device ids, since that reads the whole table.
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# A record's number behind its #, since a bare one may begin a serial number: at most what the key has room for.
+# A record's number after a #, since a bare number may be a serial number; at most as many digits as the key can have.
 _NUMBER = re.compile(r"#([0-9]{1,18})", re.ASCII)
 
 # A token: the id of its environment, and its serial number.
 Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password
 
 
-# A row as it was read, with its columns by their names.
+# A row from the database, with its columns as attributes.
 Read = Row[*tuple[Any, ...]]
 
 
 def row_to_json(read: Read) -> dict[str, Any]:
-    """Write the columns of a row for JSON, with times as ISO 8601 has them."""
+    """Convert the columns of a row for JSON, with times in ISO 8601."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in read._mapping.items()}
 
 
 def refused_to_json(line: Read) -> dict[str, Any]:
-    """Write a row that was refused as `oathbulk show --json` prints it."""
+    """Convert a refused row to the form in which `oathbulk show --json` prints it."""
     return {
         "batch": line.batch,
         "row": line.row_number,
@@ -61,7 +60,7 @@ def refused_to_json(line: Read) -> dict[str, Any]:
     }
 
 
-# Of a row that was refused: where it stands, which token it is if that is known, and why, with the cure.
+# Columns of a refused row: its place in the file, its token if that is known, and why it was refused, with the cure.
 _REFUSED = (
     *(Batch.name.label("batch"), Batch.file, RefusedRow.row_number, Batch.environment, RefusedRow.environment_id),
     *(RefusedRow.serial_number, RefusedRow.reason, RefusedRow.detail, RefusedRow.is_closed),
@@ -69,7 +68,7 @@ _REFUSED = (
 
 
 def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None) -> Sequence[Read]:
-    """Read the refused rows that fulfill the conditions: those of the latest batch first, in the order of its file."""
+    """Read the refused rows that fulfill the conditions: the latest batch first, then in the order of its file."""
     listed = select(*_REFUSED).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
     ordered = listed.order_by(RefusedRow.batch_id.desc(), RefusedRow.row_number).limit(limit)
     return connection.execute(ordered).all()
@@ -77,9 +76,10 @@ def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sought:
-    """What is searched for; None where it does not matter. `text`: with what a serial number, an id, a name or any
-    further column begins. `user`: with what one of the names or ids of its user begins. `where`: what holds for rows of
-    a batch, each written as COLUMN=VALUE; nothing of this is kept of refused rows."""
+    """The criteria of a search; None if a criterion does not matter. `text`: the beginning of a serial number, an id, a
+    name or any further column. `user`: the beginning of a name or id of the user. `where`: conditions on rows of a
+    batch, each written as COLUMN=VALUE. A search with `user` or `where` finds no refused rows, since only their serial
+    numbers are kept."""
 
     text: str | None = None
     batch: str | None = None
@@ -90,26 +90,26 @@ class Sought:
 
 
 def name_user(found: Read) -> str:
-    """Choose the name by which a person knows the user of a record best; else the user's id."""
+    """Choose the name of a record's user that people recognize best; without any name, the user's id."""
     return str(next(filter(None, (getattr(found, name) for name in NAMES)), found.user_id))
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The records that were found, those of the latest batch first, and how many more there are. `is_by_serial_number`:
-    serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
-    listed. `refused`: rows that were refused and are like that; nothing but their serial numbers is known."""
+    """The records that were found, the latest batch first, and how many more there are. `is_by_serial_number`: only
+    serial numbers were searched, because the text is one, or more of them begin with it than the list has room for.
+    `refused`: refused rows that match; of their values, only the serial number is known."""
 
     found: Sequence[Read]
     more: int
     is_by_serial_number: bool = False
     refused: Sequence[Read] = ()
-    # What records were before a command took them from the person who is sought.
+    # Earlier states of records that a command took away from the person in the search.
     former: Sequence[Read] = ()
 
     def name_only_token(self) -> str | None:
-        """Name the token that all of these are of, by a record's number, or its serial number if none of its rows
-        became a record; None if there are several."""
+        """Name the token to which all results belong, by a record's number, or by its serial number if none of its rows
+        became a record. None if there are several tokens."""
         tokens = {(each.environment, each.serial_number) for each in self.found}
         tokens |= {(line.environment, line.serial_number or "") for line in self.refused}
         if self.more or len(tokens) != 1:
@@ -130,7 +130,7 @@ class SearchResult:
 
 
 def search(database: Database, sought: Sought, limit: int) -> SearchResult:
-    """Find records and refused rows, `limit` of them at most. Raises UnknownBatch, UnknownColumn."""
+    """Find at most `limit` records and refused rows. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         findings = SearchResult([], 0) if sought.status == NOT_LOADED else _search_records(connection, sought, limit)
         if (name := sought.user or sought.text) and not findings.is_by_serial_number:
@@ -141,7 +141,7 @@ def search(database: Database, sought: Sought, limit: int) -> SearchResult:
 
 
 def count_others(database: Database, text: str) -> int:
-    """Count the serial numbers that begin with the text and are longer."""
+    """Count the serial numbers that begin with the text but are longer."""
     if not _SERIAL_START.fullmatch(text):
         return 0
     longer = select(func.count(Record.serial_key.distinct())).where(
@@ -152,7 +152,7 @@ def count_others(database: Database, text: str) -> int:
 
 
 def _serial_begins(connection: Connection, text: str) -> ColumnElement[bool]:
-    """Whether the serial number begins with the text, which its index finds quickly."""
+    """Whether the serial number begins with the text. An index makes this fast."""
     return and_(Record.environment_id.in_(list_environment_ids(connection)), is_in_range(text))
 
 
@@ -167,7 +167,7 @@ def _search_records(connection: Connection, sought: Sought, limit: int) -> Searc
 
 
 def _had_by(name: str) -> ColumnElement[bool]:
-    """Whether a change of a record says that it was the person's one of whose names or ids begins so."""
+    """Whether a change names, as the former user of its record, a person with a name or id that begins with `name`."""
     names = [begins(getattr(Change, kind), name) for kind in NAMES]
     return or_(*names, *id_begins(name, Change.user_id))
 
@@ -177,7 +177,7 @@ def _was_had_by(name: str) -> ColumnElement[bool]:
 
 
 def _read_former(connection: Connection, found: Sequence[Read], name: str) -> Sequence[Read]:
-    """Read, of records that somebody had whose name or id begins so and who has them no more, until when."""
+    """Read the records that a person with such a name or id had, but no longer has, and until when."""
     others = [row for row in found if not any(_begins_so(getattr(row, kind), name) for kind in PERSON)]
     before = (getattr(Change, kind) for kind in (*PERSON, "device_id"))
     last = select(func.max(Change.id)).where(Change.record_id.in_([row.record for row in others]), _had_by(name))
@@ -196,8 +196,7 @@ def _begins_so(value: str | None, name: str) -> bool:
 
 
 def _add_refused(connection: Connection, findings: SearchResult, sought: Sought, limit: int) -> SearchResult:
-    """Add the refused rows whose serial numbers begin with the text, as far as the list has room. Raises
-    UnknownBatch."""
+    """Add the refused rows that match the search, as far as the list has room. Raises UnknownBatch."""
     conditions: list[ColumnElement[bool]] = []
     if sought.batch is not None:
         conditions.append(RefusedRow.batch_id == find_batch(connection, sought.batch, Batch.id).id)
@@ -215,8 +214,8 @@ def _add_refused(connection: Connection, findings: SearchResult, sought: Sought,
 def _search_serial_numbers(
     connection: Connection, sought: str, conditions: Sequence[ColumnElement[bool]], limit: int
 ) -> SearchResult | None:
-    """Find the records whose serial numbers begin with the text, which is quick by their index. None if that is not
-    enough: the text is no whole serial number, and there is room in the list for what else begins so."""
+    """Find the records whose serial numbers begin with the text; an index makes this fast. None if other columns must
+    be searched too: the text is not a whole serial number, and the list has room for more."""
     if not _SERIAL_START.fullmatch(sought):
         return None
     known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
@@ -227,7 +226,7 @@ def _search_serial_numbers(
 
 
 def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[ColumnElement[bool]]:
-    """The conditions but for the text. Raises UnknownBatch, UnknownColumn."""
+    """Make the conditions of the search, apart from the text. Raises UnknownBatch, UnknownColumn."""
     yield is_of_kept_batch()
     if sought.batch is not None:
         yield Record.batch_id == find_batch(connection, sought.batch, Batch.id).id
@@ -242,7 +241,7 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> SearchResult:
-    """Read the records that fulfill the condition, `limit` of them at most, and count the others."""
+    """Read at most `limit` records that fulfill the condition, and count the others."""
     columns = ("device_id", "lot", "status", "reason", "scheduled_at", "finalized_at")
     listed = (
         select(
@@ -267,15 +266,15 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
 
 
 def list_environment_ids(connection: Connection) -> list[str]:
-    """List the ids of all environments that batches were loaded for. The index of serial numbers begins with them."""
+    """List the ids of all environments with batches. The index of serial numbers begins with the environment's id."""
     return list(connection.scalars(select(Batch.environment_id).distinct()))
 
 
 def find_tokens(connection: Connection, text: str) -> list[Token]:
-    """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
+    """Find the tokens with this serial number; if there are none, those with this device id or record number."""
     environments, key = list_environment_ids(connection), text.lower()
     found = _select_tokens(connection, and_(Record.environment_id.in_(environments), Record.serial_key == key))
-    # Those of which nothing but refused rows is there are added.
+    # Add tokens that have only refused rows.
     is_token = RefusedRow.environment_id.in_(environments), RefusedRow.serial_key == key
     refused = select(RefusedRow.environment_id).where(*is_token).distinct()
     known = {environment_id for environment_id, _ in found}
@@ -289,7 +288,7 @@ def find_tokens(connection: Connection, text: str) -> list[Token]:
 
 
 def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> list[Token]:
-    """Find the tokens whose records fulfill the condition, those loaded last at the end."""
+    """Find the tokens whose records fulfill the condition, in the order of their loads."""
     tokens = (
         select(Record.environment_id, func.max(Record.serial_number).label("serial_number"))
         .where(condition, is_of_kept_batch())
@@ -300,28 +299,28 @@ def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> li
 
 
 def is_in_range(text: str) -> ColumnElement[bool]:
-    """Whether the serial number begins with the text, as a range that an index serves."""
+    """Whether the serial number begins with the text, as a range condition that can use an index."""
     return and_(Record.serial_key >= text.lower(), Record.serial_key < text.lower() + _BEHIND)
 
 
 def begins(column: ColumnElement[str] | InstrumentedAttribute[Any], text: str) -> ColumnElement[bool]:
-    """Whether the column begins with the text, in large or small letters. No index serves this."""
+    """Whether the column begins with the text, ignoring case. This cannot use an index."""
     return column.istartswith(text, autoescape=True)
 
 
 def id_begins(text: str, *columns: InstrumentedAttribute[str]) -> list[ColumnElement[bool]]:
-    """For each column of ids, whether it begins with the text. None where no id of PingOne does: each would be compared
-    for nothing."""
+    """Make a condition for each column of ids: whether it begins with the text. Empty if no PingOne id can begin with
+    it, to save the comparisons."""
     small = text.lower()
     return [column.startswith(small, autoescape=True) for column in columns] if _ID.fullmatch(small) else []
 
 
 def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
-    """Whether anything that is known of the record begins with the text. Every record is read for it."""
+    """Whether any value of the record begins with the text. This reads every record."""
     each = func.json_each if connection.dialect.name == "sqlite" else func.json_each_text
     own = each(Record.extra).table_valued("key", "value")
     is_value = exists().where(begins(cast(own.c.value, String), sought))
-    # To take the columns apart costs most. It is done where the text stands behind a quotation mark somewhere.
+    # Unpacking the further columns is the most expensive part, so do it only if the text follows a quotation mark.
     quoted = '"' + json.dumps(sought)[1:-1]
     is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
     serial_number = [is_in_range(sought)] if _SERIAL_START.fullmatch(sought) else []
@@ -332,13 +331,13 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
 
 
 def describe_refused(line: Read) -> str:
-    """Say which row was not loaded, and why, with the cure."""
+    """Say which row was not loaded and why, with the cure."""
     closed = ". A person closed it." if line.is_closed else ""
     return f"Row {line.row_number} of {line.batch} was not loaded: {line.detail}{closed}"
 
 
 def describe_former(line: Read) -> str:
-    """Say whose a token was, and what ended that."""
+    """Say who had a token until when, and which command ended that."""
     ticket = f", ticket {line.ticket}" if line.ticket else ""
     return (
         f"{line.serial_number} was {name_user(line)}'s until {format_moment(line.until)} UTC: "
@@ -347,7 +346,7 @@ def describe_former(line: Read) -> str:
 
 
 def describe_nothing_found(sought: Sought) -> str:
-    """Say that there is no such record; where something was typed of which nothing may begin so, how that is read."""
+    """Say that no record matches. If a text or user was given, also say that a search compares beginnings."""
     if sought.text is not None or sought.user is not None:
         return "No record matches. Search for the start of a value."
     of = f" of {sought.batch}" if sought.batch else ""

@@ -1,4 +1,4 @@
-"""Why work that is due does not move, and which command mends that. Values in, values out."""
+"""Finds why due work does not move, and which command helps. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,18 +10,18 @@ from typing import Any
 from worker.fleet import KnownProcess
 from worker.observability.wording import agree, count_things
 
-# Seconds after which due work of which nothing has moved counts as a stall.
+# Seconds without any movement after which due work counts as stalled.
 STILL_AFTER = 60.0
-# Seconds after which a batch that nobody prepares counts as stalled. Longer, since batches take turns.
+# Seconds after which a batch that no worker prepares counts as stalled. This is longer, since batches take turns.
 UNPREPARED_AFTER = 180.0
-# Seconds that a trip to a server takes, from which on it is far away, and slows work down.
+# Seconds. A server whose round trip takes at least this long counts as far away, and slows work down.
 FAR = 0.1
-# Seconds after which the last tick counts as too old. Ticks come every second, and are written down every five.
+# Seconds after which the last tick counts as too old. Ticks come every second, and are recorded every five seconds.
 LATE_TICK = 20.0
 
 
 class Cause(StrEnum):
-    """What keeps due work from moving."""
+    """What stops due work from moving."""
 
     HOLD = "hold"
     BROKER = "broker"
@@ -35,38 +35,38 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """The home of a rehearsal, which has one of its own, and whose PingOne ends with it. `program`: how `oathbulk` is
-    typed in the shell of who reads of it."""
+    """A rehearsal. It has its own `home`, and its simulated PingOne ends with it. `program`: how the reader types
+    `oathbulk` in the shell."""
 
     home: Path
     program: str = "oathbulk"
 
     def write(self, command: str) -> str:
-        """Write a command of `oathbulk` so that it meets this rehearsal's batch, and no other of the same name."""
+        """Write an `oathbulk` command so that it applies to this rehearsal's batch, not to another of the same name."""
         return f"OATHBULK_HOME={quote(str(self.home.absolute()))} {self.program}{command.removeprefix('oathbulk')}"
 
     def describe_end(self) -> str:
-        """Say that nothing of the batch can go again, and how that is practiced: with tokens of which some need fresh
-        OTPs, served by a simulator that prints the whole way to their being active."""
+        """Say that nothing of the batch can be sent again, and how to practice that: with a simulator some of whose
+        tokens need fresh OTPs. It prints every step until they are active."""
         practice = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
         return f"The PingOne of this rehearsal ended with it. To practice how tokens come back: {practice}"
 
     def describe_interruption(self) -> str:
-        """Say what to do where no worker comes to the batch, which was interrupted unless it has just begun."""
+        """Say what to do if no worker works on the batch: it was interrupted, unless it has only just begun."""
         return f"If this rehearsal was interrupted, its PingOne ended with it: `{self.program} rehearse` starts over."
 
 
 def write_run(batch: str) -> str:
-    """Write the command that works on a batch here, from where it is."""
+    """Write the command that continues a batch on this machine."""
     return f"oathbulk run {quote(batch)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What is known of the worker processes and of what they need to move a batch. `broker`: why the broker cannot be
-    used; None if it can, or if that is not known here. `hold`: until when and why all workers hold, in a sentence.
-    `batch`: the name of the batch they are asked about; None where there are several. `rehearsal`: the one that the
-    batch is of. `only_batch`: the one on which all these processes work, and on no other; None if they work on all."""
+    """The worker processes, and what they need to work on a batch. `broker`: why the broker cannot be used; None if it
+    can, or if that is unknown here. `hold`: a sentence that says until when and why all workers hold. `batch`: the name
+    of the batch in question; None if there are several. `rehearsal`: the rehearsal to which the batch belongs.
+    `only_batch`: the only batch on which all these processes work; None if they work on every batch."""
 
     processes: Sequence[KnownProcess] = ()
     broker: str | None = None
@@ -77,15 +77,14 @@ class Fleet:
 
     @property
     def alive(self) -> list[KnownProcess]:
-        """Processes that work on the batch: they were seen lately."""
+        """Processes that work on the batch and were seen lately."""
         if self.only_batch not in (None, self.batch):
             return []
         return [process for process in self.processes if process.is_alive]
 
     @property
     def sick(self) -> list[KnownProcess]:
-        """Processes that ended lately, since something failed in them alone: the last one of each machine and
-        reason."""
+        """Processes that ended lately because they alone failed: the last one of each machine and reason."""
         ended = sorted(
             (each for each in self.processes if each.sick_since is not None), key=lambda each: str(each.sick_since)
         )
@@ -93,12 +92,12 @@ class Fleet:
 
     @property
     def dropped(self) -> int:
-        """Messages that the processes that live have dropped, since no process of oathbulk sends such."""
+        """Messages that live processes dropped, because no process of oathbulk sends messages of that kind."""
         return sum(process.dropped for process in self.processes if process.is_alive)
 
     @property
     def far_servers(self) -> list[str]:
-        """The servers that are far away from every process that lives, with what a trip takes the nearest of them:
+        """Servers that are far away from every live process, each with the shortest round trip to it:
         `the database is far (200 ms)`."""
         trips = {
             "the database": [process.database_trip for process in self.alive],
@@ -109,15 +108,15 @@ class Fleet:
 
     @property
     def seconds_since_tick(self) -> float | None:
-        """Seconds since any process did the dispatcher's work; None if none ever did. Below 0 if the database's clock
-        was set back since."""
+        """Seconds since any process last did the dispatcher's work; None if none ever did. Negative if the database's
+        clock was set back since then."""
         ticks = [process.seconds_since_tick for process in self.processes if process.seconds_since_tick is not None]
         return min(ticks, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Why due work does not move: `detail` says what is the matter, `cure` what to do."""
+    """Why due work does not move: `detail` says what is wrong, and `cure` what to do."""
 
     cause: Cause
     detail: str
@@ -131,16 +130,17 @@ class Stall:
 
 
 def find_stall(fleet: Fleet, still_for: float | None, unprepared_for: float | None) -> Stall | None:
-    """Name the reason why a batch stands still whose due work has not moved for so many seconds, or that nobody has
-    prepared for so many; None while both are short. None in place of seconds: nothing is due, or to be prepared."""
+    """Find why a batch has stalled: its due work has not moved for `still_for` seconds, or no worker has prepared it
+    for `unprepared_for` seconds. None if neither is long enough. An argument is None if nothing is due, or needs
+    preparation."""
     if still_for is not None and still_for >= STILL_AFTER:
         return explain_stall(fleet)
     return explain_unprepared(fleet) if (unprepared_for or 0.0) >= UNPREPARED_AFTER else None
 
 
 def explain_stall(fleet: Fleet) -> Stall:
-    """Name the most likely reason why nothing moves. What other things depend on is looked at first: without a broker
-    no worker can take anything, and without workers nobody does the ticks."""
+    """Find the most likely reason why nothing moves. Dependencies are checked first: without a broker no worker can
+    take anything, and without workers there are no ticks."""
     if fleet.hold is not None:
         return Stall(Cause.HOLD, fleet.hold, "To continue now: oathbulk resume BATCH --now")
     if fleet.broker is not None:
@@ -155,8 +155,8 @@ def explain_stall(fleet: Fleet) -> Stall:
 
 
 def explain_unprepared(fleet: Fleet) -> Stall:
-    """Name the most likely reason why no worker prepares a batch: what else nothing would move for, or that none of
-    the workers takes that queue."""
+    """Find the most likely reason why no worker prepares a batch: the reason why nothing at all moves, or else that no
+    worker consumes the queue for preparation."""
     stall = explain_stall(fleet)
     if stall.cause != Cause.UNKNOWN:
         return stall
@@ -165,16 +165,16 @@ def explain_unprepared(fleet: Fleet) -> Stall:
 
 
 def describe_sick(fleet: Fleet) -> str:
-    """Name each process that ended since it failed alone, with the reason."""
+    """List each process that ended because it alone failed, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
 
 
-# What to do where messages were dropped.
+# What to do if messages were dropped.
 DROPPED_CURE = "find out who else writes to the server of OATHBULK_REDIS_URL"
 
 
 def describe_dropped(fleet: Fleet) -> str:
-    """Say how many messages the workers have dropped; empty if none."""
+    """Say how many messages the workers dropped; empty if none."""
     if not fleet.dropped:
         return ""
     dropped = f"{count_things(fleet.dropped, 'message')} {agree(fleet.dropped, 'was', 'were')}"
@@ -182,7 +182,7 @@ def describe_dropped(fleet: Fleet) -> str:
 
 
 def _name_worker(fleet: Fleet) -> str:
-    """Say what brings a worker; for a rehearsal none may come again."""
+    """Say how to start a worker. A rehearsal that was interrupted cannot get one again."""
     if fleet.rehearsal is not None:
         return fleet.rehearsal.describe_interruption()
     run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
@@ -195,7 +195,7 @@ def _name_worker(fleet: Fleet) -> str:
 
 
 def _explain_ticks(fleet: Fleet) -> Stall:
-    """Name the reason where workers run and are well: the last tick is too old, or lies in the future, or neither."""
+    """Find the reason if workers run and are well: the last tick is too old, or in the future, or neither."""
     age = fleet.seconds_since_tick
     if age is not None and age < -LATE_TICK:
         detail = f"The database's clock was set back: its last tick is {-age:.0f} s in the future."

@@ -1,7 +1,6 @@
-"""The history of one token: every record of its serial number in all batches, the attempts of each, and the rows with
-it that were refused; and what is said of it: how its records stand, what each attempt sent and what came back, what
-happens next if nobody does anything, and the command that a person may type. Nothing secret is in it: neither an OTP
-nor a seed."""
+"""The history of one token: all records with its serial number in all batches, their attempts, and the refused rows
+with this number. Describes the status of each record, what each attempt sent and what PingOne answered, what happens
+next if nobody intervenes, and which command a person can type. Contains no secret: neither an OTP nor a seed."""
 
 from __future__ import annotations
 
@@ -43,9 +42,9 @@ from worker.rules.hours import format_time
 
 @dataclass(frozen=True)
 class PastRecord:
-    """One record of a token: what was read of it, its batch, the lines of its attempts, and what it was before each
-    command that changed it, the oldest first. What is read of it is looked up here by the names of
-    `models.record.Record`, where each is explained, and of _DERIVED."""
+    """One record of a token: its values, its batch, the lines of its attempts, and its state before each command that
+    changed it, the oldest first. Its values are attributes with the names of `models.record.Record`, which explains
+    them, and of _DERIVED."""
 
     read: Read
     batch: Read
@@ -57,12 +56,12 @@ class PastRecord:
 
     @property
     def meaning(self) -> str | None:
-        """What the reason means and what a person can do: as it was written down, or as it is known of the reason."""
+        """What the reason means and what a person can do: the record's own detail, or else the cure of the reason."""
         known = next((each for each in Reason if each == self.reason), None)
         return self.detail or (known and find_cure(known, has_seed=self.has_seed))
 
     def describe_otps(self) -> dict[str, str]:
-        """Say of what its OTPs are made and whether that is still kept, and what became of each OTP."""
+        """Say what its OTPs come from, whether that is still stored, and what happened to each OTP."""
         source = f"{self.otp_type.upper()} {'seed' if self.has_seed else 'pair'}"
         kept = "kept encrypted" if self.are_otps_kept else "erased"
         first, second = (
@@ -81,8 +80,8 @@ class PastRecord:
         }
 
     def _describe_unknown_fate(self, name: CallName) -> str:
-        """Say what is known of an OTP that is marked as sent, and of which no answer is written down. Where no attempt
-        has sent it since it was marked, a restore did: what went out since the backup is not known."""
+        """Describe an OTP that is marked as sent, but has no recorded answer. If no attempt has sent it since it was
+        marked, the mark comes from a restore: what was sent since the backup is unknown."""
         since = [line for line in self.attempts if self.otp_sent_at and line.ended_at >= self.otp_sent_at]
         was_sent = any(call["call"] == name for line in since for call in line.calls or ())
         is_told = was_sent or self.status == Status.ACTIVATING or not self.otp_sent_at
@@ -92,7 +91,7 @@ class PastRecord:
         return f"{told}; the device is read before anything else is sent"
 
     def to_json(self) -> dict[str, Any]:
-        """The record and its attempts, with names for what is said in words."""
+        """The record with its attempts and changes, in the form in which `oathbulk show --json` prints it."""
         facts = row_to_json(self.read)
         return {
             "record": facts.pop("id"),
@@ -118,8 +117,8 @@ class PastRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenHistory:
-    """All records of a serial number in one environment, in the order in which they ended, what decides when it goes
-    on, and the rows with it that were refused. `now` is the database's time."""
+    """All records of a serial number in one environment, in the order in which they ended; its refused rows; and what
+    determines when it continues. `now` is the database's time."""
 
     environment: str
     environment_id: str
@@ -127,19 +126,20 @@ class TokenHistory:
     records: list[PastRecord]
     now: datetime
     fleet: Fleet = field(default_factory=Fleet)
-    # The hold of all workers of the license; None while there is none.
+    # The hold of all workers of the license; None if there is none.
     hold: Hold | None = None
     refused: Sequence[Read] = ()
-    # During a canary or a trial of its batch: how many records go, where it is none of them.
+    # How many records of its batch go before the latest record; None unless a canary or a trial holds it back.
     go_before_it: int | None = None
 
     @property
     def latest(self) -> PastRecord:
-        """The record that is not final, or else ended last. There is one unless every row of the token was refused."""
+        """The record that is not final, or else the one that ended last. Raises IndexError if every row of the token
+        was refused, since there is no record then."""
         return self.records[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """The history as `oathbulk show --json` prints it, without what happens next."""
+        """The history in the form in which `oathbulk show --json` prints it, without what happens next."""
         return {
             "serial_number": self.serial_number,
             "environment": self.environment,
@@ -150,7 +150,7 @@ class TokenHistory:
 
 
 def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
-    """Say what became of an OTP of which the fate is known. `is_kept`: it may be sent again."""
+    """Say what happened to an OTP whose fate is known. `is_kept`: it may be sent again."""
     if state == OtpState.ANSWERED:
         return "answered by PingOne"
     if not is_posted:
@@ -158,7 +158,7 @@ def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
     return "posted, and may be sent again" if is_kept else "posted"
 
 
-# What is read of a record. Its OTPs stay in the database: only whether they are there is asked.
+# Values computed from a record. Its OTPs are never read, only whether the database still has them.
 _DERIVED = {
     "counted_attempts": Record.attempts,
     "has_seed": Record.next_counter.is_not(None),
@@ -189,7 +189,7 @@ _CHANGE = (
 
 
 class UnknownToken(Exception):
-    """No record has this serial number, device id or number."""
+    """No record or row has this serial number, device id or record number."""
 
 
 def read_histories(
@@ -197,9 +197,9 @@ def read_histories(
     token: str,
     license_of: LicenseOf = take_environment_for_license,
 ) -> list[TokenHistory]:
-    """Read the history of each token that `token` names: by a serial number, by the id of a device, or by a record's
-    number. There are several if several environments have the serial number. Raises UnknownToken."""
-    # From one snapshot, since a purge may take a record away between two statements.
+    """Read the history of each token that `token` names: a serial number, a device id, or a record number. There are
+    several if several environments have the serial number. Raises UnknownToken."""
+    # In one snapshot, since a purge may delete a record between two statements.
     with database.reading_snapshot() as connection:
         tokens = find_tokens(connection, token.strip())
         if not tokens:
@@ -209,7 +209,7 @@ def read_histories(
 
 
 def _read_history(database: Database, connection: Connection, token: Token, license_of: LicenseOf) -> TokenHistory:
-    """Read the history of one token, with what decides when it goes on."""
+    """Read the history of one token, and what determines when it continues."""
     environment_id, serial_number = token
     records = _read_records(connection, environment_id, serial_number)
     of_token = (RefusedRow.environment_id == environment_id, RefusedRow.serial_key == serial_number.lower())
@@ -229,7 +229,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
 
 
 def _count_before(connection: Connection, record: PastRecord) -> int | None:
-    """Count the records that go before a pending one, during a canary or a trial; None if it may go."""
+    """Count the records that go before a pending one during a canary or a trial; None if it may begin."""
     first = find_first(record.batch)
     if first is None or record.status != Status.PENDING:
         return None
@@ -238,7 +238,7 @@ def _count_before(connection: Connection, record: PastRecord) -> int | None:
 
 
 def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:
-    """Read the records of a token, in the order in which they ended, each with its batch and its attempts."""
+    """Read the records of a token in the order in which they ended, each with its batch, attempts and changes."""
     of_token = (
         select(*_RECORD)
         .where(Record.environment_id == environment_id, Record.serial_key == serial_number.lower(), is_of_kept_batch())
@@ -257,17 +257,17 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
     return [PastRecord(row, batches[row.batch_id], *(of_kind.get(row.id, ()) for of_kind in lines)) for row in rows]
 
 
-# Reasons of dead letters for which the attempt does not count, since PingOne did nothing with it.
+# Reasons of dead letters whose last attempt does not count, since PingOne processed nothing.
 _UNCOUNTED = (Reason.STALE_OTP, Reason.ATTEMPTS_SPENT, Reason.FORBIDDEN)
 
 
 def describe_origin(record: PastRecord) -> str:
-    """Say where a record stands: its batch, its row, and the file."""
+    """Name the origin of a record: its batch, its row and its file."""
     return escape_line(f"Batch {record.batch.name}, row {record.row_number} of {record.batch.file} (#{record.id})")
 
 
 def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
-    """List how a record stands, whose it is, and what became of its OTPs."""
+    """List the facts of a record: its status, its user, its values, and what happened to its OTPs."""
     finalized = f" since {format_moment(record.finalized_at)} UTC" if record.finalized_at else ""
     reason = f" ({record.reason})" if record.reason else ""
     yield "status", f"{record.status}{reason}{finalized}"
@@ -275,7 +275,7 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
         yield "meaning", record.meaning
     yield "user", record.user_id or "not known yet"
     made = " (made by this batch)" if record.is_device_made else ""
-    # Pairs, since a column of the file may have the name of one of ours.
+    # Pairs rather than a dict, since a column of the file may have the name of a built-in one.
     kept = [
         *((name, getattr(record, name)) for name in NAMES),
         ("device", f"{record.device_id}{made}" if record.device_id else "none yet"),
@@ -291,8 +291,8 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
 
 
 def list_history(record: PastRecord) -> Iterator[tuple[str, str]]:
-    """List each attempt in one line, and each of its calls in a line below it; among them each command that changed the
-    record; and in the end the sum of the attempts."""
+    """List each attempt in one line with its calls in lines below it, and each command that changed the record, by
+    time. The last line sums up the attempts."""
     label = "history"
     for place, line in sort_history(record):
         if place is None:
@@ -305,7 +305,8 @@ def list_history(record: PastRecord) -> Iterator[tuple[str, str]]:
 
 
 def sort_history(record: PastRecord) -> list[tuple[int | None, Read]]:
-    """Sort the attempts of a record, each with its place among them, and the changes by their time."""
+    """Sort the attempts and changes of a record by time. An attempt comes with its number from 1, a change with
+    None."""
     attempts = [(line.ended_at, place, line) for place, line in enumerate(record.attempts, 1)]
     changes = [(line.at, None, line) for line in record.changes]
     ordered = sorted([*attempts, *changes], key=lambda each: each[0])
@@ -313,7 +314,7 @@ def sort_history(record: PastRecord) -> list[tuple[int | None, Read]]:
 
 
 def describe_change(line: Read) -> str:
-    """Describe a person's command: who gave it, and what the record was before."""
+    """Describe a person's command: who gave it, and which user and device the record had before."""
     ticket = f", ticket {line.ticket}" if line.ticket else ""
     whose = name_user(line)
     device = f" (device {line.device_id})" if line.device_id else ""
@@ -321,7 +322,7 @@ def describe_change(line: Read) -> str:
 
 
 def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
-    """Read which tokens of a batch were given out last, the latest first, each with how its record stands."""
+    """Read at most `most` tokens of a batch that were given out last, the latest first, with the status of each."""
     columns = [getattr(Record, name) for name in _GIVEN]
     columns += [needs_fresh_otps().label("needs_fresh_otps"), may_be_put_back(database).label("may_be_put_back")]
     # Nobody else had the token since: a later command kept its person.
@@ -341,8 +342,8 @@ def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
 
 
 def describe_given(line: Read, step: NextStep | None) -> str:
-    """Say how a token stands that was given out: what to do before the first sign-on, or why it failed and the cure; or
-    what it waits for. `step`: what happens next; None where it has ended."""
+    """Describe the state of a token that was given out: what to do before the first sign-on, or why it failed and the
+    cure, or what it waits for. `step`: what happens next; None if its record is final."""
     match line.status:
         case Status.ACTIVE:
             return describe_sign_on(line)
@@ -374,7 +375,7 @@ _CALLS = {
 
 
 def describe_call(call: PastCall) -> str:
-    """Describe a call in one line: what was sent, what came back, how long that took, and PingOne's ids."""
+    """Describe a call in one line: what was sent, the answer, how long it took, and PingOne's ids."""
     flag = " with oathResync" if call.get("resync") else ""
     codes = "/".join(filter(None, (call.get("code"), call.get("detail_code"))))
     answer = " ".join(filter(None, (f"HTTP {call['status']}", codes))) if "status" in call else "no answer"
@@ -388,7 +389,7 @@ def describe_call(call: PastCall) -> str:
 
 
 def sum_up(record: PastRecord) -> str:
-    """Sum the attempts of a record up, from their calls."""
+    """Sum up the attempts of a record and their calls."""
     calls = [call for line in record.attempts for call in line.calls or ()]
     counted = record.counted_attempts - int(record.status == Status.ACTIVATING)
     parts = [
@@ -403,7 +404,8 @@ def sum_up(record: PastRecord) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """What happens next by itself. `why` says more about it, `command` is what helps, if a person wants to act."""
+    """What happens next if nobody intervenes. `why`: an explanation. `command`: a command that helps, if a person wants
+    to act."""
 
     sentence: str
     why: str | None = None
@@ -414,8 +416,8 @@ class NextStep:
 
 
 def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None = None) -> NextStep:
-    """Say what happens next to the token's latest record. `lease`: seconds that a worker has for an attempt;
-    `replay_cron`: when dead letters are replayed by themselves, None for never."""
+    """Say what happens next to the token's latest record. `lease`: seconds that a worker has for an attempt.
+    `replay_cron`: the schedule of automatic replays; None for never."""
     if not token.records:
         return _describe_refused(token.refused[0])
     record = token.latest
@@ -434,7 +436,7 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
 
 
 def _describe_refused(line: Read) -> NextStep:
-    """Say how a row that was refused comes back."""
+    """Say how to load a row that was refused."""
     if line.is_closed:
         return NextStep("nothing: its row was not loaded, and a person closed it. A mend with it adds the token")
     return NextStep(
@@ -445,7 +447,7 @@ def _describe_refused(line: Read) -> NextStep:
 
 
 def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:
-    """Say whether a dead letter goes again, and by which command."""
+    """Say whether a dead letter is sent again by itself, and which command sends it."""
     batch = quote(record.batch.name)
     is_sent_in_vain = record.reason in NEEDS_MENDING
     if is_sent_in_vain or not record.is_replayable:
@@ -465,7 +467,7 @@ def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextSt
 
 
 def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
-    """Say since when a worker has the record, and when it is taken for dead."""
+    """Say how long a worker has had the record, and when the worker counts as dead."""
     until = token.latest.lease_until or token.now
     if until <= token.now:
         return NextStep(
@@ -478,7 +480,7 @@ def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
 
 
 def _describe_batch_that_stands(record: PastRecord) -> NextStep | None:
-    """Say what becomes of a record whose batch does not run; None if it does."""
+    """Say what happens to a record whose batch does not run; None if it runs."""
     batch = record.batch
     if batch.state == BatchState.CANCELLED:
         return NextStep(f"batch {batch.name} is cancelled; the device is read once more, then the record ends")
@@ -525,7 +527,7 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
 
 
 def _describe_due(token: TokenHistory) -> NextStep:
-    """Say who takes a record that is due, or on the queue."""
+    """Say what a due or queued record waits for."""
     if absent := _describe_absent(token):
         return absent
     record = token.latest
@@ -535,7 +537,7 @@ def _describe_due(token: TokenHistory) -> NextStep:
 
 
 def _describe_absent(token: TokenHistory) -> NextStep | None:
-    """Say why no worker takes the record; None if one may."""
+    """Say why no worker can take the record; None if one can."""
     stall = explain_stall(token.fleet)
     if stall.cause == Cause.UNKNOWN:
         return None

@@ -1,4 +1,4 @@
-"""Verification: every device of a batch is read back from PingOne, and its tokens, and compared with the records."""
+"""Verification: reads every device of a batch and its tokens from PingOne, and compares them with the records."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.vault.otps import Seed, open_otps
 
-# Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.
+# Records that are read from the database at once; limits the memory for a batch of any size.
 CHUNK = 500
-# Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
+# Devices that are read at once, one thread each. If PingOne answers slowly, many threads are needed to reach the pace.
 THREADS = 32
-# What is told while devices are read.
+# The progress message while devices are read.
 READING = "Reading devices back"
 
-# What the read of a device brings: the device, or why nothing is known of it.
+# The result of reading a device: the device, or why it is unknown.
 Answer = Device | PingOneError | SlotTooFar
-# Reads a device by user id and device id. The Call has the ids of the read in PingOne's audit, and counts its requests.
+# Reads a device by user id and device id. The Call holds the read's ids for PingOne's audit, and counts its requests.
 Read = Callable[[str, str, Call], Answer]
 
-# What a record is compared by.
+# The columns of a record that a comparison needs.
 _COLUMNS = (
     *(Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id),
     *(Record.status, Record.reason, Record.is_in_inventory, Record.otps, Record.next_counter),
@@ -48,8 +48,8 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A device or token whose state in PingOne (`theirs`) is not what the record says (`ours`); or one that could not
-    be read (`is_known` is False, and `theirs` says why)."""
+    """A device or token whose state in PingOne (`theirs`) differs from the record's (`ours`). If it could not be read,
+    `is_known` is False, and `theirs` says why."""
 
     row_number: int
     serial_number: str
@@ -67,8 +67,8 @@ def verify(
     *,
     threads: int = THREADS,
 ) -> list[Difference]:
-    """Read every device of the batch, several at once (`threads`), and return the differences in the order of its file;
-    with `tokens`, those of the inventory too, unless that could not be read, as `tokens.failure` says then. Raises
+    """Read every device of the batch in several threads, and return the differences in the order of its file. With
+    `tokens`, also return differences from the inventory; if that cannot be read, `tokens.failure` says why. Raises
     UnknownBatch."""
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
@@ -78,7 +78,7 @@ def verify(
     differences = list[Difference]()
 
     def ask(record: Row[*tuple[Any, ...]]) -> Answer | None:
-        # Without its id, or its user's, it has no device, or it is not known whose it is.
+        # Without a device id there is no device, and without a user id its user is unknown.
         has_device = record.device_id and record.user_id
         call = Call(session_id="oathbulk-verify", transaction_id=f"oathbulk-record-{record.id}")
         return read(record.user_id, record.device_id, call) if has_device else None
@@ -93,7 +93,7 @@ def verify(
 
 
 def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> Difference | None:
-    """Compare a record with what the inventory has of its token."""
+    """Compare a record with its token in the inventory; None if they agree, or the inventory was not read."""
     described = tokens.describe(record) if tokens is not None else None
     if described is None:
         return None
@@ -101,7 +101,7 @@ def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> 
 
 
 def compare(record: Row[*tuple[Any, ...]], answer: Answer | None) -> Difference | None:
-    """Compare a record with what was read of its device: that of an active record must be ACTIVE, and no other may be.
+    """Compare a record with its device as it was read: the device must be ACTIVE if and only if the record is active.
     None if they agree, or there was nothing to read."""
     if answer is None:
         return None
@@ -116,8 +116,8 @@ def compare(record: Row[*tuple[Any, ...]], answer: Answer | None) -> Difference 
 
 
 def make_device_reader(client: Callable[[], Client], active: set[str] | None = None) -> Read:
-    """Make the function that reads a device, with the calling thread's client, and adds its id to `active` if it is
-    ACTIVE. It waits for a slot however long that takes, since there is nobody to hand the read back to."""
+    """Make the function that reads a device with the calling thread's client, and adds its id to `active` if it is
+    ACTIVE. The function waits for a slot as long as it takes, since a read cannot be postponed."""
 
     def read(user_id: str, device_id: str, call: Call) -> Answer:
         try:
@@ -132,9 +132,9 @@ def make_device_reader(client: Callable[[], Client], active: set[str] | None = N
 
 
 class TokenCheck:
-    """Compares the records of one batch with the inventory, which is read once, at first, with the calling thread's
-    `reads`; with the keys of `keyring` seeds are opened. `failure`: why nothing of it is known, and `unread`: of how
-    many records the tokens are not known therefore."""
+    """Compares the records of one batch with the inventory. `read` must be called first: it reads the inventory once,
+    with the calling thread's `reads`. `keyring` decrypts the seeds. `failure`: why the inventory could not be read.
+    `unread`: the number of records whose tokens are unknown for that reason."""
 
     def __init__(self, reads: Callable[[], Reads], keyring: Keyring, on_progress: OnProgress = tell_nobody) -> None:
         self._reads = reads
@@ -145,7 +145,7 @@ class TokenCheck:
         self.unread = 0
 
     def read(self, database: Database, batch_id: int) -> None:
-        """Read what the inventory has of the tokens of a batch; nothing, if each record brought its device with it."""
+        """Read the batch's tokens from the inventory. Read nothing if the file named every record's device."""
         is_of_batch = Record.batch_id == batch_id
         with database.reading() as connection:
             needing = connection.scalar(select(func.count()).where(is_of_batch, _needs_inventory()))
@@ -159,15 +159,15 @@ class TokenCheck:
             self.failure, self.unread = failure, needing
 
     def describe(self, record: Row[*tuple[Any, ...]]) -> str | None:
-        """Say in which way the inventory is not as the record says; None if they agree, or it was not read."""
+        """Describe how the inventory differs from the record; None if they agree, or the inventory was not read."""
         if self._tokens is None:
             return None
         return describe_token(record, self._tokens.get(record.serial_number.lower()), _open_seed(self._keyring, record))
 
 
 def describe_token(record: Row[*tuple[Any, ...]], token: InventoryToken | None, seed: Seed | None) -> str | None:
-    """Say in which way the inventory is not as the record says; None if they agree. `token` is None where the inventory
-    has none of this serial number; `seed` where it is not known any more."""
+    """Describe how the inventory differs from the record; None if they agree. `token` is None if the inventory has none
+    with this serial number; `seed` is None if it is no longer known."""
     if token is None:
         return "not in the inventory" if record.is_in_inventory else None
     if token.device_id is not None or token.user_id is not None:
@@ -180,7 +180,7 @@ def describe_token(record: Row[*tuple[Any, ...]], token: InventoryToken | None, 
 
 
 def _open_seed(keyring: Keyring, record: Row[*tuple[Any, ...]]) -> Seed | None:
-    """Decrypt the record's seed; None if it has none, or its key is gone."""
+    """Decrypt the record's seed; None if it has none, or if the key is gone."""
     if record.otps is None or record.next_counter is None:
         return None
     try:
@@ -191,12 +191,12 @@ def _open_seed(keyring: Keyring, record: Row[*tuple[Any, ...]]) -> Seed | None:
 
 
 def _describe_pairing(record: Row[*tuple[Any, ...]], token: InventoryToken) -> str | None:
-    """Say in which way a paired token is not as the record says."""
+    """Describe how a paired token differs from the record; None if they agree."""
     if not record.user_id:
         return "paired with somebody"
     owner = (token.user_id or record.user_id).lower()
     if owner != record.user_id.lower():
-        # A record that was given up for just that agrees.
+        # This agrees with a record that failed for exactly this reason.
         return None if record.reason == Reason.TOKEN_TAKEN else "paired with another person"
     if record.device_id:
         is_same = token.device_id is None or token.device_id.lower() == record.device_id.lower()
@@ -205,12 +205,12 @@ def _describe_pairing(record: Row[*tuple[Any, ...]], token: InventoryToken) -> s
 
 
 def _needs_inventory() -> ColumnElement[bool]:
-    """Whether a record is one that the inventory tells something of, beyond its device."""
+    """Whether the inventory shows more about a record than a read of its device."""
     return or_(Record.device_id == "", Record.is_token_made, Record.is_device_made)
 
 
 def _read_pages(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:
-    """Read the batch's records page by page, so that no transaction is open while the network is used."""
+    """Read the batch's records page by page, so that no transaction is open during network calls."""
     last = -1
     while True:
         page = (

@@ -133,7 +133,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (
             replace(LEARNING, fleet=Fleet([make_known(0.04, 0.3)])),
-            f"{MINUTE_LEFT} What holds it back: it is being learnt whether OTP 1 goes with oathResync, so few tokens go"
+            f"{MINUTE_LEFT} What holds it back: it is not known yet whether OTP 1 needs oathResync, so few tokens go"
             " at once; Redis is far (300 ms).",
         ),
         (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),

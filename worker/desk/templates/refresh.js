@@ -1,10 +1,11 @@
-// Loads the page again now and then, and puts its new content in place of the old, so that nobody has to reload it. A
-// page says by data-refresh how many seconds are between two loads at least. Without scripts the pages work as well.
+// Reloads the page regularly, and replaces its content with the new one. The page's data-refresh is the least number of
+// seconds between two loads. The pages also work without scripts.
 "use strict";
 
 const page = document.getElementById("page");
 const freshness = document.getElementById("freshness");
-// Between two loads is at least ten times what a load takes, so that looking at a large batch does not load its database.
+// The time between two loads is at least this many times as long as a load takes, so that an open page of a large batch
+// does not burden the database.
 const REST = 10;
 
 function isBusy() {
@@ -34,7 +35,7 @@ async function refresh() {
   setTimeout(refresh, pause);
 }
 
-// A line about a command that was done stays until the page is left.
+// The result of a command stays until the person leaves the page.
 function put(fresh) {
   const done = page.querySelector(".done");
   const focused = document.activeElement?.getAttribute("href");
@@ -44,7 +45,7 @@ function put(fresh) {
   }
 }
 
-// A scanner ends a serial number with Enter: the next field that is empty has its turn, without a complaint.
+// A scanner ends a serial number with Enter. Then focus the next empty field, without an error message.
 document.addEventListener("invalid", (event) => {
   if (event.target.validity.valueMissing && event.target.type !== "radio") {
     event.preventDefault();
