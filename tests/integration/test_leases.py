@@ -31,6 +31,7 @@ from models.record import Record
 from models.record_states import FINAL, NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
 from worker.leases.lease import Claim, Leases
+from worker.leases.moves import put_first
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.pingone.wire import read_plain_id
@@ -420,6 +421,26 @@ def test_what_is_handed_back_or_tried_again_is_due_after_the_delay(database: Mov
     for ahead, due in ((0, []), (31, made.ids)):
         database.ahead = ahead
         assert sorted(enqueue(database, made)) == due
+
+
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_what_somebody_waits_for_keeps_its_place_if_nothing_was_done(
+    database: MovingDatabase, leases: Leases, *, is_counted: bool
+) -> None:
+    made = make_batch(database, 6)
+    *given, claimed_id = made.ids[2:]
+    with database.changing_many() as connection:
+        put_first(connection, made.batch_id, made.ids[2:])
+    enqueue(database, made, 4)
+    claimed = leases.claim(claimed_id, ENVIRONMENT_ID)
+    unsent = claimed.progress.with_otp(1, OtpProgress())
+    leases.settle(claimed, unsent, Retry(30.0, is_counted=is_counted, why="rate_limited"), called(1))
+    assert leases.hand_back(given[0], 30.0)
+    with database.writing() as connection:
+        Queue(database).unqueue(connection, given[1:2], 30.0)
+    database.ahead = 61
+    rescue(database)
+    assert sorted(enqueue(database, made, 4)) == sorted([*given, made.ids[0] if is_counted else claimed_id])
 
 
 def test_only_a_queued_record_is_handed_back_and_a_running_batch_keeps_it(

@@ -52,7 +52,7 @@ from worker.clocks import boot_time
 from worker.database.engine import Database
 from worker.database.errors import is_away, is_refused_by_disk
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
-from worker.leases.moves import LAST_START, has_status, is_batch_in, may_call, may_work, move, write_detail
+from worker.leases.moves import LAST_START, come_back, has_status, is_batch_in, may_call, may_work, move, write_detail
 from worker.rules.steps import (
     Active,
     DeadLetter,
@@ -532,6 +532,10 @@ def _settle(database: Database, kind: str, given: Given) -> Update:
     elif kind == "pending":
         is_cancelled = is_batch_in(BatchState.CANCELLED)
         columns |= {
+            "scheduled_at": case(
+                (given["new_attempts"] < 0, come_back(database, given["new_scheduled_at"])),
+                else_=columns["scheduled_at"],
+            ),
             "status": case((is_cancelled, Status.CANCELLED), else_=Status.PENDING),
             "finalized_at": case((is_cancelled, database.now()), else_=null()),
         }
@@ -599,7 +603,7 @@ class Leases:
             )
         )
         back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True).where(_THIS_RECORD)
-        self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
+        self._hand_back = back.values(scheduled_at=come_back(database, bindparam("delay", type_=Float())))
         self._hand_back_stopped = back.where(~may_call(database, LAST_START))
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
 

@@ -196,11 +196,23 @@ MOST_FIRST = 100
 
 def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
     """Make these records, or the first MOST_FIRST of them, due before everything else without a date: somebody waits
-    for them. Their due time is before the batch's load, by which dispatcher and preparation recognize them."""
+    for them. Their due time is before the batch's load (`goes_first`)."""
     loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
     first = update(Record).where(Record.id.in_(record_ids[:MOST_FIRST]), Record.status == Status.PENDING)
     connection.execute(first.values(scheduled_at=loaded_at - timedelta(seconds=1)))
     put_off(connection, batch_id)
+
+
+def goes_first() -> ColumnElement[bool]:
+    """Whether somebody waits for a record (`put_first`)."""
+    loaded_at = select(Batch.created_at).where(Batch.id == Record.batch_id).correlate(Record)
+    return Record.scheduled_at < loaded_at.scalar_subquery()
+
+
+def come_back(database: Database, seconds: ColumnElement[Any] | float) -> ColumnElement[Any]:
+    """When a record is due that comes back although nothing was done: in so many seconds, behind all that are due. One
+    that somebody waits for is due at once and keeps its place."""
+    return case((goes_first(), Record.scheduled_at), else_=database.now(seconds))
 
 
 # An undo

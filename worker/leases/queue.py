@@ -36,7 +36,7 @@ from models.record import Record, is_among_first, needs_read
 from models.record_indexes import EXPIRING, HALF_DONE, IN_UNDO, IN_WINDOW, LASTING, UNSETTLED
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import UNDO_LASTS, is_in_undo, may_begin, move
+from worker.leases.moves import UNDO_LASTS, come_back, goes_first, is_in_undo, may_begin, move
 
 # The pending records of a batch in three parts, each with its order: those that lack only OTP 2, those whose OTPs
 # expire, and the rest. Each part has a partial index, which the database uses only for a query with this order. Without
@@ -73,7 +73,7 @@ CHUNK = 1000
 _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 
 _LABELS = (
-    select(Record.id, Batch.name, Record.row_number, Record.serial_number, Record.scheduled_at < Batch.created_at)
+    select(Record.id, Batch.name, Record.row_number, Record.serial_number, goes_first())
     .join(Batch, Batch.id == Record.batch_id)
     .where(_NAMED)
 )
@@ -106,7 +106,7 @@ class Queue:
         queued = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
         self._put_onto_queue = queued.values(lease_until=database.now(seconds))
         unqueued = move(database, Status.QUEUED, Status.PENDING, is_by_key=True).where(_NAMED)
-        self._unqueue = unqueued.values(scheduled_at=database.now(seconds))
+        self._unqueue = unqueued.values(scheduled_at=come_back(database, seconds))
         self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
         )
@@ -193,7 +193,7 @@ class Queue:
         """Build the statements of a rescue."""
         now, back = database.now(), move(database, Status.QUEUED, Status.PENDING)
         self._ran_out = ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
-        self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
+        self._unqueue_lost = back.where(ran_out).values(scheduled_at=come_back(database, 0.0))
         self._find_lost = (
             select(
                 Record.id,
@@ -215,7 +215,7 @@ class Queue:
         self._take_back = (
             move(database, Status.ACTIVATING, Status.PENDING, is_by_key=True)
             .where(_NAMED)
-            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now), calls=null())
+            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=come_back(database, 0.0)), calls=null())
         )
         self._insert_line = insert(AttemptLine).values(outcome=Outcome.LOST, reason=Failure.LEASE_RAN_OUT, ended_at=now)
 
