@@ -284,6 +284,20 @@ def test_celery_s_own_consumer_needs_that_as_long_as_a_python_before_3_14_may_ru
     assert is_raised is (sys.version_info < (3, 14))
 
 
+def test_a_worker_that_ends_sends_how_its_last_tasks_ended_even_if_it_can_no_longer() -> None:
+    """By then the events wait in a buffer: the loop that sends them has ended, and threads have ended since."""
+    consumer, done = make_consumer(broker.LastingConsumer), list[str]()
+
+    def flush() -> None:
+        done.append("flush")
+        raise ConnectionResetError
+
+    consumer._pending_operations, consumer.event_dispatcher = [], SimpleNamespace(flush=flush)
+    consumer.blueprint = SimpleNamespace(shutdown=lambda _: done.append("close"))
+    consumer.shutdown()
+    assert done == ["flush", "close"]
+
+
 def test_an_error_that_a_new_connection_mends_counts_as_a_lost_connection() -> None:
     """Celery goes through the same sets when it connects again."""
     assert issubclass(RuntimeError, Connection("redis://").connection_errors)
