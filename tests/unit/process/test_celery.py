@@ -292,7 +292,7 @@ def test_a_worker_that_ends_sends_how_its_last_tasks_ended_even_if_it_can_no_lon
         done.append("flush")
         raise ConnectionResetError
 
-    consumer._pending_operations, consumer.event_dispatcher = [], SimpleNamespace(flush=flush)
+    consumer.hub, consumer.event_dispatcher = object(), SimpleNamespace(flush=flush)
     consumer.blueprint = SimpleNamespace(shutdown=lambda _: done.append("close"))
     consumer.shutdown()
     assert done == ["flush", "close"]
