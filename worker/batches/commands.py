@@ -74,8 +74,8 @@ class Batches:
         self._actor = actor
 
     def pause(self, name: str, where: Sequence[str] = ()) -> int:
-        """Pause a batch, so that no new call starts. With `where`, hold back only the records that have not begun and
-        meet all of these conditions, each written as COLUMN=VALUE. Returns how many records left the queue, or are held
+        """Pause a batch, so that no new call starts. With `where`, keep back only the records that have not begun and
+        meet all of these conditions, each written as COLUMN=VALUE. Returns how many records left the queue, or are kept
         back. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
@@ -132,7 +132,7 @@ class Batches:
             return out_of_hours
 
     def let_begin(self, name: str, where: Sequence[str]) -> int:
-        """Let the records of a batch that meet all of `where` begin now, whether they wait for a date or were held
+        """Let the records of a batch that meet all of `where` begin now, whether they wait for a date or were kept
         back. Returns how many were waiting. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
