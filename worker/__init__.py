@@ -1,17 +1,17 @@
-"""oathbulk at work: activates the tokens of a shipment, one record a task. `tasks` and `celery` are where Celery comes
-in, `__main__` and `cli` where a person does; every other package says in its first lines what it is for."""
+"""oathbulk activates the tokens of a shipment: one record is one Celery task. Celery enters through `tasks` and
+`celery`, people through `__main__` and `cli`. Every other package states its purpose in its first lines."""
 
 import os
 import sys
 from importlib.machinery import PathFinder
 
-# Read by the build as well (pyproject.toml); importlib.metadata would take as long to import as Python to start.
+# The build reads this too (pyproject.toml). Importing importlib.metadata would take as long as starting Python.
 __version__ = "0.1.0"
 
 
 def _warn_of_other_packages() -> None:
-    """Say on stderr, at each start, if one of the packages beside this one would be imported from elsewhere: another
-    program brings a package of this name too, and one of the two then fails with errors that nobody understands."""
+    """Warn on stderr, at each start, if one of the packages beside this one would be imported from elsewhere. This
+    happens if another program brings a package with the same name; one of the two then fails with confusing errors."""
     ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes a tenth of a command's start
     for name in ("models", "migrations"):
         spec = PathFinder.find_spec(name)

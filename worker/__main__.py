@@ -1,4 +1,4 @@
-"""`python -m worker` does what the command `oathbulk` does."""
+"""Runs the command `oathbulk` as `python -m worker`."""
 
 from worker.cli import main
 

@@ -1,8 +1,10 @@
-"""The audit: who commanded what for which batch, when, and on which ticket. A line that is changed later is found.
+"""The audit: who gave which command for which batch, when, and on which ticket. A line that is changed later is
+detected.
 
-The lines are a hash chain: each line's hash covers the hash of the line before. Whoever controls the database can
-rewrite the whole chain. So the hash of each new line, the audit's head, is also noted in a file outside, which is
-shipped like any log to a place where they cannot write: that shows what they rewrote. Nothing in the file is secret.
+The lines are a hash chain: each line's hash covers the hash of the line before. Somebody who controls the database can
+rewrite the whole chain. So the hash of each new line, the audit's head, is also written to a file outside. Ship that
+file, like any log, to a place where they cannot write: it then reveals a rewritten chain. Nothing in the file is
+secret.
 """
 
 import getpass
@@ -28,7 +30,7 @@ from worker.config.settings import Settings
 from worker.database.engine import AUDIT_LOCK, Database
 from worker.observability.wording import escape_line
 
-# The file in the home of the embedded stack, in which heads are noted by default.
+# The default file for heads, in the home of the embedded stack.
 HEADS_FILE = "audit.heads"
 
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The number, hash and time of a line of the audit, when it was the last one."""
+    """The number, hash and time of a line of the audit, taken when it was the last line."""
 
     line: int
     hash: str
@@ -48,17 +50,17 @@ class Head:
 
 
 def find_heads_file(settings: Settings) -> Path | None:
-    """The file in which heads are noted: OATHBULK_AUDIT_HEAD, or by default one in the home of the embedded stack; None
-    for other databases."""
+    """Find the file for heads: OATHBULK_AUDIT_HEAD, or by default a file in the home of the embedded stack; None for
+    other databases."""
     if settings.audit_head is None and settings.is_embedded_database:
         return settings.home.absolute() / HEADS_FILE
     return Path(settings.audit_head) if settings.audit_head else None
 
 
 def note_head(path: Path, head: Head) -> None:
-    """Append a head to the file. A failure is logged and not raised, since the line of the audit is committed
-    already."""
-    # With one write, so that two processes do not mix their lines; a pipe without a reader must not block the command.
+    """Append a head to the file. Logs a failure instead of raising it, since the line of the audit is already
+    committed."""
+    # One write, so that two processes do not mix their lines. A pipe without a reader must not block the command.
     flags, line = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, f"{head}\n".encode()
     try:
         with os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0) as file:
@@ -76,46 +78,46 @@ def note_head(path: Path, head: Head) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who gives a command, the ticket that it refers to, and where the head of the line about it is noted."""
+    """Who gives a command, the ticket that it refers to, and where to write the head of its audit line."""
 
     name: str
     ticket: str | None = None
-    # Called with the head of each line, once that is committed.
+    # Called with the head of each line after the commit.
     note_head: Callable[[Head], None] = field(default=lambda _: None, compare=False, repr=False)
 
 
 def this_person(settings: Settings, ticket: str | None = None, name: str | None = None) -> Actor:
-    """The actor who gives this command: who is named, such as a visitor of the desk, or `schedule` for what the replay
-    schedule does, or `worker` for what a worker learns of an environment; without a name, the person at this
-    terminal."""
+    """Make the actor of a command. `name`: a given name, such as that of a visitor of the desk; `schedule` for the
+    replay schedule; or `worker` for what a worker learns about an environment. Without a name, the actor is the person
+    at this terminal."""
     actor = Actor(name or name_this_person(settings), ticket)
     path = find_heads_file(settings)
     return replace(actor, note_head=partial(note_head, path)) if path else actor
 
 
 def name_this_person(settings: Settings) -> str:
-    """The name of the person at this terminal: OATHBULK_ACTOR, or else the operating system's user."""
+    """Name the person at this terminal: OATHBULK_ACTOR, or else the operating system's user."""
     return settings.actor or _system_user()
 
 
 def _system_user() -> str:
-    """The name of the operating system's user, or else their number."""
+    """Name the operating system's user, or give their number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container may run as a user who has no name in it.
+        # In a container the user may have no name.
         return f"uid {os.getuid()}"
 
 
-# What the first line's hash covers in place of a line before it.
+# What the first line's hash covers instead of an earlier hash.
 GENESIS = "0" * 64
-# What a line's hash covers, beside the hash of the line before it.
+# What a line's hash covers, besides the hash of the line before it.
 FIELDS = ("id", "at", "actor", "action", "batch", "ticket", "facts")
 
 
 def hash_line(former: str, line: Mapping[str, Any]) -> str:
-    """Compute the hash of a line, in hexadecimal: over the hash of the line before (`former`), and the line, which has
-    the FIELDS and no others."""
+    """Compute the hash of a line, in hexadecimal, over the hash of the line before (`former`) and the line, which has
+    exactly the FIELDS."""
     fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="microseconds")}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(f"{former}\n{text}".encode()).hexdigest()
@@ -129,10 +131,10 @@ def append(
     batch: str | None,
     facts: Mapping[str, Any],
 ) -> int:
-    """Write a line, in the transaction of the command that it describes, so that neither is committed without the
-    other, and return its number. What the command has changed in records before that becomes part of it.
+    """Write a line and return its number. It is written in the transaction of the command that it describes, so that
+    neither is committed without the other. The line includes the changes that the command has made to records so far.
 
-    Its head is noted outside after the commit.
+    The head is written to the file outside after the commit.
     """
     database.lock(connection, AUDIT_LOCK)
     newest = select(AuditLine.id, AuditLine.hash).order_by(AuditLine.id.desc()).limit(1)
@@ -155,7 +157,7 @@ def append(
 
 
 def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:
-    """Read the lines in their order, of one batch or all."""
+    """Read the lines of one batch, or all lines, in order."""
     lines = select(AuditLine.__table__).order_by(AuditLine.id)
     if batch is not None:
         lines = lines.where(AuditLine.batch == batch)
@@ -164,14 +166,14 @@ def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tup
 
 
 def _read_time(database: Database, connection: Connection) -> datetime:
-    """The database's time, without what is finer than milliseconds, which SQLite does not store."""
+    """Read the database's time, cut to milliseconds, since SQLite stores nothing finer."""
     at: datetime = connection.execute(select(database.now())).scalar_one()
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenLine:
-    """The first line that is not what it was when it was written."""
+    """The first line that differs from what was written."""
 
     line: int
     why: str
@@ -179,17 +181,17 @@ class BrokenLine:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check of the audit came to. `lines`: how many are unchanged, from the first on."""
+    """The result of a check of the audit. `lines`: how many are unchanged, counted from the first."""
 
     lines: int
     broken: BrokenLine | None = None
 
 
 def check(connection: Connection) -> CheckResult:
-    """Compute every hash again, up to the first that does not match.
+    """Recompute every hash, up to the first that does not match.
 
-    This does not notice a chain that was rewritten whole, or cut off at its end: `find_missing` compares with the heads
-    that were noted outside.
+    This does not detect a chain that was rewritten completely or cut off at its end: `find_missing` compares it with
+    the heads that were written outside.
     """
     former, sound = GENESIS, 0
     try:
@@ -199,13 +201,13 @@ def check(connection: Connection) -> CheckResult:
                     return CheckResult(sound, BrokenLine(sound + 1, why))
                 former, sound = line.hash, line.id
     except (ValueError, TypeError):
-        # SQLite stores any value in any column: a time may be no time, and facts no JSON.
+        # SQLite stores any value in any column, so a time may not be a time, and facts may not be JSON.
         return CheckResult(sound, BrokenLine(sound + 1, "the line cannot be read"))
     return CheckResult(sound)
 
 
 def _find_fault(line: Row[*tuple[Any, ...]], expected_id: int, former: str) -> str | None:
-    """What is wrong with a line; None if nothing is."""
+    """Say what is wrong with a line; None if nothing is."""
     if line.id != expected_id:
         return "the line is missing"
     if hash_line(former, {name: getattr(line, name) for name in FIELDS}) != line.hash:
@@ -215,19 +217,19 @@ def _find_fault(line: Row[*tuple[Any, ...]], expected_id: int, former: str) -> s
 
 # A head as a person types it: HASH or ID:HASH.
 _GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
-# A line as `note_head` writes it: line, hash, time. No more characters than this are read as one: a device such as
+# A line as `note_head` writes it: line, hash, time. A line is read only up to this length, since a device such as
 # /dev/zero has no end.
 _LONGEST_LINE = 200
 _NOTED_LINE = re.compile(r"([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
 
 
 class UnusableHead(Exception):
-    """What a person gave as a head is not one; the message says what is."""
+    """The given text is not a head; the message says what a head looks like."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotedHead:
-    """A head that was noted outside; `line` is None if only the hash was noted."""
+    """A head that was written outside; `line` is None if only the hash was written."""
 
     hash: str
     line: int | None = None
@@ -235,14 +237,14 @@ class NotedHead:
 
 @dataclass(frozen=True, slots=True)
 class MissingHead:
-    """A noted head that is not in the audit any more, and why."""
+    """A head from outside that is missing from the audit, and why."""
 
     head: NotedHead
     why: str
 
 
 def read_heads(given: str) -> list[NotedHead]:
-    """Read heads from what a person gave: a hash, ID:HASH, or the path of a file of heads. Raises UnusableHead."""
+    """Read heads from a hash, from ID:HASH, or from the path of a file of heads. Raises UnusableHead."""
     if match := _GIVEN_HEAD.fullmatch(given.lower()):
         return [NotedHead(match[2], int(match[1]) if match[1] else None)]
     try:
@@ -255,7 +257,7 @@ def read_heads(given: str) -> list[NotedHead]:
 
 
 def read_noted_heads(path: Path | None) -> list[NotedHead]:
-    """Read the heads that were noted in this file; none where there is none, and of a pipe. Raises UnusableHead."""
+    """Read the heads in this file; none if the file does not exist, or is a pipe. Raises UnusableHead."""
     if path is None:
         return []
     try:
@@ -279,7 +281,8 @@ def _read_file(path: str) -> list[NotedHead]:
 
 
 def find_missing(connection: Connection, heads: Iterable[NotedHead]) -> list[MissingHead]:
-    """Find the noted heads that are not in the audit any more. Whether its lines are unchanged, `check` says."""
+    """Find the heads that are missing from the audit. Does not check whether its lines are unchanged; `check` does
+    that."""
     chain: dict[int, str] = {line.id: line.hash for line in connection.execute(select(AuditLine.id, AuditLine.hash))}
     hashes, last = set(chain.values()), max(chain, default=0)
     return [

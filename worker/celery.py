@@ -28,7 +28,7 @@ from worker.observability.logs import configure_logs
 from worker.observability.wording import escape_line
 from worker.process import broker
 
-# What our queues are called here and on command lines (`-Q`); in Redis the installation's id stands behind each.
+# Aliases of our queues, here and on command lines (`-Q`). In Redis, the installation's id follows each name.
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE, PREPARE_QUEUE = broker.TICKS
 # Seconds between two tries to read the installation's id while the database is away.
@@ -37,7 +37,7 @@ BETWEEN_TRIES = 1.0
 
 @contextmanager
 def exit_on_config_error() -> Iterator[None]:
-    """End the process with one line where the settings are wrong. Celery would bury it under a screen of traceback."""
+    """End the process with one line if the settings are wrong. Celery would hide that line in a screen of traceback."""
     try:
         yield
     except ConfigError as error:
@@ -52,23 +52,23 @@ broker.install()
 
 app = Celery("oathbulk", broker=broker_url, include=["worker.tasks"], amqp=broker.LastingAMQP)
 app.conf.update(
-    # Only JSON goes in and out: a message can carry an id, and no code.
+    # Only JSON is sent and accepted: a message can carry an id, but no code.
     accept_content=["json"],
     task_serializer="json",
-    # Nobody asks for a result, since the record's row is the result. This saves a write a task.
+    # Nobody requests a result, since the record's row is the result. This saves a write per task.
     task_ignore_result=True,
     result_backend=None,
-    # Acknowledged before it runs. A message lost with its worker is noticed by its lease.
+    # Messages are acknowledged before the task runs. If a message is lost with its worker, its lease expires.
     task_acks_late=False,
-    # Threads begin and end tasks while it cleans up after a lost connection.
+    # Threads begin and end tasks while the consumer cleans up after a lost connection.
     worker_consumer="worker.process.broker:LastingConsumer",
-    # A thread waits for the network most of its time; a client per thread is what makes httpx cheap.
+    # A thread waits for the network most of its time; one client per thread keeps httpx cheap.
     worker_pool="worker.process.broker:AheadPool",
     worker_concurrency=settings.concurrency,
-    # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
+    # One message in reserve per thread: a dead worker takes few with it, and a hold hands few back.
     worker_prefetch_multiplier=1,
-    # A tick of the dispatcher must not wait behind a whole window of activations. Preparations have a queue too, so
-    # that a worker can be kept for them, or from them.
+    # A tick of the dispatcher must not wait behind a whole window of activations. Preparations have their own queue
+    # too, so that a worker can be reserved for them, or kept free of them.
     task_queues=[Queue(DISPATCH_QUEUE), Queue(PREPARE_QUEUE), Queue(ACTIVATE_QUEUE)],
     task_default_queue=ACTIVATE_QUEUE,
     task_routes={
@@ -77,41 +77,42 @@ app.conf.update(
         "oathbulk.replay": DISPATCH_QUEUE,
         "oathbulk.prepare": PREPARE_QUEUE,
     },
-    # Only Flower reads events, and it asks each worker for them every five seconds. An event for the sending of a task
-    # would be a third of the cost of publishing, and the database says how many are queued.
+    # Only Flower reads events, and it requests them from each worker every five seconds. An event for each sent task
+    # would be a third of the cost of publishing, and the database knows how many are queued.
     worker_send_task_events=False,
     task_send_sent_event=False,
-    # Celery by itself would accept any certificate of a rediss:// server. What the URL itself says has precedence.
+    # By default, Celery accepts any certificate of a rediss:// server. Options in the URL take precedence.
     broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss://") else None,
-    # The time-outs are in seconds, so that a server that went away is noticed.
+    # Time-outs in seconds, so that a lost server is noticed.
     broker_transport_options={
         "queue_order_strategy": "priority",
-        # No copy in Redis of what a worker has fetched and not begun, written and taken back with each message: what
-        # a killed worker had fetched is noticed by its lease, as any lost message is, and sooner.
+        # Keep no copy in Redis of the messages that a worker has fetched and not begun: such a copy would be written
+        # and removed with each message. If a worker is killed, its fetched messages are noticed sooner, when their
+        # leases expire, like any lost message.
         "ack_emulation": False,
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
     },
-    # A worker that starts before its broker, or goes on after the broker's end, waits for it without end.
+    # A worker that starts before its broker, or outlives the broker, keeps waiting for it.
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # Tasks that were running when the connection broke go on, and settle in the database.
+    # Tasks that were running when the connection broke continue, and settle in the database.
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    # Publishing does not try for ever: the dispatcher makes the records pending again, and tries at a later tick.
+    # Publishing does not keep trying: the dispatcher makes the records pending again, and tries at a later tick.
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
-    # Logs are ours (see observability/logs.py).
+    # We set up the logs (see observability/logs.py).
     worker_hijack_root_logger=False,
-    # It ticks even if the wall clock is set back, and sends no ticks where nobody takes them. So no message needs an
-    # expiry, a time by beat's clock that would stop everything if that clock is behind. It keeps no file of its last
+    # This scheduler ticks even if the wall clock is set back, and sends no ticks if nobody takes them. So messages need
+    # no expiry, a time by beat's clock that would stop everything if that clock is slow. It keeps no file of its last
     # runs, since the database says what is due.
     beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
     beat_schedule={
         "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tuning.tick},
         "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tuning.tick},
-        # Always sent: beat gets no secrets, and so does not know whether a webhook is set.
+        # Always sent: beat gets no secrets, so it does not know whether a webhook is set.
         "notify": {"task": "oathbulk.notify", "schedule": 30 * settings.tuning.tick},
     },
 )
@@ -122,9 +123,10 @@ if settings.replay_cron:
     }
 
 
-# Flower's defaults here: it changes nothing, and lists tasks by token. By itself it lets everybody stop workers. These
-# are Flower's variables, which a person's flowerconfig.py and command line override. In the list of tasks `args` are
-# batch, row and serial number, `result` is how the attempt ended, and `exception` the reason of a dead letter.
+# Our defaults for Flower: it changes nothing, and lists tasks by token. Flower's own defaults let everybody stop
+# workers. These are Flower's variables; a flowerconfig.py and the command line override them. In the list of tasks,
+# `args` are batch, row and serial number, `result` is how the attempt ended, and `exception` is the reason of a dead
+# letter.
 FLOWERS_VARIABLES = {
     "FLOWER_READ_ONLY": "true",
     "FLOWER_TASKS_COLUMNS": "args,state,result,exception,received,runtime,worker,uuid",
@@ -134,8 +136,8 @@ if "flower" in sys.argv:
 
 
 def name_queues(database: Database) -> None:
-    """Use the queues of this database's installation: another one may use the same Redis. While the database is away,
-    or has no schema yet, wait for it, since nothing can be done without it."""
+    """Use the queues of this database's installation, since another installation may use the same Redis. While the
+    database is unavailable or has no schema yet, wait for it, since no work is possible without it."""
     is_told = False
     while True:
         try:
@@ -158,22 +160,22 @@ def _name_queues_of_sender(**_: object) -> None:
         name_queues(database)
 
 
-# What a person sends by `celery -A worker call` goes to the installation's queues too.
+# Messages that a person sends with `celery -A worker call` go to the installation's queues too.
 if "call" in sys.argv:
     _name_queues_of_sender()
 
 
 @celery.signals.import_modules.connect
 def _close_flower(**_: object) -> None:
-    """Let Flower listen on loopback only and ask for a password, unless a person set address and password (by command
-    line, FLOWER_… variables or flowerconfig.py). By itself it listens on every interface, and lets everybody in.
+    """Make Flower listen on loopback only and ask for a password, unless a person set address and password (by command
+    line, FLOWER_… variables or flowerconfig.py). By default it listens on every interface, and lets everybody in.
 
-    Flower sends this signal when it has read its options, before it listens; workers send it too. An exception here
-    ends the process that sent it, so Flower never starts unrestricted."""
+    Flower sends this signal after it has read its options and before it listens; workers send it too. An exception here
+    ends the process that sent the signal, so Flower never starts unrestricted."""
     context = click.get_current_context(silent=True)
     if not context or context.info_name != "flower":
         return
-    # Not at the top: no other process needs Flower.
+    # Imported here, since no other process needs Flower.
     from flower.options import options
 
     options.address = options.address or "127.0.0.1"

@@ -1,14 +1,14 @@
-"""Clocks: the seconds since this machine was started, by which deadlines are counted, since setting the time does not
-change them; whether the database's clock was set; how far away a server is; the time between two log lines about one
-trouble; and PingOne's clock, by which the OTPs of TOTP seeds are made. Imports nothing of ours.
+"""Clocks. The seconds since this machine was started, by which deadlines are counted, since setting the time does not
+change them. Whether the database's clock was set; how far away a server is; the interval between log lines about one
+problem. And PingOne's clock, by which TOTP seeds make their OTPs. Imports nothing of oathbulk.
 
-`time.monotonic` stands still while a machine is suspended. After such a stop an OTP would go out minutes after it was
-marked as sent, and a call would wait for an answer that was given up long ago. So deadlines are counted by a clock that
-goes on during a suspension, where the system has one (Linux):
+`time.monotonic` stops while a machine is suspended. After such a stop, an OTP would go out minutes after it was marked
+as sent, and a call would wait for an answer that nobody expects any more. So deadlines use a clock that continues
+during a suspension, if the system has one (Linux):
 https://man7.org/linux/man-pages/man3/clock_gettime.3.html
 
-What is due, and which lease has run out, is told by the database's clock. After a step of it a lease seems to be over
-while its worker is still in a call, and a device would be read too soon after an answer was lost."""
+The database's clock decides what is due, and which lease has expired. After it is set, a lease may seem over while its
+worker is still in a call, and a device would be read too soon after an answer was lost."""
 
 import math
 import threading
@@ -20,24 +20,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# CLOCK_MONOTONIC stands still while the machine is suspended; systems other than Linux have nothing better.
+# CLOCK_MONOTONIC stops while the machine is suspended; systems other than Linux have nothing better.
 _BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_time() -> float:
-    """Return the seconds since the machine was started, including the time in which it was suspended."""
+    """Return the seconds since the machine was started, including suspended time."""
     return time.clock_gettime(_BOOT_CLOCK)
 
 
 def suspended_time(clock: Callable[[], float] = boot_time, awake: Callable[[], float] = time.monotonic) -> float:
-    """Seconds for which the machine was suspended since it was started; only the difference between two readings means
-    something."""
+    """Return the seconds for which the machine was suspended since it was started. Only the difference between two
+    readings has a meaning."""
     return clock() - awake()
 
 
-# Seconds by which two clocks may drift apart, or an answer of the database be late, without being taken for a step.
+# Seconds by which two clocks may drift apart, or an answer of the database be late, without counting as a set clock.
 TOLERANCE = 2.0
-# Seconds. Ticks come every second: where none came for so long, no process was there to see whether the clock was set.
+# Seconds. Ticks come every second; after so long without a tick, no process was there to see whether the clock was set.
 UNWATCHED = 15.0
 
 
@@ -48,19 +48,19 @@ class ClockWatch:
     def __init__(self, clock: Callable[[], float] = boot_time, suspended: Callable[[], float] = suspended_time) -> None:
         self._clock = clock
         self._suspended = suspended
-        # By how many seconds the database's clock is ahead of ours, at least and at most: it was read at some moment
-        # between our asking and its answer.
+        # By how many seconds the database's clock is ahead of ours, at least and at most. It was read at some moment
+        # between our request and its answer.
         self._ahead: tuple[float, float] | None = None
         self._was_suspended = 0.0
 
     def read(self) -> float:
-        """Read our clock, right before the database is asked for its time."""
+        """Read this machine's clock, right before asking the database for its time."""
         return self._clock()
 
     def is_steady(self, now: datetime, before: float, last_tick_at: datetime | None) -> bool:
-        """Whether the database's clock, which was just read as `now`, went on as ours did since the last call.
-        `before`: our clock when the database was asked. `last_tick_at`: when any process of the fleet compared the
-        clocks last, by the database's clock; it counts where this process never did."""
+        """Whether the database's clock, just read as `now`, has advanced as much as ours since the last call. `before`:
+        our clock when the database was asked. `last_tick_at`: when any process of the fleet last compared the clocks,
+        by the database's clock; used if this process never did."""
         after = self._clock()
         ahead = now.timestamp() - after, now.timestamp() - before
         suspended = self._suspended()
@@ -72,13 +72,13 @@ class ClockWatch:
         return is_same and suspended - was_suspended < TOLERANCE
 
 
-# Trips to a server of which the shortest counts.
+# Number of trips to a server among which the shortest counts.
 LATEST_TRIPS = 8
 
 
 class Trips:
-    """How long a trip to a server takes: the shortest of the last few, since a busy process hears of an answer late.
-    Thread-safe."""
+    """Measures how long a trip to a server takes: the shortest of the last few, since a busy process notices an answer
+    late. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -97,12 +97,12 @@ class Trips:
         return min(self._latest.copy(), default=None)
 
 
-# Seconds between two log lines about the same trouble.
+# Seconds between two log lines about the same problem.
 INTERVAL = 60.0
 
 
 class LogInterval:
-    """Tells when it is time for another log line about the same trouble. Thread-safe."""
+    """Tells when to log the same problem again. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -110,7 +110,7 @@ class LogInterval:
         self._begun_at = -math.inf
 
     def begin_if_over(self) -> bool:
-        """Begin another interval if the last one is over, or if there was none: then True, and it is time to log."""
+        """Begin a new interval if the last one is over, or if there was none. True: it is time to log."""
         with self._lock:
             now = self._clock()
             if now - self._begun_at < INTERVAL:
@@ -119,35 +119,35 @@ class LogInterval:
             return True
 
 
-# Seconds between two times that confirm each other: more than an answer takes on its way.
+# Seconds between two times that confirm each other: more than the travel time of an answer.
 NEAR = 60.0
 
 
 class PingOneClock:
     """PingOne's clock in one environment. Thread-safe.
 
-    The `Date` of each answer tells its time in whole seconds, and the answer was on its way for a while. So each answer
-    leaves an interval for the difference between PingOne's clock and ours, and the intervals of several answers
-    together leave a short one. Ours is `boot_time`, which nobody sets.
+    The `Date` of each answer gives its time in whole seconds, and the answer traveled for a while. So each answer
+    limits the difference between PingOne's clock and ours to an interval, and several answers together leave a short
+    interval. Our clock is `boot_time`, which nobody sets.
 
-    One answer alone is not believed: its time counts if it is near that of the answer before, or near this machine's
-    clock (`read_clock`, in seconds since the Unix epoch). So a PingOne that was set, or a machine whose clock is wrong,
-    costs a second answer."""
+    A single answer is not trusted: its time counts if it is near the time of the answer before, or near this machine's
+    clock (`read_clock`, in seconds since the Unix epoch). So if PingOne's clock was set, or this machine's clock is
+    wrong, a second answer is needed."""
 
     def __init__(self, read_clock: Callable[[], float] = time.time) -> None:
         self._read_clock = read_clock
         self._lock = threading.Lock()
         self._lowest, self._highest = -math.inf, math.inf
-        # By how many seconds PingOne was ahead of `boot_time` at the least, by the last answer.
+        # By how many seconds PingOne was ahead of `boot_time`, at least, according to the last answer.
         self._last = math.inf
 
     @property
     def is_known(self) -> bool:
-        """Whether an answer has told the time."""
+        """Whether an answer has shown the time."""
         return self._lowest > -math.inf
 
     def now(self) -> tuple[float, float]:
-        """Tell between which two moments the time is by PingOne's clock, in seconds since the Unix epoch. Raises
+        """Return the earliest and latest possible time by PingOne's clock, in seconds since the Unix epoch. Raises
         ValueError before the first answer."""
         with self._lock:
             lowest, highest = self._lowest, self._highest
@@ -157,13 +157,13 @@ class PingOneClock:
         return now + lowest, now + highest
 
     def learn(self, date: datetime | None, sent: float, received: float) -> None:
-        """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`
-        seconds. An answer without one changes nothing, nor does one whose time is far from all that is known."""
+        """Learn from the `Date` of an answer; `sent` and `received` are in `boot_time` seconds. Ignores an answer
+        without a date, and an answer whose time is far from all known times."""
         if date is None:
             return
         age = boot_time() - received
         is_near_ours = abs(date.timestamp() + age - self._read_clock()) < NEAR
-        # PingOne's clock is ahead of ours by so many seconds, at the least and at the most.
+        # PingOne's clock is ahead of ours by this many seconds, at least and at most.
         least, most = date.timestamp() - received, date.timestamp() + 1 - sent
         with self._lock:
             is_near_last, self._last = abs(least - self._last) < NEAR, least
@@ -171,6 +171,6 @@ class PingOneClock:
                 return
             lowest, highest = max(self._lowest, least), min(self._highest, most)
             if lowest > highest:
-                # One of the two clocks was set, so what earlier answers said is not true any more.
+                # One of the two clocks was set, so earlier answers are no longer valid.
                 lowest, highest = least, most
             self._lowest, self._highest = lowest, highest

@@ -1,5 +1,5 @@
 """The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
-those whose lease ran out. The window is the most records that may be queued or in work at once."""
+records whose lease expired. The window is the maximum number of records that may be queued or in work at once."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from worker.tenants import select_resync, tell_resync
 
 log = structlog.get_logger()
 
-# Records in the window at least, however slow the pace is.
+# Minimum number of records in the window, however slow the pace is.
 SMALLEST_WINDOW = 64
-# Seconds whose records the window holds: at most what the pace allows in them.
+# The window holds at most the records that the pace allows in this many seconds.
 WINDOW_SECONDS = 10.0
-# Records that the window may hold however few were settled lately: enough to begin with.
+# Records that the window may hold however few were settled lately: enough to start with.
 FIRST_WINDOW = 512
-# If the workers are slower than the pace, the window is this many times what they settled in WINDOW_SECONDS: room to
-# grow, but no record waits on the queue for so long that its message seems lost.
+# If the workers are slower than the pace, the window is this many times what they settled in WINDOW_SECONDS. This
+# leaves room to grow, but no record waits on the queue so long that its message seems lost.
 ROOM_TO_GROW = 1.5
 
 
-# Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
-# paused and have pending records.
+# Batches that may have work for a tick, the oldest first: those with records in the window, and those with pending
+# records that are not paused.
 _UNFINISHED = (
     select(
         Batch.id,
@@ -69,9 +69,9 @@ _UNFINISHED = (
 
 @dataclass(frozen=True, slots=True)
 class BatchWork:
-    """A batch with pending records, and how many of them may go. `first`: only the first so many, during a canary or a
-    trial. `most`: no more than so many at once, while an outage is probed, or until it is known whether the environment
-    wants `oathResync` with OTP 1."""
+    """A batch with pending records, and how many of them may run. `first`: only this many first ones, during a canary
+    or a trial. `most`: at most this many at once, while an outage is probed, or until it is known whether the
+    environment requires `oathResync` with OTP 1."""
 
     batch_id: int
     environment: str
@@ -81,28 +81,28 @@ class BatchWork:
 
 @dataclass(slots=True)
 class LicenseWork:
-    """The batches with work of one license, which share its pace."""
+    """The batches of one license that have work; they share its pace."""
 
     pace: Pace
-    # All batches that have records pending, queued or in work, by id.
+    # Ids of all batches that have records pending, queued or in work.
     batch_ids: set[int] = field(default_factory=set)
-    # Those among them that run, the oldest first.
+    # The running ones of these batches, the oldest first.
     running: list[BatchWork] = field(default_factory=list)
-    # Those among them that were cancelled and may need reads, the oldest first.
+    # The cancelled ones of these batches, which may need reads, the oldest first.
     cancelled: list[BatchWork] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
     """Record ids of one environment that are published together. `is_ahead`: workers take them before the messages that
-    wait already."""
+    are already waiting."""
 
     environment: str
     ids: Sequence[int]
     is_ahead: bool = False
 
     def split(self, first: Collection[int]) -> Iterator[Messages]:
-        """Put those of the `first` records ahead."""
+        """Separate the `first` records, to publish them ahead."""
         yield replace(self, ids=[record_id for record_id in self.ids if record_id in first], is_ahead=True)
         yield replace(self, ids=[record_id for record_id in self.ids if record_id not in first])
 
@@ -111,18 +111,18 @@ class Broker(Protocol):
     """Where the dispatcher publishes ids."""
 
     def is_new(self) -> bool:
-        """Whether this is asked for the first time since the broker was empty: what was published before is lost."""
+        """Whether this is the first request since the broker was empty: earlier messages are lost."""
         ...
 
     def count_waiting(self) -> int:
-        """Count the messages that wait to be taken up."""
+        """Count the messages that no worker has taken yet."""
         ...
 
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
-        """Publish all of these record ids, or raise an error. `labels`: what people call the records. `is_ahead`:
-        workers take them before all that wait already."""
+        """Publish all of these record ids, or raise an error. `labels`: how people refer to the records. `is_ahead`:
+        workers take them before all waiting messages."""
         ...
 
 
@@ -171,7 +171,7 @@ class Dispatcher:
         self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
         if only_batch is not None:
             self._batches = self._batches.where(Batch.id == only_batch)
-        # Held during a tick. Without it, ticks that come faster than a slow database answers would take all of its
+        # Held during a tick. Without it, ticks that come faster than a slow database answers would use up all of its
         # connections.
         self._ticking = threading.Lock()
 
@@ -198,13 +198,14 @@ class Dispatcher:
         if found.is_upkeep_due:
             self._upkeep.update_batches()
         if self._broker.is_new():
-            # The next tick queues them again. Of those that a worker had fetched, the second message does nothing.
+            # The next tick queues them again. If a worker had already fetched one of them, its second message has no
+            # effect.
             forget_messages(self._database)
         return sum(self._fill_window(work) for work in self._find_unfinished())
 
     def _find_unfinished(self) -> list[LicenseWork]:
-        """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
-        takes room in its license's window; one whose environment is not configured as it was at load does not."""
+        """Find every license with work left. Includes batches whose last records are all queued or in work, since they
+        take room in the license's window. Leaves out batches whose environment is not configured as it was at load."""
         with self._database.reading() as connection:
             batches = connection.execute(self._batches).all()
         licenses: dict[str, LicenseWork] = {}
@@ -223,8 +224,8 @@ class Dispatcher:
         return list(licenses.values())
 
     def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
-        """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
-        process was stopped."""
+        """Find the environment that the batch was loaded for. None: it is no longer configured that way, and this
+        stopped the batch or this process."""
         try:
             environment = self._environments.get(name)
         except ConfigError as error:
@@ -236,9 +237,9 @@ class Dispatcher:
         return environment
 
     def _lock(self, connection: Connection, look: Select[Any]) -> Row[Any] | None:
-        """Take the dispatcher's lock until the transaction ends, and return what `look` found beside that; None if
-        another transaction has the lock. Leases and delays are counted anew where the database's clock was set, or
-        where nobody can tell that it was not."""
+        """Take the dispatcher's lock until the transaction ends, and return what `look` found at the same time; None if
+        another transaction has the lock. Restarts leases and delays if the database's clock was set, or if no process
+        could rule that out."""
         asked_at = self._clock_watch.read()
         found = connection.execute(look).one()
         if not found.is_locked:
@@ -248,19 +249,19 @@ class Dispatcher:
             self._queue.restart_times(connection, self._settings.tuning.queue_lease)
             hours.restart_times(self._database, connection)
             preparation.restart_times(self._database, connection)
-            # What is due by the times of now.
+            # What is due by the corrected times.
             found = connection.execute(look).one()
         return found
 
     def _fill_window(self, work: LicenseWork) -> int:
-        """Queue and publish what the window of a license has room for. The commit comes first: a message that gets lost
-        costs a queue lease, but no record. Returns how many records."""
+        """Queue and publish what the window of a license has room for. Commits first: a lost message costs a queue
+        lease, but no record. Returns how many records."""
         self._pace_memory.synchronize(work.pace)
         if work.pace.read_hold_left() > 0:
             return 0
         depth = self._broker.count_waiting()
         with self._database.writing() as connection:
-            # Once more: the clock of this transaction says what is due.
+            # Look again: this transaction's clock says what is due.
             if self._lock(connection, self._look) is None:
                 return 0
             window = self._choose_window(connection, work)
@@ -272,7 +273,7 @@ class Dispatcher:
         return len(ids)
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
-        """How many records of a license may be queued or in work at once."""
+        """Choose how many records of a license may be queued or in work at once."""
         if self._settings.tuning.window is not None:
             return self._settings.tuning.window
         by_pace = round(work.pace.rate * WINDOW_SECONDS)
@@ -283,13 +284,13 @@ class Dispatcher:
         return min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW)))
 
     def _choose_queue_lease(self, window: int, work: LicenseWork) -> float:
-        """Seconds of a queue lease: at least twice what a full window needs at this pace, so that a message that still
-        waits is not taken for lost."""
+        """Choose the seconds of a queue lease: at least twice what a full window needs at this pace, so that a waiting
+        message does not count as lost."""
         return max(self._settings.tuning.queue_lease, 2 * window / work.pace.rate)
 
     def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> list[Messages]:
-        """Queue due records: those of cancelled batches that need a read first, then an equal part of the room for each
-        batch that runs."""
+        """Queue due records: first those of cancelled batches that need a read, then an equal part of the room for each
+        running batch."""
         counts = self._queue.count_window(connection)
         room = window - sum(counts[batch_id] for batch_id in work.batch_ids)
         due = list[Messages]()
@@ -301,7 +302,7 @@ class Dispatcher:
         def enqueue(batch: BatchWork, most: int) -> int:
             ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.first)
             counts[batch.batch_id] += len(ids)
-            # A batch with little in the window does not wait behind all of one that has filled it.
+            # A batch with few records in the window does not wait behind a batch that has filled it.
             is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window
             due.append(Messages(batch.environment, ids, is_ahead))
             return len(ids)
@@ -310,7 +311,7 @@ class Dispatcher:
         return due
 
     def _publish(self, due: list[Messages], labels: Mapping[int, str]) -> None:
-        """Publish all ids. If that fails, make pending again what was not published, and raise the error."""
+        """Publish all ids. If that fails, make the unpublished records pending again, and raise the error."""
         unpublished = deque(messages for messages in due if messages.ids)
         try:
             while unpublished:
@@ -324,22 +325,22 @@ class Dispatcher:
 
 
 def _choose_most(environment: Environment, resync: dict[str, Any] | None) -> int | None:
-    """How many records of a batch may go at once while its environment is still to be learnt."""
+    """Choose how many records of a batch may run at once while oathbulk is still learning about its environment."""
     return tell_resync(resync).most_at_once if environment.resync_on_first_call is None else None
 
 
 def share_room(
     room: int, batches: Sequence[BatchWork], counts: Mapping[int, int], enqueue: Callable[[BatchWork, int], int]
 ) -> None:
-    """Let each batch enqueue an equal part of the room, and share out again what some batches do not use. The batch
+    """Let each batch enqueue an equal part of the room, then share out the room that some batches do not use. The batch
     with the fewest records in the window comes first. `counts`: records in the window by batch. `enqueue` queues up to
-    so many records of a batch, adds them to `counts`, and returns how many there were."""
+    the given number of records of a batch, adds them to `counts`, and returns how many it queued."""
     sharing = sorted(batches, key=lambda batch: counts.get(batch.batch_id, 0))
     while sharing and room > 0:
         used_their_part = []
         equal, rest = divmod(room, len(sharing))
         for place, batch in enumerate(sharing):
-            # The rest of the division goes to the first ones.
+            # The remainder of the division goes to the first batches.
             part = equal + (place < rest)
             if batch.most is not None:
                 part = min(part, batch.most - counts.get(batch.batch_id, 0))
@@ -350,8 +351,8 @@ def share_room(
         sharing = used_their_part
 
 
-# Messages that are sent to the broker in one piece. A thousand would hold up the other threads of this process while
-# they are written, and all calls that waited would then go out at once.
+# Messages sent to the broker in one piece. A thousand would block the other threads of this process while they are
+# written, and all waiting calls would then go out at once.
 MESSAGES_TOGETHER = 64
 
 # Priorities of messages. Celery's consumers on Redis take the lower number first.
@@ -360,8 +361,8 @@ USUAL = 3
 
 
 class CeleryBroker:
-    """Publishes ids as messages for the task of this name, on the queue of this alias. Raises kombu's and redis'
-    errors."""
+    """Publishes ids as messages for the task with this name, on the queue with this alias. Raises errors of kombu and
+    redis."""
 
     def __init__(self, app: Celery, task: str, queue: str) -> None:
         self._app = app
@@ -369,25 +370,26 @@ class CeleryBroker:
         self._queue = queue
 
     def is_new(self) -> bool:
-        """Leave a mark in Redis, which is lost with the messages. Returns whether it was not there."""
+        """Leave a mark in Redis, which is lost together with the messages. Returns whether the mark was missing."""
         with self._app.connection_or_acquire() as connection:
             return bool(connection.default_channel.client.set(f"{self._find_name()}:kept", 1, nx=True))
 
     def count_waiting(self) -> int:
-        """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""
+        """Count the messages in the queue. kombu keeps a list for each priority; the list of 0 has the queue's own
+        name."""
         queue = self._find_name()
         lists = (queue, f"{queue}{Channel.sep}{USUAL}")
         with self._app.connection_or_acquire() as connection:
             return sum(int(connection.default_channel.client.llen(name)) for name in lists)
 
     def _find_name(self) -> str:
-        """Find the name that the queue has in Redis."""
+        """Find the queue's name in Redis."""
         return str(self._app.amqp.queues[self._queue].name)
 
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
-        """Publish a message for each id. With `is_ahead`, workers take them before all messages without it. Flower
+        """Publish a message for each id. With `is_ahead`, workers take these before all messages without it. Flower
         shows a record by its label, or by its id if it has none."""
         with self._app.producer_or_acquire() as producer, producer.batch(MESSAGES_TOGETHER):
             for record_id in ids:

@@ -1,6 +1,6 @@
-"""The worker processes of an installation: which are alive, and which ended since they failed where others do not.
+"""The worker processes of an installation: which are alive, and which ended because they failed where others did not.
 
-A process that fails alone (no way to PingOne, a wrong key, a missing secret) costs the fleet its own share only: it
+A process that fails alone (no route to PingOne, a wrong key, a missing secret) costs the fleet only its own share: it
 ends, says why, and its supervisor starts it again."""
 
 import os
@@ -20,26 +20,26 @@ from worker import __version__
 from worker.clocks import Trips
 from worker.database.engine import PROCESS_LOCK, Database
 
-# Why a process is sick that cannot reach PingOne while others do.
+# The reason of a process that cannot reach PingOne while others can.
 NETWORK = "network"
-# The exit code of a process that failed where others do not: EX_TEMPFAIL of sysexits.h, by which a supervisor knows
-# that a later start may go well.
+# The exit code of a process that failed where others did not. It is EX_TEMPFAIL of sysexits.h, by which a supervisor
+# knows that a later start may succeed.
 FAILS_ALONE = 75
-# Seconds between two signs of life of a process.
+# Seconds between two signs of life from a process.
 SIGN_OF_LIFE_EVERY = 5.0
 # Seconds without a sign of life after which a process counts as gone.
 GONE_AFTER = 30.0
-# Seconds for which the row of a process that is gone is kept and shown.
+# Seconds for which the row of a lost process is kept and shown.
 KEPT_FOR = 24 * 60 * 60.0
-# Seconds for which a process that failed alone is still listed: longer than a supervisor takes to start it again, so
-# that it either is well by then or has ended once more.
+# Seconds for which a process that failed alone is still listed. This is longer than a supervisor takes to start it
+# again, so that the process either works again or has ended once more.
 NAMED_FOR = 600.0
 # Characters of the detail: as many as the column has room for.
 LONGEST_DETAIL = 1000
 
 
 def name_this_process() -> str:
-    """Make the name of this process, of host and process id, as attempts name their worker: `host:4711`."""
+    """Make the name of this process from host and process id, as attempts name their worker: `host:4711`."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -61,24 +61,24 @@ class KnownProcess:
     # Whether it was seen lately, and has not ended.
     is_alive: bool
     seen_at: datetime
-    # Since it did the dispatcher's work last; None if it never did.
+    # Seconds since it last did the dispatcher's work; None if it never did.
     seconds_since_tick: float | None
-    # When it ended, since something failed in it alone, and what; None if it is well.
+    # When it ended because something failed in it alone, and what failed; None if it is well.
     sick_since: datetime | None
     reason: str | None
     detail: str | None
-    # Of oathbulk; None if it is of a version that does not say.
+    # Its oathbulk version; None for a version that does not say.
     version: str | None = None
-    # Messages on its queues that it dropped, since no process of ours sends such.
+    # Messages that it dropped from its queues, because no oathbulk process sends such messages.
     dropped: int = 0
-    # Seconds that a trip to the database and one to Redis took it lately; None where that is not known.
+    # Seconds that a recent trip from it to the database and to Redis took; None if not known.
     database_trip: float | None = None
     redis_trip: float | None = None
 
 
 class Processes:
-    """The processes of the fleet, as the process of this name sees them and writes its own row. `count_dropped` counts
-    the messages that it has dropped; `ask_redis` makes a trip to Redis, or raises redis.RedisError. Thread-safe."""
+    """The processes of the fleet, as this process sees them, and its own row. `count_dropped` counts the messages that
+    it has dropped; `ask_redis` makes a trip to Redis, or raises redis.RedisError. Thread-safe."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Processes:
         self._to_database, self._to_redis = Trips(), Trips()
         now = database.now()
         self._me = WorkerProcess.name == name
-        # When any process did the dispatcher's work last; NULL if none ever did.
+        # When any process last did the dispatcher's work; NULL if none ever did.
         self.last_tick_at = select(func.max(WorkerProcess.ticked_at)).scalar_subquery()
         noted = ("dropped", "database_milliseconds", "redis_milliseconds")
         self._seen = (
@@ -105,13 +105,13 @@ class Processes:
         # After the database's clock was set back, the last tick may lie in the future.
         is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE_EVERY), WorkerProcess.ticked_at <= now)
         is_old = or_(WorkerProcess.ticked_at.is_(None), ~is_recent)
-        # Whether it is time to `note_tick` again.
+        # Whether it is time for the next `note_tick`.
         self.is_tick_due = exists().where(self._me, is_old)
         self._ticked = update(WorkerProcess).where(self._me, is_old).values(ticked_at=now, seen_at=now)
 
     def show_life(self) -> None:
-        """Write down that this process lives. If it had no row it gets one, and the rows of processes that are gone for
-        long are deleted."""
+        """Record that this process is alive. If it had no row, create one, and delete the rows of processes that have
+        been gone for a long time."""
         from redis import RedisError  # commands read the fleet, and wait for no client of Redis
 
         with suppress(RedisError):
@@ -126,19 +126,19 @@ class Processes:
                 connection.execute(delete(WorkerProcess).where(old, ~self._me))
 
     def leave(self) -> None:
-        """Delete the row of this process, which ends in good order."""
+        """Delete the row of this process, which ends normally."""
         with self._database.writing() as connection:
             connection.execute(delete(WorkerProcess).where(self._me))
 
     def note_tick(self, connection: Connection) -> None:
-        """Write down that this process does the dispatcher's work; every few seconds, however often it is called."""
+        """Record that this process does the dispatcher's work; writes every few seconds, however often it is called."""
         connection.execute(self._ticked)
 
     def fall_sick(self, sickness: Sickness) -> bool:
-        """Write down that this process is sick and ends, if another process lives and is well. False: there is none,
-        so this one must go on, and the trouble is everybody's."""
+        """Record that this process is sick and ends, if another process is alive and well. False: there is none, so
+        this one must continue, since the problem affects everybody."""
         with self._database.writing() as connection:
-            # Two that fell sick at the same moment would each count on the other.
+            # Two processes that failed at the same moment would each rely on the other.
             self._database.lock(connection, PROCESS_LOCK)
             others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
             if connection.scalar(others.limit(1)) is None:
@@ -151,7 +151,7 @@ class Processes:
             return True
 
     def _write_seen(self, connection: Connection) -> bool:
-        """Write down that this process lives, and what it has counted and measured. False: it has no row."""
+        """Record that this process is alive, and what it has counted and measured. False: it has no row."""
         values = {
             "new_dropped": self._count_dropped(),
             "new_database_milliseconds": _to_milliseconds(self._to_database.shortest),
@@ -168,7 +168,7 @@ class Processes:
 class Fitness:
     """Whether this process works, and why it ends. Thread-safe.
 
-    It goes on working if no other process is well: then the trouble is everybody's."""
+    It keeps working if no other process is well, since the problem then affects everybody."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -177,24 +177,24 @@ class Fitness:
 
     @property
     def name(self) -> str:
-        """The name of this process, as its attempts have it."""
+        """The name of this process, as in its attempts."""
         return self._processes.name
 
     @property
     def is_sick(self) -> bool:
-        """Whether this process ends, since it failed alone."""
+        """Whether this process is ending because it failed alone."""
         return self._sickness is not None
 
     def fall_sick(self, sickness: Sickness) -> bool:
-        """End this process as if it were asked to, and return True: what it has in hand goes back. False: no other
-        process is well, so this one works on."""
+        """End this process as if somebody had asked it to, and return True; its records go back. False: no other
+        process is well, so this one continues."""
         with self._lock:
             if self._sickness is not None:
                 return True
             if not self._processes.fall_sick(sickness):
                 return False
             self._sickness = sickness
-        # Not at the top, nor below: commands read the table of processes, and log nothing.
+        # Imported here, since commands read the table of processes, and log nothing.
         import structlog
 
         structlog.get_logger().error("ends_since_it_fails_alone", reason=sickness.reason, detail=sickness.detail)
@@ -202,7 +202,7 @@ class Fitness:
         return True
 
     def start_watching(self) -> None:
-        """Write down every few seconds that this process lives, in a thread of its own."""
+        """Record every few seconds, in a separate thread, that this process is alive."""
         threading.Thread(target=self._watch, name="fitness", daemon=True).start()
 
     def _watch(self) -> None:
@@ -223,20 +223,20 @@ class Fitness:
 
 
 def forget_all(database: Database) -> None:
-    """Delete the rows of all processes, once none lives any more. A process that was killed could not delete its own,
-    and would count as alive for a while."""
+    """Delete the rows of all processes, once none of them is alive. A killed process could not delete its own row, and
+    would count as alive for a while."""
     with database.writing() as connection:
         connection.execute(delete(WorkerProcess))
 
 
 def count_well(database: Database, connection: Connection) -> int:
-    """Count the processes that live and are well."""
+    """Count the processes that are alive and well."""
     return connection.scalar(select(func.count()).select_from(WorkerProcess).where(_is_well(database))) or 0
 
 
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
-    """Read all processes that have a row, by their names; who was gone for a day has none. One that ended since it
-    failed alone is left out after a while."""
+    """Read all processes that have a row, by name. A process that has been gone for a day has none. Leaves out, after a
+    while, a process that ended because it failed alone."""
     is_named = or_(WorkerProcess.sick_since.is_(None), WorkerProcess.sick_since > database.now(-NAMED_FOR))
     columns = (WorkerProcess.__table__, _is_well(database).label("is_alive"), database.now().label("now"))
     rows = connection.execute(select(*columns).where(is_named).order_by(WorkerProcess.name)).all()
@@ -267,5 +267,5 @@ def _to_seconds(milliseconds: int | None) -> float | None:
 
 
 def _is_well(database: Database) -> ColumnElement[bool]:
-    """Whether a process lives and has not ended since it failed alone."""
+    """Whether a process is alive, and has not ended because it failed alone."""
     return and_(WorkerProcess.seen_at > database.now(-GONE_AFTER), WorkerProcess.sick_since.is_(None))

@@ -1,11 +1,11 @@
-"""Tells people, by a webhook, when a batch finishes, pauses, stalls or goes on.
+"""Notifies people, by a webhook, when a batch finishes, pauses, stalls or resumes.
 
-How the batches stand is compared with what was told last, so it does not matter where a worker was killed. The batch
-takes the notice down before it is posted: of several workers one posts it, and a killed one's notice is lost rather
-than told twice.
+The state of each batch is compared with the last notice about it, so it does not matter where a worker was killed. A
+notice is recorded with its batch before it is posted. So only one of several workers posts it, and if that worker is
+killed, the notice is lost rather than sent twice.
 
-Only words of ours, the names that people gave, and counts are told. What PingOne or a machine answered may name a user
-or a token, so a batch's `detail` is left out."""
+A notice contains only our own words, names that people gave, and counts. Answers from PingOne or a machine may name a
+user or a token, so a batch's `detail` is left out."""
 
 import hmac
 import json
@@ -35,15 +35,15 @@ from worker.pingone.wire import Request
 from worker.reports.facts import BatchStatus, count_active, describe_rows, read_in
 from worker.rules.hours import format_time
 
-# A batch of which nothing was told yet, and that was finished for longer than this, is no news: a webhook that was set
-# today is not told of last year's batches.
+# A batch without any notice, finished for longer than this, is no news: a webhook that was set today does not get last
+# year's batches.
 NEWS_FOR = timedelta(hours=24)
-# A post is tried so often, with 2, 4 and 8 seconds between the tries.
+# Number of tries of a post, with 2, 4 and 8 seconds between them.
 _TRIES = 4
 _BETWEEN_TRIES = tenacity.wait_exponential(multiplier=2)
 # Seconds for one post.
 DEADLINE = 10.0
-# Bytes of an answer that are read; nothing is made of it.
+# Bytes of an answer that are read; the content is ignored.
 LARGEST_ANSWER = 64 * 1024
 
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
@@ -59,28 +59,28 @@ class Event(StrEnum):
     PAUSED = "paused"
     # It is paused for an outage, a quota or its hours, and goes on by itself.
     PAUSED_FOR_NOW = "paused_for_now"
-    # It goes on after a pause or a stall, or records of it go again after it was finished.
+    # It goes on after a pause or a stall, or some of its records run again after it was finished.
     RESUMED = "resumed"
-    # Due work does not move, as `oathbulk status` says it.
+    # Due work does not move, as `oathbulk status` reports it.
     STALLED = "stalled"
 
 
 def find_event(status: BatchStatus, batch: Row[*tuple[Any, ...]]) -> Event | None:
-    """Find what people are to be told now; None: nothing that they do not know. `batch`, a row of _MAY_BE_NEWS, says
-    when it was loaded or last began to run again, and what was told last."""
+    """Find the event to notify people of; None: nothing that they do not know. `batch`, a row of _MAY_BE_NEWS, says
+    when it was loaded or last began to run again, and what the last notice was."""
     event = _find_present(status)
     if event is None:
         return None
     if batch.notice is None:
         is_old = event == Event.FINISHED and status.read_at - _find_end(status) >= NEWS_FOR
         return None if is_old or event == Event.RESUMED else event
-    # A batch that was told to be finished may have been replayed and finished again before anybody looked.
+    # After the notice that it finished, a batch may have been replayed and finished again before anybody looked.
     is_again = event == Event.FINISHED and min(batch.running_since, _find_end(status)) > batch.notice_at
     return event if is_again or batch.notice != name_notice(event, status) else None
 
 
 def _find_present(status: BatchStatus) -> Event | None:
-    """Find which event the batch has come to; None where nobody is to be told of it."""
+    """Find the event that the batch is at now; None if it calls for no notice."""
     match status.state:
         case "finished":
             return Event.FINISHED
@@ -88,23 +88,24 @@ def _find_present(status: BatchStatus) -> Event | None:
             return Event.PAUSED_FOR_NOW if status.reason in PASSING else Event.PAUSED
         case BatchState.RUNNING if not status.outage:
             return Event.STALLED if status.stall else Event.RESUMED
-    # A person has just cancelled it; or it only tries whether an outage is over.
+    # A person has just cancelled it; or it only probes whether an outage is over.
     return None
 
 
 def name_notice(event: Event, status: BatchStatus) -> str:
-    """Name what is told: another reason of a pause is news."""
+    """Name a notice; another reason for a pause is a new notice."""
     return f"{event} {status.reason}" if status.state == BatchState.PAUSED else str(event)
 
 
 def _find_end(status: BatchStatus) -> datetime:
-    """When a finished batch ended; a batch without a record did so when it was loaded."""
+    """Find when a finished batch ended; a batch without records ended when it was loaded."""
     return status.finished_at or status.created_at
 
 
-# Chat tools read commands such as <!channel> in a text; these look alike and are none.
+# Chat tools interpret commands such as <!channel> in a text; these characters look alike and do nothing.
 _NO_MARKUP = str.maketrans({"<": "‹", ">": "›", "&": "+"})
-# How the line begins, behind the batch's name. Of a stall one word is told: what a machine answered may name a user.
+# How the text begins, after the batch's name. For a stall it is one word, since what a machine answered may name a
+# user.
 _BEGINNINGS = {
     Event.FINISHED: "is finished",
     Event.PAUSED: "is paused until a person resumes it",
@@ -115,7 +116,7 @@ _BEGINNINGS = {
 
 
 def describe(event: Event, status: BatchStatus) -> dict[str, Any]:
-    """Say all that the webhook is told; `text` is the line that a chat tool shows as it is."""
+    """Build the facts that the webhook gets; `text` is the line that a chat tool shows unchanged."""
     reason, cure = _find_reason(event, status)
     resumes_at = status.resumes_at if event == Event.PAUSED_FOR_NOW else None
     until = f" until {format_time(resumes_at)}" if resumes_at else ""
@@ -135,30 +136,31 @@ def describe(event: Event, status: BatchStatus) -> dict[str, Any]:
         "cure": cure,
         "resumes_at": resumes_at and resumes_at.isoformat(),
         "occurred_at": (_find_end(status) if event == Event.FINISHED else status.read_at).isoformat(),
-        # The same for each try, since an answer may get lost.
+        # The same for each try, so that a receiver recognizes a repeated notice.
         "id": uuid.uuid4().hex,
     }
 
 
 def _find_reason(event: Event, status: BatchStatus) -> tuple[str | None, str | None]:
-    """Find the one word why the batch does not go on, and what to do about it."""
+    """Find why the batch does not continue, in one word, and what to do about it."""
     if event == Event.STALLED and status.stall:
         return status.stall.cause, status.stall.cure.replace("BATCH", quote(status.name))
     if status.state != BatchState.PAUSED or status.reason is None:
         return None, None
     reason = PauseReason(status.reason)
     cure = PAUSE_CURES[reason]
-    # Where another cause than usual has paused it, the detail has another cure. It may name people, and is not told.
+    # If the batch paused for an unusual cause, the detail has another cure. It may name people, so it is not sent.
     is_usual = reason in (PauseReason.PERSON, *PASSING) or cure in (status.detail or cure)
     return reason, cure if is_usual else "Its status says the cause and cure."
 
 
 class NotTaken(Exception):
-    """The webhook did not take a notice; the message says why in a few words, and names neither URL nor answer."""
+    """The webhook did not accept a notice; the message says why in a few words, and names neither the URL nor the
+    answer."""
 
 
 class Webhook:
-    """The URL that is told, and the secret by which the receiver knows us."""
+    """The URL that gets notices, and the secret by which the receiver recognizes us."""
 
     def __init__(self, url: SecretStr, secret: SecretStr | None, *, deadline: float = DEADLINE) -> None:
         self._url = url
@@ -168,7 +170,7 @@ class Webhook:
     def post(self, facts: dict[str, Any]) -> None:
         """Post a notice. A redirect is not followed. Raises NotTaken."""
         body = json.dumps(facts, ensure_ascii=False).encode()
-        # The server may close the connection once it has answered, so that the next post needs one of its own.
+        # The server may close the connection after its answer, so the next post needs its own connection.
         headers = {"Content-Type": "application/json", "User-Agent": "oathbulk", "Connection": "close"}
         if self._secret is not None:
             mac = hmac.digest(self._secret.get_secret_value().encode(), body, "sha256")
@@ -186,11 +188,11 @@ class Webhook:
 
 
 def make_webhook(settings: Settings) -> Webhook | None:
-    """Make the webhook of the settings; None where none is set."""
+    """Make the webhook from the settings; None if none is set."""
     return Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None
 
 
-# What was told to be finished, and has not run since, is no news, and is not looked at.
+# A batch whose last notice says that it finished, and that has not run since, is no news, so it is not read.
 _MAY_BE_NEWS = select(Batch.id, Batch.name, Batch.running_since, Batch.notice, Batch.notice_at).where(
     Batch.state != BatchState.CANCELLED,
     or_(Batch.notice.is_(None), Batch.notice != Event.FINISHED, Batch.running_since > Batch.notice_at),
@@ -198,8 +200,8 @@ _MAY_BE_NEWS = select(Batch.id, Batch.name, Batch.running_since, Batch.notice, B
 
 
 class Notifier:
-    """Tells the webhook what is new; does nothing without one. Thread-safe. `only_batch`: the id of the one batch that
-    is told of, since nobody asked for work on others here; None: all are."""
+    """Notifies the webhook of news; does nothing without one. Thread-safe. `only_batch`: the id of the only batch to
+    send notices about, since this process does no work on others; None: all batches."""
 
     def __init__(
         self,
@@ -223,7 +225,7 @@ class Notifier:
         )
 
     def send_notices(self) -> None:
-        """Tell what is new."""
+        """Send notices about everything new."""
         if self._webhook is None:
             return
         with self._database.reading_snapshot() as connection:
@@ -236,7 +238,7 @@ class Notifier:
                 self._post(self._webhook, batch.id, describe(event, status))
 
     def _take_down(self, batch: Row[*tuple[Any, ...]], notice: str) -> bool:
-        """Write down what is about to be told; False where another worker was first."""
+        """Record the notice that is about to be sent; False if another worker was first."""
         unchanged = Batch.notice_at.is_not_distinct_from(batch.notice_at)
         values = {"notice": notice, "notice_at": self._database.now(), "notice_error": None}
         with self._database.writing() as connection:
@@ -244,7 +246,7 @@ class Notifier:
         return changed.rowcount == 1
 
     def _post(self, webhook: Webhook, batch_id: int, facts: dict[str, Any]) -> None:
-        """Post a notice, a few times if it is not taken; what became of it stands in the log and with the batch."""
+        """Post a notice, with a few tries; the result is in the log and in the row of the batch."""
         try:
             self._tries(webhook.post, facts)
         except NotTaken as error:
@@ -256,6 +258,6 @@ class Notifier:
 
 
 def explain_losses(connection: Connection) -> str | None:
-    """Say whose last notice the webhook did not take; None where it took all."""
+    """Name the batches whose last notice the webhook did not accept; None if it accepted all."""
     lost, error = connection.execute(select(func.count(Batch.notice_error), func.max(Batch.notice_error))).one()
     return f"the last notice of {lost} {agree(lost, 'batch', 'batches')} was not taken ({error})" if lost else None

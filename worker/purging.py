@@ -1,7 +1,8 @@
-"""What is kept about tokens and people ends: batches that ended long ago are purged, and a person's names are erased.
+"""Ends the storage of data about tokens and people: purges batches that ended long ago, and erases the names of a
+person.
 
-A batch is marked first, with its outcome, in one transaction: from then on nobody is shown a record of it. Its records
-go after that, chunk by chunk, and a purge that was interrupted goes on with them."""
+A batch is first marked as purged, with its outcome, in one transaction: from then on, its records are not shown. They
+are then deleted chunk by chunk; an interrupted purge continues with the rest."""
 
 import re
 from collections import Counter
@@ -33,11 +34,11 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
 from worker.reports.facts import RecordCounts, count_records
 
-# Words for the progress.
+# Progress text.
 REMOVING = "Removing records"
 # Records that one transaction removes: they are locked for some hundredths of a second.
 CHUNK = 1000
-# Purged batches that still have records, since a purge was interrupted, and how many.
+# Purged batches that still have records because a purge was interrupted, and how many.
 _LEFT = (
     select(Batch.id, Batch.name, func.count(Record.id))
     .join(Record, Record.batch_id == Batch.id)
@@ -49,8 +50,8 @@ _LEFT = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A batch that ended before the time in question. `obstacle`: why it stays all the same, and what to do; None if it
-    goes."""
+    """A batch that ended before the given time. `obstacle`: why it stays anyway, and what to do; None if it is
+    purged."""
 
     id: int
     name: str
@@ -66,7 +67,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class LeftBatch:
-    """A batch of which an interrupted purge has left records."""
+    """A batch with records left by an interrupted purge."""
 
     id: int
     name: str
@@ -75,8 +76,7 @@ class LeftBatch:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a purge does: it removes batches that ended long ago, unless they have an obstacle, and the rest of
-    interrupted purges."""
+    """The plan of a purge: batches that ended long ago and have no obstacle, and the rest of interrupted purges."""
 
     candidates: Sequence[Candidate]
     left: Sequence[LeftBatch]
@@ -88,13 +88,13 @@ class Plan:
 
     @property
     def records(self) -> int:
-        """How many records go."""
+        """How many records are purged."""
         return sum(each.records for each in self.going) + sum(each.records for each in self.left)
 
 
 class Purging:
-    """Purges batches that ended longer ago than `older_than`. `gives_up`: also those with dead letters that a person
-    has not dealt with."""
+    """Purges batches that ended longer ago than `older_than`. `gives_up`: also purges batches with dead letters that
+    nobody has dealt with."""
 
     def __init__(self, database: Database, actor: Actor, older_than: timedelta, *, gives_up: bool = False) -> None:
         self._database = database
@@ -103,17 +103,17 @@ class Purging:
         self._gives_up = gives_up
 
     def examine(self) -> Plan:
-        """Find out what `purge` would do, and change nothing."""
+        """Find out what `purge` would do, without changing anything."""
         with self._database.reading() as connection:
             left = [LeftBatch(*row) for row in connection.execute(_LEFT)]
             return Plan(list(self._find_candidates(connection)), left)
 
     def purge(self, plan: Plan, on_progress: OnProgress = tell_nobody) -> Plan:
-        """Do what the plan says, except for batches that a person has put to work again meanwhile. Returns what was
+        """Carry out the plan, except for batches that a person has meanwhile made to run again. Returns what was
         done."""
         removed = 0
         for left in plan.left:
-            # An interrupted purge goes on.
+            # Continue the interrupted purges.
             with self._database.writing() as connection:
                 facts = {"records": left.records, "is_continued": True}
                 audit.append(self._database, connection, self._actor, Action.PURGE, left.name, facts)
@@ -129,15 +129,15 @@ class Purging:
         return Plan(done, plan.left)
 
     def _mark(self, candidate: Candidate) -> Candidate | None:
-        """Write down that a batch is purged, how it ended, and who asked for that; None if it is at work again. Not
-        while a load or replay runs, since they look at earlier records."""
+        """Record that a batch is purged, how it ended, and who requested that; None if it runs again. Not during a load
+        or replay, since they read earlier records."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             mine = select(Batch.__table__).where(Batch.id == candidate.id, Batch.purged_at.is_(None))
             batch = connection.execute(mine.with_for_update()).one_or_none()
             found = batch and self._count(connection, batch, self._read_limit(connection))
             if not found:
                 return None
-            # Other rows of the batch, besides its records.
+            # The batch's other rows, besides its records.
             for table in (RefusedRow, InventoryJob):
                 connection.execute(delete(table).where(table.batch_id == found.id))
             values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
@@ -161,7 +161,7 @@ class Purging:
                 yield replace(found, obstacle=obstacle)
 
     def _count(self, connection: Connection, batch: Row[*tuple[Any, ...]], before: datetime) -> Candidate | None:
-        """Count the records of a batch; None if it has not ended, or not long ago."""
+        """Count the records of a batch; None if it has not ended, or ended too recently."""
         counted = count_records(self._database, connection, [batch])[batch.id]
         ended_at = max(filter(None, (batch.created_at, counted.finished_at)))
         if not counted.is_finished(batch) or ended_at >= before:
@@ -169,7 +169,7 @@ class Purging:
         return Candidate(batch.id, batch.name, ended_at, counted)
 
     def _find_obstacle(self, connection: Connection, batch: Row[*tuple[Any, ...]], going: set[int]) -> str | None:
-        """Explain why a batch that ended long ago stays; None if it may go."""
+        """Explain why a batch that ended long ago stays; None if it may be purged."""
         open_jobs = select(InventoryJob.id).where(InventoryJob.batch_id == batch.id, text(UNFINISHED)).limit(1)
         if connection.scalar(open_jobs) is not None:
             undo = f"`oathbulk undo {quote(batch.name)} --yes`"
@@ -192,7 +192,7 @@ class Purging:
 
 
 def _count_waiting(connection: Connection, batch_id: int) -> int:
-    """Count the dead letters of a batch whose tokens no later batch has."""
+    """Count the dead letters of a batch whose tokens are in no later batch."""
     waiting = select(func.count()).where(
         Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, ~went_again()
     )
@@ -200,8 +200,8 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 
 
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
-    """Find a batch that stays and whose unfinished tokens went again in this one: a replay of it looks for the records
-    here."""
+    """Find a batch that stays and whose unfinished tokens were sent again by this one: a replay of it looks for the
+    records of this batch."""
     first = aliased(Record)
     needing = (
         select(Batch.name)
@@ -214,8 +214,8 @@ def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int
 
 
 def _remove_records(database: Database, batch_id: int) -> Iterator[int]:
-    """Remove the records of a purged batch with their attempts. Yields after each transaction how many records went.
-    What is committed is gone; called again, it goes on."""
+    """Remove the records of a purged batch with their attempts. Yields after each transaction how many records were
+    removed. What is committed is gone; if called again, it continues."""
     while removed := _remove_chunk(database, batch_id):
         yield removed
 
@@ -231,33 +231,34 @@ def _remove_chunk(database: Database, batch_id: int) -> int:
     return len(ids)
 
 
-# What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
+# Columns of a record that may name a person: the names from its file, further columns of the file, and what PingOne
+# said.
 _ERASED = {name: null() for name in (*NAMES, "extra", "detail")}
-# The columns by which a person is found, beside PingOne's id.
+# The columns that identify a person, besides PingOne's id.
 _NAMES = tuple(getattr(Record, name) for name in NAMES)
-# What is read of a record.
+# The columns to read from a record.
 _COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.user_id, *_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The records that name a person: how many of each batch are in a final status, whose names go, and serial numbers
-    and batches of those that are in progress and stay."""
+    """The records that name a person: for each batch, how many are in a final status, so that their names are erased;
+    and serial number and batch of records in progress, which stay."""
 
     batches: Counter[str] = field(default_factory=Counter)
     in_progress: Sequence[tuple[str, str]] = ()
 
 
 class Erasure:
-    """Erases names; one person at a time."""
+    """Erases people's names, one person at a time."""
 
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
         self._actor = actor
 
     def examine(self, person: str) -> Erased:
-        """Find the records that name the person by this user name, e-mail address, external id or PingOne's id, in
-        large or small letters; and change nothing."""
+        """Find the records that name the person by this user name, email address, external id or PingOne id, ignoring
+        case, without changing anything."""
         with self._database.reading() as connection:
             return _sort(_find(connection, person, is_locking=False))
 
@@ -268,7 +269,7 @@ class Erasure:
             if not erased.batches:
                 return erased
             ids = [row.id for row in rows if row.status in FINAL]
-            # What is not active has no name any more by which its user could be found, and may not go again.
+            # Without its names, a record that is not active can no longer find its user, and so may not run again.
             otps = case((Record.status == Status.ACTIVE, Record.otps), else_=null())
             connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
             connection.execute(update(Change).where(Change.record_id.in_(ids)).values(dict.fromkeys(NAMES, null())))
@@ -279,8 +280,7 @@ class Erasure:
 
 
 def _fold(name: str) -> str:
-    """Write a name so that it is the same however it was written: in large or small letters, and with accents as
-    characters of their own or not."""
+    """Write a name in one form, whatever its case, and whether its accents are characters of their own or not."""
     return normalize("NFC", normalize("NFC", name).casefold())
 
 
@@ -300,9 +300,10 @@ def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[
 
 
 def _make_pattern(name: str) -> str:
-    """Make a pattern that every way to write this name fits, and a few others. SQLite, and PostgreSQL in some locales,
-    know small letters of English alone, so all others are left open; so is `ss`, which is the large `ß`."""
-    # Before it is folded, which makes an English letter of some others, such as of the Turkish capital İ.
+    """Make a pattern that matches every spelling of this name, and a few other names. SQLite, and PostgreSQL in some
+    locales, know the lowercase of English letters only, so all other letters are left open. So is `ss`, which is the
+    uppercase of `ß`."""
+    # Before folding, which turns some other letters, such as the Turkish capital İ, into English ones.
     opened = re.sub(r"[^\x00-\x7f]+", "\0", normalize("NFC", name)).lower()
     escaped = re.sub(r"([\\%_])", r"\\\1", opened)
     return re.sub("\0|ss", "%", escaped)

@@ -17,16 +17,16 @@ from worker.process import affinity
 from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable, end_without_authorities
 from worker.records.activation import DeadLettered
 
-# The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
+# The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all batches.
 only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
 parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE), only_batch=only_batch)
 
 
 @celeryd_init.connect
 def begin(**_signal: object) -> None:
-    """End a process that could do no work, since it would take messages from workers that could: if settings are
-    missing; if the database is a standby, lacks the schema, or is of no use for another lasting reason; and if this
-    process fails where others work. Then take the queues of its installation."""
+    """End a process that could not work, since it would take messages from workers that can: if settings are missing;
+    if the database is a standby, lacks the schema, or is unusable for another lasting reason; or if this process fails
+    where others work. Then use the queues of its installation."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
     end_if_unusable(parts.database)
@@ -37,28 +37,28 @@ def begin(**_signal: object) -> None:
 
 @worker_init.connect
 def hear_failures(**_signal: object) -> None:
-    """Leave out of the log what is told elsewhere."""
-    # The logger in which Celery says that a task has failed.
+    """Leave out of the log what is reported elsewhere."""
+    # The logger in which Celery reports failed tasks.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())
 
 
 @worker_ready.connect
 def show_life(**_: object) -> None:
-    """Say every few seconds that this process lives, and keep its threads on one processor."""
+    """Record every few seconds that this process is alive, and keep its threads on one processor."""
     parts.fitness.start_watching()
     affinity.start()
 
 
 @worker_shutting_down.connect
 def stop(**_: object) -> None:
-    """Begin to end, after SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
+    """Begin to end, after SIGTERM or Ctrl-C: threads that wait for a slot hand back their record."""
     parts.stopping.set()
 
 
 @worker_shutdown.connect
 def sign_off(sender: Any, **_: object) -> None:
-    """Write down that this process has ended. One that failed alone stays named, and ends with an exit code of its own.
-    If the database is away, others notice the end after a while."""
+    """Record that this process has ended. A process that failed alone stays listed, and ends with its own exit code. If
+    the database is unavailable, others notice the end after a while."""
     if parts.fitness.is_sick:
         sender.exitcode = FAILS_ALONE
         return
@@ -66,24 +66,24 @@ def sign_off(sender: Any, **_: object) -> None:
         parts.processes.leave()
 
 
-# Celery logs no traceback of `throws`: a dead letter is no fault of the worker, and after a wrong key the pause of the
-# batch, or the end of this process, says what to do.
+# Celery logs no traceback for `throws`. A dead letter is not the worker's fault; after a wrong key, the pause of the
+# batch or the end of this process says what to do.
 @app.task(name="oathbulk.activate", throws=(DeadLettered, DecryptionError))
 def activate(record_id: int, environment: str) -> str:
-    """Make an attempt at one record of the environment of this name, and say how it ended, for Flower."""
+    """Make an attempt at one record in the environment with this name, and return how it ended, for Flower."""
     return parts.activations.activate_record(record_id, environment)
 
 
-# Ticks send no events: Flower would list hundreds of them for each token.
+# Ticks send no events: otherwise Flower would list hundreds of them for each token.
 @app.task(name="oathbulk.dispatch", send_events=False)
 def dispatch() -> None:
-    """Make a tick of the dispatcher: put onto the queue what is due."""
+    """Run a tick of the dispatcher: put due records onto the queue."""
     parts.dispatcher.tick()
 
 
 @app.task(name="oathbulk.prepare", send_events=False)
 def prepare() -> None:
-    """Prepare a batch for a while: look its people up, find or import its tokens."""
+    """Prepare a batch for a while: look up its people, find or import its tokens."""
     parts.preparation.prepare_next()
 
 
@@ -95,5 +95,5 @@ def notify() -> None:
 
 @app.task(name="oathbulk.replay")
 def replay() -> None:
-    """Replay the dead letters that time alone may mend."""
+    """Replay the dead letters that may succeed after a while without a change."""
     parts.replay_by_schedule()

@@ -1,6 +1,6 @@
-"""What a PingOne environment teaches while it is worked with: facts that are published nowhere, and differ by tenant.
-Whether OTP 1 has to go with `oathResync` is kept in the database, for all workers; what a device is when it is paired,
-the records show."""
+"""What oathbulk learns about a PingOne environment by working with it: facts that are published nowhere, and differ by
+tenant. Whether OTP 1 has to go with `oathResync` is stored in the database, for all workers. The records show what
+status a device has when it is paired."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,17 +23,17 @@ from worker.database.errors import is_away
 from worker.leases.group_commit import Combiner
 from worker.rules.resync import FirstOtpAnswer, NeedsFlag, ResyncKnowledge, learn
 
-# Seconds after which it is read again while single answers do not count.
+# Seconds after which it is read again, once single answers no longer count.
 REREAD_AFTER = 1.0
 
-# What is said when the flag begins to go along, in log, audit and status.
+# The message when the flag begins to be sent, in log, audit and status.
 TRIED = (
     "PingOne refused the first OTPs of several tokens and never asked for a second one, so OTP 1 goes with "
     "oathResync from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
 )
 
 
-# What a person is told of an environment.
+# The message to people about an environment.
 LEARNT = {
     NeedsFlag.UNKNOWN: "PingOne has not asked for a second OTP yet, so it is not known whether it wants oathResync "
     "with OTP 1",
@@ -44,7 +44,7 @@ LEARNT = {
 
 
 class _Lesson(NamedTuple):
-    """An answer to an OTP 1 of a record, which went with the flag or without it."""
+    """An answer to an OTP 1 of a record, which was sent with or without the flag."""
 
     answer: FirstOtpAnswer
     had_flag: bool
@@ -59,7 +59,7 @@ class Resync:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not known for good."""
+        """Whether the final answer is not known yet."""
         return False
 
     def sends_flag(self) -> bool:
@@ -71,11 +71,11 @@ class Resync:
 
 
 class LearntResync(Resync):
-    """What an environment has shown so far; one object a process. Thread-safe.
+    """What an environment has shown so far; one object per process. Thread-safe.
 
-    While every answer counts, it is read for every record, since another worker may have learnt it; later once a
-    second, until it is known for good. `on_tried` is called with the environment's id once the flag begins to go
-    along."""
+    While every answer counts, this is read again for every record, since another worker may have learned more. Later it
+    is read once a second, until the final answer is known. `on_tried` is called with the environment's id once the flag
+    begins to be sent."""
 
     def __init__(
         self, database: Database, environment_id: str, actor: Actor, on_tried: Callable[[str], object] = lambda _: None
@@ -85,7 +85,7 @@ class LearntResync(Resync):
         self._actor = actor
         self._on_tried = on_tried
         self._known = ResyncKnowledge()
-        # What several threads have learnt is written down together: each would wait for the others' commits.
+        # The lessons of several threads are written together: otherwise each thread would wait for the others' commits.
         self._lessons = Combiner[_Lesson, None](self._write_down, is_away)
         # In `boot_time` seconds.
         self._read_at = -REREAD_AFTER
@@ -106,8 +106,8 @@ class LearntResync(Resync):
         return known.sends_flag
 
     def learn(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
-        """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is
-        learnt from this one: the record's own story must not depend on it."""
+        """Learn from the answer to an OTP 1 of this record, and store that. While the database is unavailable, nothing
+        is learned from this answer, since the record's own attempt must not depend on it."""
         if learn(self._known, answer, had_flag=had_flag) != self._known:
             with suppress(SQLAlchemyError):
                 self._lessons.submit(_Lesson(answer, had_flag, record_id))
@@ -133,7 +133,7 @@ class LearntResync(Resync):
         return [None] * len(lessons)
 
     def _make_row(self) -> None:
-        """Make the row of this fact if there is none yet; two workers may do so at once."""
+        """Make the row of this fact if it does not exist yet; two workers may do so at once."""
         with self._database.reading() as connection:
             if connection.scalar(select(TenantFact.name).where(*_this(self._environment_id))) is not None:
                 return
@@ -146,10 +146,10 @@ class LearntResync(Resync):
             return
 
     def _tell(self, connection: Connection, known: ResyncKnowledge, record_id: int) -> None:
-        """Say what was learnt, in the log and in the audit."""
+        """Report what was learned, in the log and in the audit."""
         facts = {"environment_id": self._environment_id, "resync_on_first_call": known.needs, "record": record_id}
         audit.append(self._database, connection, self._actor, Action.LEARN, None, facts)
-        # Not at the top: commands import this module too, and they log nothing.
+        # Imported here, since commands import this module too, and log nothing.
         import structlog
 
         log = structlog.get_logger()
@@ -160,19 +160,19 @@ class LearntResync(Resync):
 
 
 def read_resync(connection: Connection, environment_id: str, *, is_locking: bool = False) -> ResyncKnowledge:
-    """Read what is known of an environment; nothing, if nothing was learnt yet. Locked, nobody else learns before the
-    transaction ends."""
+    """Read what is known about an environment; empty if nothing was learned yet. If locked, nobody else can learn
+    before the transaction ends."""
     statement = select(TenantFact.value).where(*_this(environment_id))
     return tell_resync(connection.scalar(statement.with_for_update() if is_locking else statement))
 
 
 def select_resync(environment_id: InstrumentedAttribute[str]) -> ColumnElement[Any]:
-    """SQL for what was learnt of the environment with this id: the argument of `tell_resync`."""
+    """Build SQL for what was learned about the environment with this id: the argument of `tell_resync`."""
     return select(TenantFact.value).where(*_this(environment_id)).scalar_subquery()
 
 
 def tell_resync(value: dict[str, Any] | None) -> ResyncKnowledge:
-    """Say what is known of an environment by what was written down of it; None: nothing was."""
+    """Describe what is known about an environment from its stored value; None: nothing is stored."""
     if value is None:
         return ResyncKnowledge()
     return ResyncKnowledge(NeedsFlag(value["needs"]), value["refused"], value["taken"])
@@ -183,8 +183,8 @@ def _this(environment_id: str | InstrumentedAttribute[str]) -> tuple[Any, ...]:
 
 
 def describe_pairing_answer(connection: Connection, environment_id: str) -> str | None:
-    """Say what became of the last device that was made in this environment, and of which record it is; None if none was
-    made and became active."""
+    """Describe what happened to the last device that was made in this environment, and name its record; None if no
+    device was made and became active."""
     made = select(Record.id, all_posts(), Record.finalized_at).where(
         Record.environment_id == environment_id, Record.is_device_made, Record.status == Status.ACTIVE
     )

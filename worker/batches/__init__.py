@@ -1,6 +1,6 @@
-"""What happens to a batch as a whole: it is loaded from a shipment, gets a person's commands, and pauses and goes on by
-itself; and what it has in PingOne is prepared, and taken away again.
+"""Work on a batch as a whole. A shipment is loaded into it, people command it, and it pauses and resumes by itself.
+What it needs in PingOne is prepared, and what it made there can be removed.
 
-Begin with `loading` (a file becomes a batch), `commands` (pause, resume, cancel, replay), `upkeep` (what happens
+Begin with `loading` (turns a file into a batch), `commands` (pause, resume, cancel, replay), `upkeep` (what happens
 without a person, at each tick) or `long_list` (how PingOne is asked about many people, tokens or devices).
 """

@@ -1,8 +1,8 @@
-"""The commands that a person gives on batches, on the pace of a license and on a restored database; and what the replay
-schedule does.
+"""Commands that people give on batches, on the pace of a license and on a restored database; and the work of the replay
+schedule.
 
-Workers follow a new pace from the dispatcher's next tick on, within a second or two; a command on one rate group
-(`--group`) goes to Redis at once."""
+Workers follow a new pace from the dispatcher's next tick, within a second or two. A command on one rate group
+(`--group`) takes effect in Redis at once."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from worker.observability.wording import agree
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
 from worker.rules.hours import DailyHours
 
-# A resume from a pause for this reason empties this column, so that the rest of the batch goes.
+# A resume from a pause for this reason clears this column, so that the rest of the batch runs.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary, PauseReason.TRIAL: Batch.trial}
 # Finds the license of an environment by the environment's name and id.
 LicenseOf = Callable[[str, str], str]
 
 
 class NotPossible(Exception):
-    """The batch is in a state that does not allow the command; the message says what does."""
+    """The batch is in a state that does not allow the command; the message names a command that works."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay did: how many records are pending again, and which are not and why. `out_of_hours`: where the batch
-    is outside its hours, when these begin."""
+    """The result of a replay: how many records are pending again, and which records are not, with the reason.
+    `out_of_hours`: set if the batch is outside its hours; says when they begin."""
 
     records: int
     not_replayed: tuple[NotReplayed, ...] = ()
@@ -57,7 +57,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class HoursChange:
-    """The hours that a batch gets; None takes away those that it has."""
+    """The new hours of a batch; None removes its hours."""
 
     hours: DailyHours | None
 
@@ -67,16 +67,16 @@ def _refuse_cancelled(name: str) -> NotPossible:
 
 
 class Batches:
-    """Commands on batches, each with its line in the audit; thread-safe."""
+    """Commands on batches, each written to the audit; thread-safe."""
 
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
         self._actor = actor
 
     def pause(self, name: str, where: Sequence[str] = ()) -> int:
-        """Pause a batch, so that no new call starts; or, with `where`, keep back the records that have not begun and
-        meet all of these conditions, each written as COLUMN=VALUE. Returns how many records went back from the queue,
-        or are kept back. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Pause a batch, so that no new call starts. With `where`, keep back only the records that have not begun and
+        meet all of these conditions, each written as COLUMN=VALUE. Returns how many records left the queue, or are kept
+        back. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -94,17 +94,18 @@ class Batches:
             return count
 
     def hand_back(self) -> int:
-        """Make what is queued, of every batch, pending again, since no worker will take it. Returns how many
-        records."""
+        """Make the queued records of every batch pending again, since no worker will take them. Returns how many there
+        were."""
         with self._database.changing_many() as connection:
             return moves.hand_back_queued(self._database, connection)
 
     def resume(
         self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None
     ) -> OutOfHours | None:
-        """Let a batch run, or wait for its hours to begin; returns when they do. A canary or trial ends only if the
-        batch was paused for it, since then a person has looked at it. `lift_in` finds the license of an environment,
-        whose hold is lifted, whether the batch ran or not. Raises UnknownBatch, NotPossible."""
+        """Let a batch run, or wait for its hours to begin; returns when they do. The resume ends a canary or trial only
+        if the batch was paused for it, since only then has a person looked at the result. `lift_in` finds the license
+        of an environment: the hold of that license is lifted, whether the batch ran or not. Raises UnknownBatch,
+        NotPossible."""
         with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -132,7 +133,7 @@ class Batches:
 
     def let_begin(self, name: str, where: Sequence[str]) -> int:
         """Let the records of a batch that meet all of `where` begin now, whether they wait for a date or were kept
-        back. Returns how many waited. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        back. Returns how many were waiting. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
             if batch.state == BatchState.CANCELLED:
@@ -142,9 +143,10 @@ class Batches:
             return count
 
     def cancel(self, name: str, where: Sequence[str] = (), on_progress: OnProgress = tell_nobody) -> int:
-        """Cancel a batch: what is to do is closed. Or close, with `where`, what failed or has not begun, and meets all
-        of these conditions, each written as COLUMN=VALUE; the batch goes on. Returns how many rows were closed at
-        once; those in work follow when their call ends. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Cancel a batch: close all of its rows that are to do. With `where`, close only the failed rows and those not
+        begun that meet all of these conditions, each written as COLUMN=VALUE; the rest of the batch goes on. Returns
+        how many rows were closed at once; rows in work are closed when their call ends. Raises UnknownBatch,
+        UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if where:
@@ -162,10 +164,10 @@ class Batches:
             return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
-        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
-        batch; with `where`, the records that meet all of it, also those that an undo took back. Raises UnknownBatch,
-        UnknownColumn."""
-        # Not while a load runs: it may bring the same tokens, and nobody sees them before it commits.
+        """Make dead letters with these reasons pending again. Without reasons, replay all dead letters and the records
+        that were cancelled with the batch. With `where`, replay the records that meet all conditions, including those
+        that an undo cancelled. Raises UnknownBatch, UnknownColumn."""
+        # Not during a load: it may bring the same tokens, and its records are invisible until it commits.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
@@ -179,8 +181,8 @@ class Batches:
             return Replayed(count, not_replayed, out_of_hours)
 
     def replay_transient(self, only_batch: int | None = None) -> int:
-        """Replay the dead letters that time alone may mend, of every batch that runs, or of the one of this id. The
-        replay schedule does this. Returns how many records."""
+        """Replay the dead letters that may succeed after a while without a change, in every running batch or in the one
+        with this id. The replay schedule calls this. Returns how many records."""
         worked_on = Batch.state == BatchState.RUNNING, Batch.id == only_batch if only_batch is not None else true()
         with self._database.changing_many(LOAD_LOCK) as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(*worked_on)).all()
@@ -188,15 +190,15 @@ class Batches:
                 batch.name: replay(self._database, connection, batch.id, TRANSIENT, is_scheduled=True)
                 for batch in running
             }
-            # Must come last: a load of the same tokens waits for the audit's lock, so nobody who holds it may wait for
-            # the load.
+            # This must come last. A load of the same tokens waits for the audit's lock, so a transaction that holds
+            # this lock must not wait for the load.
             for name, count in counts.items():
                 if count:
                     self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
             return sum(counts.values())
 
     def note_export(self, name: str, file: str) -> None:
-        """Write into the audit that OTPs are about to leave the database. Raises UnknownBatch."""
+        """Write to the audit that OTPs are about to leave the database. Raises UnknownBatch."""
         with self._database.writing() as connection:
             self._find(connection, name)
             self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
@@ -206,14 +208,14 @@ class Batches:
         return find_batch(connection, name, *columns, is_locking=True)
 
     def _has_failed_or_closed(self, connection: Connection, batch_id: int) -> bool:
-        """Whether a cancel would still change something: a purge may then remove dead letters, and the file of
-        cancelled or undone records may be loaded again."""
+        """Whether a cancel would still change something: a purge may then remove the dead letters, and a file whose
+        records were cancelled or undone can be loaded again."""
         is_over = Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))
         return connection.scalar(select(Record.id).where(Record.batch_id == batch_id, is_over).limit(1)) is not None
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str) -> None:
-        """Pause a batch for a person. One that paused by itself keeps its reason, which names the cure, unless it would
-        go on by itself."""
+        """Pause a batch on a person's command. A batch that paused by itself keeps its reason, which names the cure,
+        unless it would resume by itself."""
         may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason.in_(PASSING))
         paused = state.pause((BatchState.RUNNING, BatchState.PAUSED), PauseReason.PERSON, detail)
         connection.execute(paused.where(Batch.id == batch_id, may_go_on))
@@ -222,39 +224,39 @@ class Batches:
         audit.append(self._database, connection, self._actor, action, batch, facts)
 
     def _let_run(self, connection: Connection, batch_id: int) -> OutOfHours | None:
-        """Let a batch run because a person said so. From now on the breaker judges it anew, whatever outage there
-        was."""
+        """Let a batch run on a person's command. The breaker starts over: it ignores earlier attempts and outages."""
         judged_anew = {"outages": 0, "judged_after": hours.latest_attempt()}
         connection.execute(update(Batch).where(Batch.id == batch_id).values(judged_anew))
         return hours.let_run(self._database, connection, batch_id)
 
 
-# The lowest rate that a person may fix, in requests a second: a slot comes within two minutes, so a mistake is noticed.
+# The lowest rate that a person may set, in requests a second. At this rate a slot comes within two minutes, so a
+# mistake is noticed.
 LOWEST_RATE = 0.01
-# The highest: more than any license has. Without a bound, `inf` would be no pace at all.
+# The highest rate that a person may set: more than any license has. Without a limit, `inf` would remove the pace.
 HIGHEST_RATE = 100_000.0
 
 
 class PaceCommands:
-    """Gives commands in the name of one person, each with its line in the audit."""
+    """Commands on paces by one person, each written to the audit."""
 
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
         self._actor = actor
 
     def set_share(self, license: str, share: float) -> None:
-        """Keep to this part of what PingOne permits the license, 0 < share ≤ 1."""
+        """Limit the license to this share of the rate that PingOne permits, 0 < share ≤ 1."""
         with self._database.changing_many() as connection:
             self._write(connection, license, {"share": share}, self._who())
 
     def fix(self, license: str, rate: float) -> None:
-        """Stay at this rate, in requests a second."""
+        """Set a fixed rate, in requests a second."""
         with self._database.changing_many() as connection:
             self._write(connection, license, {"fixed_rate": rate}, self._who())
 
     def adapt(self, license: str) -> None:
-        """Look for the limit again. If a share stays and this command has no ticket, the license's line keeps the name
-        of who set the share; the audit names who gave this command."""
+        """Search for the limit again. If a share is set and this command has no ticket, the row of the license still
+        names who set the share; the audit names who gave this command."""
         with self._database.changing_many() as connection:
             of_share = None if self._actor.ticket else self._find_who_set_share(connection, license)
             self._write(connection, license, {"fixed_rate": None}, of_share or self._who())
@@ -269,7 +271,8 @@ class PaceCommands:
         return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}
 
     def _find_who_set_share(self, connection: Connection, license: str) -> dict[str, Any] | None:
-        """Find in the audit who set the license's share last, when, and on which ticket; None where it has no share."""
+        """Find in the audit who last set the share of the license, when, and on which ticket; None if it has no
+        share."""
         if read_pace(self._database, connection, license).share >= 1:
             return None
         columns = AuditLine.actor, AuditLine.at, AuditLine.ticket, AuditLine.facts
@@ -285,21 +288,22 @@ class PaceCommands:
         audit.append(self._database, connection, self._actor, Action.PACE, None, facts)
 
 
-# Records that one transaction marks after a restore.
+# Records marked in one transaction after a restore.
 CHUNK = 1000
 
 
 class WorkersLive(Exception):
-    """Worker processes are at work on the database; the message names them."""
+    """Worker processes are running on the database; the message names them."""
 
 
 def distrust_all(
     database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody
 ) -> tuple[int, int]:
-    """Mark every record that is not final as sent, fate unknown, except those that wait for a date; and have the
-    inventory of every batch read again. Returns how many records were not marked yet, and how many wait for a date.
+    """Mark every record that is not final as sent, with unknown outcome, except records that wait for a date. The
+    inventory of every batch has to be read again, too. Returns how many records were newly marked, and how many wait
+    for a date.
 
-    Goes chunk by chunk, each in a transaction of its own; run again, it does what is left. Raises WorkersLive."""
+    Works chunk by chunk, each in its own transaction; if called again, it does only the rest. Raises WorkersLive."""
     with database.changing_many() as connection:
         _refuse_beside_workers(database, connection)
         take_all_back(database, connection)
@@ -323,7 +327,7 @@ def distrust_all(
 
 
 def _refuse_beside_workers(database: Database, connection: Connection) -> None:
-    """Raise WorkersLive if a worker process lives: no mark covers what it is doing at this moment."""
+    """Raise WorkersLive if a worker process is alive: a mark does not cover what the process is doing right now."""
     alive = [process.name for process in read_processes(database, connection) if process.is_alive]
     if alive:
         live, it = agree(len(alive), "process lives", "processes live"), agree(len(alive), "it", "them")

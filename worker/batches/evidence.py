@@ -1,6 +1,8 @@
-"""Reads what the breaker judges a batch by: its failed attempts, what became ACTIVE since, and what is left untried.
+"""Reads the evidence by which the breaker judges a batch: its failed attempts, the records that became ACTIVE since,
+and the records not tried yet.
 
-Attempts are chosen by their ids and by two marks of the batch, not by time: a clock that is set back would hide some.
+Attempts are selected by their ids and by two marks of the batch. Times would not do: a clock that is set back would
+hide some attempts.
 """
 
 from __future__ import annotations
@@ -30,25 +32,25 @@ from worker.rules.breaker import (
     is_own_answer,
 )
 
-# Columns of a batch that say from which attempts on it is judged.
+# Columns of a batch that say from which attempt on the breaker judges it.
 JUDGED_COLUMNS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
 # A row with these columns; it may have others too.
 JudgedBatch = Row[*tuple[Any, ...]]
 
-# Failed attempts that are looked through for the first one without an answer, at most: some days of probes.
+# Number of failed attempts, at most, in which to search for the first one without an answer: some days of probes.
 _LONGEST_SILENCE = 2000
 
 
 def was_answered(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, after: int | None = None) -> bool:
-    """Whether PingOne answered any attempt whose id is larger than `after`; by default, any since the batch last began
-    to run."""
+    """Whether PingOne answered any attempt with an id larger than `after`; by default, any attempt since the batch last
+    began to run."""
     failures, history = read_evidence(connection, batch, thresholds)
     return breaker.was_answered_since(failures, history, batch.running_after if after is None else after)
 
 
 def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
-    """Find out since when PingOne answers no attempt of a batch: when the first of them ended. None if it answered the
-    latest."""
+    """Find out since when PingOne has answered no attempt of a batch: when the first unanswered attempt ended. None if
+    it answered the latest one."""
     values = {"of_batch": batch.id, "after": 0, "most": _LONGEST_SILENCE}
     rows = connection.execute(_FAILED, values).all()
     oldest = rows[-1].id if rows else 0
@@ -64,10 +66,10 @@ def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
 
 
 def read_latest_reasons(connection: Connection, batch: JudgedBatch, most: int) -> Sequence[str | None]:
-    """Read the reasons of a batch's newest attempts, at most so many; None: the attempt made its device ACTIVE at
-    once."""
+    """Read the reasons of a batch's `most` newest attempts; None: the attempt made its device ACTIVE, and nobody else
+    did."""
     judged = AttemptLine.id > batch.judged_after, AttemptLine.batch_id == batch.id
-    # So few that no index is needed.
+    # These are few enough to need no index.
     return connection.scalars(
         select(AttemptLine.reason).where(*judged).order_by(AttemptLine.id.desc()).limit(most)
     ).all()
@@ -77,7 +79,7 @@ def read_evidence(
     connection: Connection, batch: JudgedBatch, thresholds: Thresholds
 ) -> tuple[list[FailedAttempt], History]:
     """Read the failed attempts that the breaker may need, the newest first: some that called PingOne, and some that
-    cost OTPs or a dead letter. The history answers what the breaker asks beyond them."""
+    spent OTPs or made a dead letter. The history answers the breaker's further questions."""
     in_a_row = 2 * max(
         thresholds.unanswered, thresholds.forbidden, breaker.FAILURES_PER_RECORD * thresholds.unauthorized
     )
@@ -95,8 +97,8 @@ def read_evidence(
 
 
 def _open_history(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> History:
-    """Answer the breaker's questions from the tables; what became ACTIVE is read once."""
-    # As many as may outweigh the failures, and as many again whose records were begun before these.
+    """Answer the breaker's questions from the tables; read what became ACTIVE only once."""
+    # Enough successes to outweigh the failures, and as many again whose records were begun before these.
     most = math.ceil(
         2 * breaker.EXCESS_WITHIN * max(thresholds.spent, thresholds.refused) / min(1, 2 * thresholds.refused_share)
     )
@@ -136,14 +138,14 @@ def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int
 
 _BATCH, _AFTER = bindparam("of_batch", type_=Integer()), bindparam("after", type_=Integer())
 _JUDGED_AFTER, _MOST = bindparam("judged_after", type_=Integer()), bindparam("most", type_=Integer())
-# In the words of the partial index: successes, which are most attempts, are not looked at.
+# In the words of the partial index, which leaves out successes, the bulk of all attempts.
 _FAILED = (
     select(AttemptLine.__table__)
     .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > _AFTER)
     .order_by(AttemptLine.id.desc())
     .limit(_MOST)
 )
-# The first attempt at the same record that asked PingOne, since its batch is judged.
+# The first attempt at the same record that called PingOne since the batch's mark.
 _Earlier = aliased(AttemptLine)
 _FIRST_ID = (
     select(func.min(_Earlier.id))
@@ -156,12 +158,12 @@ _FIRST_ID = (
     .scalar_subquery()
 )
 _JUDGED = _FAILED.add_columns(_FIRST_ID.label("first_id"))
-# Those that called PingOne.
+# Attempts that called PingOne.
 _ASKED = _JUDGED.where(
     or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(WATCHED_FAILURES))),
     AttemptLine.reason.not_in(sorted(IGNORED_FAILURES)),
 )
-# Those that spent OTPs, or made a dead letter.
+# Attempts that spent OTPs or made a dead letter.
 _COSTLY = _JUDGED.where(
     or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0),
     AttemptLine.reason.is_distinct_from(Failure.TIME_STEP),
@@ -174,8 +176,8 @@ _ACTIVE = (
     .order_by(AttemptLine.id.desc())
     .limit(_MOST)
 )
-# Where records are whose OTPs have not gone, each place with an index of its own, which a planner takes for this order
-# alone. Those of the window are asked for by an expression: SQLite would look at every record of the batch.
+# Places of records whose OTPs have not been sent. Each place has its own index, which a planner uses only for this
+# order. The window is selected by an expression: otherwise SQLite would read every record of the batch.
 _UNTRIED = [
     select(func.count()).select_from(
         select(Record.id)

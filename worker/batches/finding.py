@@ -1,4 +1,5 @@
-"""Finds batches: by a name, or all that have work left; and the records of one that a column chooses."""
+"""Finds batches by name, or all batches that have work left; and finds the records of a batch by the value of a
+column."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from worker.database.engine import Database
 from worker.intake.rows import COLUMNS, FILE_ROW, RowRefused, canonical_column, normalize, read_not_before
 from worker.leases.queue import has_pending
 
-# Names among which a person's is looked for.
+# Number of names, at most, that are compared with a misspelled one.
 _MOST_NAMES = 1000
 
 
@@ -51,7 +52,7 @@ def read_latest_names(connection: Connection) -> list[str]:
     return list(connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(_MOST_NAMES)))
 
 
-# Names that the message for an unknown batch lists at most.
+# Names, at most, in the message about an unknown batch.
 LATEST = 5
 
 
@@ -66,8 +67,9 @@ class BatchPurged(UnknownBatch):
 def find_batch(
     connection: Connection, name: str, *columns: Any, is_locking: bool = False, may_be_purged: bool = False
 ) -> Row[*tuple[Any, ...]]:
-    """Read these columns of the batch of this name. Locked, nobody else changes it before the transaction ends. Raises
-    UnknownBatch; BatchPurged unless `may_be_purged`, since nothing can be read of its records or done with them."""
+    """Read these columns of the batch with this name. If locked, the batch does not change before the transaction ends.
+    Raises UnknownBatch; BatchPurged unless `may_be_purged`, since a purged batch has no records to read or to work
+    on."""
     named = select(*columns, Batch.purged_at).where(Batch.name == name)
     found = connection.execute(named.with_for_update() if is_locking else named).one_or_none()
     if found is None:
@@ -78,7 +80,7 @@ def find_batch(
 
 
 class UnknownColumn(Exception):
-    """A batch has no such column, and the message names its columns; or no record of it has these values."""
+    """The batch has no such column, and the message lists its columns; or none of its records has these values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,9 @@ class ChosenRows:
 
 
 def choose_records(connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
-    """Make one SQL condition of conditions on the records of this batch, each written as COLUMN=VALUE; an empty value
-    matches a row without one. Raises UnknownBatch; UnknownColumn also if no record matches, since a value may be
-    misspelt."""
+    """Combine conditions on the records of this batch, each written as COLUMN=VALUE, into one SQL condition. An empty
+    value matches rows without a value. Raises UnknownBatch; UnknownColumn also if no record matches, since a value may
+    be misspelled."""
     chosen = choose_rows(connection, name, where)
     batch = find_batch(connection, name, Batch.id)
     if where and not _matches(connection, Record, batch.id, chosen.records):
@@ -102,8 +104,8 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
 
 
 def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> ChosenRows:
-    """The same for all rows of this batch. Of a row that was not loaded, its number and its serial number are known.
-    Raises UnknownBatch; UnknownColumn also if no row matches."""
+    """Combine conditions on all rows of this batch, each written as COLUMN=VALUE, into SQL. Of a row that was not
+    loaded, only its number and serial number are known. Raises UnknownBatch; UnknownColumn also if no row matches."""
     batch = find_batch(connection, name, Batch.id, Batch.columns)
     chosen = ChosenRows(*(_hold_all(table, batch.columns, where) for table in (Record, RefusedRow)))
     is_there = _matches(connection, Record, batch.id, chosen.records)
@@ -123,8 +125,8 @@ def _matches(
 
 
 def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedRow] = Record) -> ColumnElement[Any]:
-    """Find the column of rows that a person names: one of ours, or one of a file's own `columns`. In the `table` of the
-    rows that were not loaded, most are null. Raises UnknownColumn."""
+    """Find the column that a person names: one of oathbulk's columns, or one of a file's own `columns`. In the `table`
+    of rows that were not loaded, most columns are null. Raises UnknownColumn."""
     attributes = {column.name: column.attribute for column in COLUMNS} | {FILE_ROW: "row_number"}
     if attribute := attributes.get(canonical_column(name) or ""):
         found: ColumnElement[Any] = getattr(table, attribute, null())
@@ -144,7 +146,7 @@ def _hold(table: type[Record | RefusedRow], columns: Sequence[str], condition: s
         raise UnknownColumn(f"{condition!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
     column = find_column(columns, name.strip(), table)
     if isinstance(column, Null):
-        # It is not known of a row that was not loaded.
+        # Rows that were not loaded have no such column.
         return false()
     if isinstance(column.type, UtcDateTime):
         return _hold_date(column, value)
@@ -156,8 +158,8 @@ def _hold(table: type[Record | RefusedRow], columns: Sequence[str], condition: s
 
 
 def leave_out_names(where: Sequence[str]) -> list[str]:
-    """Shorten conditions for the audit: the value of a column that names a person is left out, since nothing can be
-    erased from the audit."""
+    """Shorten conditions for the audit: leave out values that name a person, since nothing can be erased from the
+    audit."""
     attributes = {column.name: column.attribute for column in COLUMNS}
 
     def shorten(condition: str) -> str:
@@ -180,8 +182,8 @@ def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 
 
 def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
-    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is no longer
-    configured, or has another id now: none of the batch's devices would be found there."""
+    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if that environment is no
+    longer configured, or has another id now, where none of the batch's devices would be found."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
     environment = load(batch.environment)
@@ -194,13 +196,13 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 
 
 def is_of_kept_batch() -> ColumnElement[bool]:
-    """Whether the batch of a record was not purged. A purge deletes the records of a batch bit by bit, so none is shown
-    once it has begun."""
+    """Whether the batch of a record has not been purged. A purge deletes the records of a batch chunk by chunk, so none
+    of them is shown once it has begun."""
     return Record.batch_id.not_in(select(Batch.id).where(Batch.purged_at.is_not(None)))
 
 
 def explain_purged(name: str, purged_at: datetime) -> str:
-    """Say that a batch was purged, and what is left of it."""
+    """Say that a batch was purged, and what can still be read about it."""
     named = quote(name)
     return (
         f"batch {name!r} was purged on {purged_at:%Y-%m-%d}: its records are gone, including the ids of what it made "
@@ -209,25 +211,25 @@ def explain_purged(name: str, purged_at: datetime) -> str:
 
 
 def find_near_name(name: str, names: Sequence[str]) -> str | None:
-    """Find the name that is spelled most like this one; None if none is close."""
+    """Find the most similarly spelled name; None if none is close."""
     return next(iter(get_close_matches(name, names, n=1)), None)
 
 
 def _name_others(name: str, names: Sequence[str]) -> str:
-    """Name the batch that was meant, or else the latest."""
+    """Name the batch that was probably meant, or else the latest batches."""
     if near := find_near_name(name, names):
         return f"did you mean {near!r}?"
     return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"
 
 
-# Ids of the batches with records in the window, read once from its index. Asked batch by batch, SQLite would look at
+# Ids of the batches with records in the window, read once from its index. If asked batch by batch, SQLite would read
 # all records of each batch.
 _IN_WINDOW = select(Record.batch_id).where(text(f"record.{IN_WINDOW}"))
 
 
 def is_unfinished() -> ColumnElement[bool]:
-    """Whether some record of a batch is not final: pending, to be prepared or given out, queued or in work. Each has an
-    index of its own, so that a large batch is not read through."""
+    """Whether a batch has a record that is not final: pending, to be prepared or given out, queued or in work. Each of
+    these has its own index, so that a large batch is not read through."""
     to_prepare = (_has_record(condition) for condition in (LACKS_USER, LACKS_TOKEN, ON_THE_TABLE))
     return or_(has_pending(), *to_prepare, Batch.id.in_(_IN_WINDOW))
 

@@ -1,6 +1,6 @@
-"""Keeps a batch to its hours: it runs within them, pauses when they end, and goes on by itself when they begin again.
+"""Keeps a batch to its hours: it runs within them, pauses when they end, and resumes by itself when they begin again.
 
-Every function works in the caller's transaction, by the database's clock."""
+Every function works in the caller's transaction and uses the database's clock."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from worker.rules.hours import DailyHours, format_time
 
 
 class OtherHours(Exception):
-    """The batch has other hours than those that were asked for; the message names the command that changes them."""
+    """The batch has other hours than the requested ones; the message names the command that changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class OutOfHours:
 def let_run(
     database: Database, connection: Connection, batch_id: int, sources: Collection[BatchState] = tuple(BatchState)
 ) -> OutOfHours | None:
-    """Let a batch in one of these states run; or pause it until its hours begin, and return when. From now on only
+    """Let a batch in one of these states run; or pause it until its hours begin, and return when. From now on, only
     attempts that end later count as signs of an outage."""
     now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
     out_of_hours = _find_out_of_hours(daily_hours, now)
@@ -51,7 +51,7 @@ def let_run(
 
 
 def check_hours(database: Database, connection: Connection, batch_id: int) -> OutOfHours | None:
-    """Pause a running batch whose hours have ended, and return when they begin; otherwise write down when they end."""
+    """Pause a running batch whose hours have ended, and return when they begin; otherwise record when they end."""
     now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
     out_of_hours = _find_out_of_hours(daily_hours, now)
     if out_of_hours:
@@ -63,8 +63,8 @@ def check_hours(database: Database, connection: Connection, batch_id: int) -> Ou
 
 
 def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
-    """Refuse hours that differ from those of a batch that was loaded before. None given: the batch keeps its own.
-    Raises OtherHours."""
+    """Refuse hours that differ from those of a batch that was loaded before. If `wanted` is None, the batch keeps its
+    hours. Raises OtherHours."""
     has = read_hours(connection, batch_id)
     if wanted is None or wanted == has:
         return
@@ -74,26 +74,26 @@ def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: D
 
 
 def set_hours(connection: Connection, batch_id: int, daily_hours: DailyHours | None) -> None:
-    """Give a batch these hours; None: it may run all day. `let_run` or `check_hours` then decides whether it may run
-    now."""
+    """Set the hours of a batch; None: it may run all day. Call `let_run` or `check_hours` next, to decide whether it
+    may run now."""
     values = {"daily_window": daily_hours and daily_hours.hours, "zone": daily_hours and daily_hours.zone}
     connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
 
 
 def read_hours(connection: Connection, batch_id: int) -> DailyHours | None:
-    """The hours of a batch; None: it may run all day."""
+    """Read the hours of a batch; None: it may run all day."""
     batch = connection.execute(select(Batch.daily_window, Batch.zone).where(Batch.id == batch_id)).one()
     return parse_columns(batch.daily_window, batch.zone)
 
 
 def parse_columns(hours: str | None, zone: str | None) -> DailyHours | None:
-    """The hours that the columns `daily_window` and `zone` of a batch hold; None: they are empty."""
+    """Parse the hours in the columns `daily_window` and `zone` of a batch; None: they are empty."""
     return DailyHours.parse(hours, zone) if hours and zone else None
 
 
 def restart_times(database: Database, connection: Connection) -> None:
     """Reset the times of batches after a jump of the clock: hours are checked again, the next probe comes no later than
-    a first one would, and no batch starts in the future."""
+    a first one would, and no batch has begun to run in the future."""
     paused = update(Batch).where(Batch.state == BatchState.PAUSED)
     now, soon = database.now(), database.now(FIRST_PROBE)
     connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))
@@ -104,7 +104,7 @@ def restart_times(database: Database, connection: Connection) -> None:
 
 
 def latest_attempt() -> ColumnElement[int]:
-    """The id of the newest attempt of all batches: whatever ends from now on has a larger one."""
+    """The id of the newest attempt of all batches: every attempt that ends from now on has a larger one."""
     return select(func.coalesce(func.max(AttemptLine.id), 0)).scalar_subquery()
 
 
@@ -114,7 +114,7 @@ def _now(database: Database, connection: Connection) -> datetime:
 
 
 def _find_out_of_hours(daily_hours: DailyHours | None, now: datetime) -> OutOfHours | None:
-    """Say when the hours begin, if `now` is outside of them; None if it is within."""
+    """Say when the hours begin, if `now` is outside them; None if it is within."""
     if daily_hours is None or daily_hours.contains(now):
         return None
     return OutOfHours(daily_hours, daily_hours.find_next_change(now))

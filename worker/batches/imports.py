@@ -1,5 +1,5 @@
-"""Finds the tokens of a batch in PingOne's inventory, compares them with their seeds and owners, and imports those that
-are missing, many to a job. Every job is written down, so that nothing is made twice (`JobLog`)."""
+"""Finds the tokens of a batch in PingOne's inventory, compares them with their seeds and owners, and imports the
+missing ones, many to a job. Every job is written down first, so that no token is created twice (`JobLog`)."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -53,7 +53,7 @@ from worker.rules.decisions import tell_owner
 from worker.rules.steps import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
-# A job that still runs after this time counts as lost: its tokens are looked for in the inventory.
+# A job that still runs after this time counts as lost: its tokens are looked up in the inventory.
 LONGEST_JOB = timedelta(minutes=10)
 NOT_READABLE = (
     "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). PingOne does not say "
@@ -82,7 +82,7 @@ _WRITE = (
         is_token_made=bindparam("made"),
         owner_id=bindparam("found_owner_id"),
         device_id=bindparam("found_device_id"),
-        # A device that a file named and that is gone has to be made.
+        # A device that a file named has to be created if it no longer exists.
         pairing=case(
             (
                 and_(Record.pairing == PairingState.PAIRED, bindparam("found_device_id") != Record.device_id),
@@ -92,9 +92,9 @@ _WRITE = (
         ),
     )
 )
-# If PingOne refuses so many single tokens in a row, it is not the tokens' fault.
+# So many refusals of single tokens in a row are not the tokens' fault.
 MOST_REFUSED = 5
-# Seconds between two questions about a job that runs.
+# Seconds between two status requests about a running job.
 ASK_AGAIN = 1.0
 
 _REFUSED = (
@@ -107,20 +107,20 @@ _FULL = (
 )
 # A row of the table of jobs.
 Job = Row[*tuple[Any, ...]]
-# Raises an exception of its own if the batch's jobs may send no further request.
+# Raises its own exception if the batch's jobs may send no further request.
 Require = Callable[[Connection], object]
 
 
 def list_tokens(
     reads: Reads, call: Call, make_read: MakeRead, on_progress: OnProgress = tell_nobody
 ) -> Iterator[InventoryToken]:
-    """Go through the whole inventory, and report how much of it was read. `make_read` makes the read of each page.
-    Raises any PingOneError, and SlotTooFar."""
+    """Go through the whole inventory, and report progress. `make_read` makes the read of each page. Raises any
+    PingOneError, and SlotTooFar."""
     count = 0
     for page in reads.list_tokens(make_read, call=call):
         count += len(page.items)
         if page.next_url:
-            # PingOne does not say how many there are.
+            # PingOne does not say how many tokens there are.
             on_progress("Reading the inventory", count)
         yield from page.items
 
@@ -128,8 +128,8 @@ def list_tokens(
 def find_tokens(
     reads: Reads, serial_numbers: Collection[str], call: Call, on_progress: OnProgress = tell_nobody
 ) -> dict[str, InventoryToken]:
-    """Read the whole inventory, and keep the tokens with these serial numbers (lowercase), by serial number. It waits
-    for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
+    """Read the whole inventory, and return the tokens with these serial numbers (lowercase), by serial number. Waits
+    for its slots as long as it takes. Raises any PingOneError, and PaceOutOfReach."""
     return {
         token.serial_number.lower(): token
         for token in list_tokens(reads, call, call_patiently, on_progress)
@@ -138,8 +138,8 @@ def find_tokens(
 
 
 def find_difference(seed: Any, token: InventoryToken) -> str | None:
-    """Find a parameter of the token that differs from the seed's, so that PingOne would refuse every OTP; None if all
-    that PingOne shows agree. `seed`: a seed, or a row with its parameters."""
+    """Find a parameter in which the token differs from the seed, so that PingOne would refuse every OTP; None if all
+    parameters that PingOne shows agree. `seed`: a seed, or a row with its parameters."""
     wanted = {
         "type": seed.otp_type,
         "number of digits": seed.digits,
@@ -156,13 +156,13 @@ def find_difference(seed: Any, token: InventoryToken) -> str | None:
 
 
 class JobLost(Exception):
-    """The result of a job will never be known: only the inventory shows which tokens it made."""
+    """The result of a job will never be known: only the inventory shows which tokens it created."""
 
 
 class JobLog:
-    """Jobs of one kind. Each is written down before its request goes out, again with PingOne's id, and again with its
-    result, since PingOne forgets jobs that have ended. A request goes out within `send_within` seconds after its job
-    was marked as sent; `over_after` seconds later no answer comes any more, and PingOne is done with it."""
+    """Jobs of one kind. Each job is written down before its request goes out, again with PingOne's id, and again with
+    its result, since PingOne forgets jobs that have ended. A request goes out within `send_within` seconds after its
+    job was marked as sent. After `over_after` more seconds no answer can come, and PingOne has finished with it."""
 
     def __init__(self, database: Database, clients: Clients, kind: JobKind, tuning: Tuning) -> None:
         self._database = database
@@ -184,28 +184,28 @@ class JobLog:
             return connection.execute(unfinished.order_by(InventoryJob.id)).first()
 
     def choose_size(self, connection: Connection, batch_id: int) -> int:
-        """Choose the number of tokens for the next job of a batch, by how the last one ended."""
+        """Choose the number of tokens for the next job of a batch by the result of the last one."""
         last, most = self.read_ended(connection, batch_id, 1), self._tuning.tokens_per_import
         return choose_size(last[0].state, last[0].size, most) if last else most
 
     def read_ended(
         self, connection: Connection, batch_id: int, most: int, *conditions: ColumnElement[bool]
     ) -> list[Job]:
-        """Read state, size and detail of a batch's last jobs, except lost ones."""
+        """Read state, size and detail of a batch's latest jobs, except lost ones."""
         jobs = select(InventoryJob.state, InventoryJob.size, InventoryJob.detail)
         ended = jobs.where(*self._are_of(batch_id), InventoryJob.state != JobState.LOST, *conditions)
         return list(connection.execute(ended.order_by(InventoryJob.id.desc()).limit(most)))
 
     def begin(self, connection: Connection, batch_id: int, size: int) -> int:
-        """Write a job down, as sent. Returns the id of its row."""
+        """Write down a job as sent. Returns the id of its row."""
         values = {"batch_id": batch_id, "kind": self._kind, "state": JobState.SENT, "size": size}
         written = insert(InventoryJob).values(values | {"sent_at": self._database.now()}).returning(InventoryJob.id)
         return connection.scalars(written).one()
 
     def send(self, job: int, request: Callable[[Call], str], call: Call, require: Require) -> None:
         """Send the request of a job, and write down the id that PingOne gives it. Each try marks the job as sent again,
-        since PingOne may ask for a wait of minutes in between. Raises any PingOneError, SlotTooFar, what `require`
-        raises; and Superseded if another worker called the job lost."""
+        since PingOne may ask for a wait of minutes in between. Raises any PingOneError, SlotTooFar, and what `require`
+        raises; Superseded if another worker has marked the job as lost."""
 
         def mark_again() -> None:
             call.permit()
@@ -217,7 +217,7 @@ class JobLog:
         self.note_started(job, request(marking))
 
     def mark_sent_again(self, job: int, require: Require) -> None:
-        """Write down that the request of a job goes out only now, so its answer may come later."""
+        """Write down that the request of a job goes out only now, so its answer may come later than expected."""
         with self._database.changing_many() as connection:
             require(connection)
             sent = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
@@ -225,18 +225,18 @@ class JobLog:
                 raise Superseded
 
     def note_started(self, job: int, pingone_id: str) -> None:
-        """Write down the id that PingOne gave to a job, unless another worker called it lost meanwhile."""
+        """Write down the id that PingOne gave to a job, unless another worker has marked the job as lost meanwhile."""
         with self._database.writing() as connection:
             sent = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
             connection.execute(sent.values({"job_id": pingone_id, "state": JobState.RUNNING}))
 
     def ask(self, job: Job, environment: Environment, call: Call) -> ImportJob | None:
-        """Ask how a job ended; None: it still runs, or the answer to its request may still come. Raises JobLost, and
-        what the read raises."""
+        """Ask for the result of a job; None: the job still runs, or the answer to its request may still come. Raises
+        JobLost, and what the read raises."""
         try:
             result = self._clients.jobs(environment).read_job(job.job_id, call=call) if job.job_id else None
         except NotFound:
-            # PingOne forgets jobs that have ended; a new one may not be seen everywhere yet.
+            # PingOne forgets jobs that have ended; a new job may not be visible everywhere yet.
             result = None
         if result is not None and result.state != JobStatus.RUNNING:
             return result
@@ -247,7 +247,7 @@ class JobLog:
     def end(
         self, connection: Connection, job: int, state: JobState, *, detail: str | None = None, **values: Any
     ) -> bool:
-        """Write down how a job ended. False: another worker has written an end already, so nothing follows."""
+        """Write down how a job ended. False: another worker has done so already, so the caller does nothing more."""
         ended = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
         values |= {"state": state, "detail": detail and detail[:LONGEST_DETAIL], "ended_at": self._database.now()}
         return connection.execute(ended.values(values)).rowcount == 1
@@ -257,7 +257,8 @@ class JobLog:
 
 
 class Tokens:
-    """Finds the tokens of batches in PingOne's inventory, and imports them. `wait` waits so many seconds."""
+    """Finds the tokens of batches in PingOne's inventory, and imports them. `wait` waits the given number of
+    seconds."""
 
     def __init__(
         self,
@@ -272,17 +273,18 @@ class Tokens:
         self._clients = clients
         self._wait = wait
         self.jobs = JobLog(database, clients, JobKind.IMPORT, tuning)
-        # When a job was last asked about, in `boot_time` seconds.
+        # When the status of each job was last requested, in `boot_time` seconds.
         self._asked_at: dict[int, float] = {}
         self._is_running = is_running(database)
-        # Near the end of the hours no job begins: its result would be read only when they begin again.
+        # Near the end of the hours no job begins: its result would not be read until they begin again.
         self._may_begin = is_running(database, LAST_START)
 
     def read_inventory(
         self, turn: Turn, environment: Environment, call: Call, turns: Turns, after_page: Callable[[], object]
     ) -> None:
-        """Read the whole inventory, and take in what it shows of this batch; a reading that breaks off begins anew.
-        Raises any PingOneError, SlotTooFar, and Obstacle if tokens are to be imported and none may be read."""
+        """Read the whole inventory, and record what it shows of this batch; after an interruption, the reading starts
+        over. Raises any PingOneError, SlotTooFar, and Obstacle if tokens are to be imported and the inventory may not
+        be read."""
         lost = self.begin_reading(turn.batch_id)
         try:
             for page in self._clients.reads(environment).list_tokens(call=call):
@@ -297,20 +299,20 @@ class Tokens:
         self.end_reading(turn.batch_id, lost, turns.is_held(turn.batch_id))
 
     def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
-        """Read back a token that was in the inventory before its import, and take in what PingOne shows."""
+        """Read back a token that was in the inventory before its import, and record what PingOne shows."""
         reads = self._clients.reads(environment)
         token = reads.find_token(serial_number, with_devices=False, call=call)
         if token is None:
             # PingOne called it a duplicate, but does not show it.
             self.assume(batch_id, serial_number)
             return
-        # PingOne may write its serial number in other letters than the file.
+        # PingOne may spell its serial number differently than the file.
         read_back = replace(reads.read_token(token.id, call=call), serial_number=serial_number)
         self.take_in(batch_id, [read_back])
 
     def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], first: int | None = None) -> None:
-        """Note which pending records of the batch have these tokens of the inventory, and give up those whose token
-        differs. Records beyond the `first` so many are not given up yet: the inventory is read again before they go."""
+        """Record which pending records of the batch have these tokens of the inventory, and give up records whose token
+        differs. Records after the `first` ones are not given up yet: the inventory is read again before they run."""
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
             lost = self._read_lost(connection, batch_id)
@@ -319,7 +321,7 @@ class Tokens:
             going = None if first is None else frozenset(connection.scalars(select(Record.id).where(*may_go_now)))
             for row in self._read_rows(connection, batch_id, [token.serial_number for token in tokens]):
                 token = by_serial[row.serial_number.lower()]
-                # The token's age shows that the lost job made it, and nobody before or after.
+                # The token's age shows whether the lost job created it, or somebody else before or after.
                 is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
                 judged = self._judge(row, token, is_made=is_made)
                 if isinstance(judged, dict):
@@ -330,15 +332,15 @@ class Tokens:
             findings.give_up(self._database, connection)
 
     def begin_reading(self, batch_id: int) -> frozenset[int]:
-        """Read which import jobs of unknown fate a reading of the inventory, begun now, will settle."""
+        """Read which import jobs of unknown outcome this reading of the inventory will settle."""
         with self._database.reading() as connection:
             return frozenset(self._read_lost(connection, batch_id))
 
     def end_reading(self, batch_id: int, lost: frozenset[int], is_held: ColumnElement[bool]) -> None:
-        """Note that the inventory was read to its end. Tokens of these `lost` jobs that were not found are not there,
-        and go again. A reading judges only records that waited when it began: if another job was lost since then, or a
-        command let records go again (then `is_held` is false, and another worker may have the turn), the inventory has
-        to be read once more."""
+        """Record that the inventory was read to its end. Tokens of these `lost` jobs that were not found do not exist,
+        and are imported again. A reading judges only records that were waiting when it began. The inventory has to be
+        read once more if another job was lost since, or if a command let records run again. In the latter case
+        `is_held` is false, and another worker may have the turn."""
         with self._database.changing_many() as connection:
             if lost >= self._read_lost(connection, batch_id).keys():
                 read = update(Batch).where(is_held)
@@ -349,8 +351,8 @@ class Tokens:
             connection.execute(not_there.values(import_job_id=None))
 
     def assume(self, batch_id: int, serial_number: str | None = None) -> None:
-        """Assume that all tokens of the batch, or the one with this serial number, are in the inventory, which cannot
-        be read: their pairing will show it."""
+        """Assume that all tokens of the batch, or the one with this serial number, are in the inventory, since it
+        cannot be read. Pairing them will show whether that is true."""
         with self._database.changing_many() as connection:
             assumed = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
             if serial_number is not None:
@@ -358,7 +360,7 @@ class Tokens:
             connection.execute(assumed.where(~Record.is_in_inventory).values(is_in_inventory=True))
 
     def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, SentAgo | None]:
-        """Read the import jobs of a batch that are of unknown fate, and how long ago the request of each was sent."""
+        """Read the batch's import jobs of unknown outcome, and how long ago the request of each was sent."""
         columns = InventoryJob.id, InventoryJob.sent_at, self._database.now().label("now")
         lost = select(*columns).where(InventoryJob.batch_id == batch_id, InventoryJob.state == JobState.LOST)
         return {job.id: count_ago(job.now, job.sent_at) for job in connection.execute(lost)}
@@ -366,26 +368,26 @@ class Tokens:
     def _read_rows(
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the batch's records with these serial numbers whose token was not found yet."""
+        """Read the batch's records with these serial numbers whose token has not been found yet."""
         named = {serial.lower() for serial in serial_numbers if serial}
         environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
         rows = select(*_COLUMNS).where(
-            # With the serial number, the columns of the index of tokens.
+            # Together with the serial number, these are the columns of the index of tokens.
             Record.environment_id == environment_id,
             Record.serial_key.in_(named),
             Record.status == Status.PENDING,
             ~Record.is_in_inventory,
         )
-        # With the batch as a condition, SQLite would read all of its records.
+        # With the batch as an SQL condition, SQLite would read all of its records.
         return [row for row in connection.execute(rows) if row.batch_id == batch_id]
 
     def _judge(
         self, row: Row[*tuple[Any, ...]], token: InventoryToken, *, is_made: bool
     ) -> tuple[Reason, str] | dict[str, Any]:
-        """Compare a token with its record. Returns the columns to write; or why the record is given up, and what
+        """Compare a token with its record. Returns the columns to write; or the reason to give up the record, and what
         PingOne showed."""
         source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
-        # A device without a user in the answer is somebody's.
+        # A device that the answer shows without a user belongs to some unknown user.
         owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
         if isinstance(source, Seed) and find_difference(source, token):
             return Reason.TOKEN_DIFFERS, ""
@@ -393,16 +395,17 @@ class Tokens:
             return Reason.TOKEN_TAKEN, tell_owner(owner)
         device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
         if owner != NOBODY and not row.device_id and row.pairing in (PairingState.SENT, PairingState.MISSED):
-            # A request of ours may have made it: the look-up that settles that tells whose it is, and by its age.
+            # One of our requests may have created it. The look-up that settles the request tells whose device it is, by
+            # its age, too.
             device = {"found_owner_id": row.owner_id, "found_device_id": ""}
         return {"record_id": row.id, "made": is_made and owner == NOBODY} | device
 
     def begin(self, turn: Turn, *, is_whole: bool) -> tuple[int, list[NewToken]] | None:
-        """Write the next job down, as sent. Returns the id of its row, and its tokens; None if no token is to be
-        imported, if with `is_whole` they do not fill a job, or if the batch no longer runs. Records without a seed are
-        given up, since they bring nothing to import."""
+        """Write down the next job as sent. Returns the id of its row, and its tokens; None if no token is to be
+        imported, if the tokens do not fill a job (with `is_whole`), or if the batch no longer runs. Gives up records
+        without a seed, since they have nothing to import."""
         with self._database.changing_many() as connection:
-            # Within this transaction, so that no job begins once a pause is committed: an undo relies on it.
+            # In the same transaction, so that no job begins after a committed pause; an undo relies on that.
             if connection.scalar(select(Batch.id).where(Batch.id == turn.batch_id, self._may_begin)) is None:
                 return None
             size = self.jobs.choose_size(connection, turn.batch_id)
@@ -421,8 +424,8 @@ class Tokens:
             return job, list(tokens.values())
 
     def start_next(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
-        """Start the next job. False: no token is left to import; or, while there is other work (`is_busy`), too few for
-        a whole job. Raises Obstacle, any PingOneError, SlotTooFar, Superseded."""
+        """Start the next job. False: no token is left to import; or there is other work (`is_busy`) and too few tokens
+        for a whole job. Raises Obstacle, any PingOneError, SlotTooFar, Superseded."""
         if (begun := self.begin(turn, is_whole=is_busy)) is None:
             return False
         job, tokens = begun
@@ -453,13 +456,13 @@ class Tokens:
         return True
 
     def require_running(self, connection: Connection, batch_id: int) -> None:
-        """Find out whether the batch still runs. Raises Superseded."""
+        """Check that the batch still runs. Raises Superseded."""
         if connection.scalar(select(Batch.id).where(Batch.id == batch_id, self._is_running)) is None:
             raise Superseded
 
     def follow(self, batch_id: int, job: Job, environment: Environment, call: Call, *, is_busy: bool = False) -> None:
-        """Find out how a job ended, and write it down. `is_busy`: there is other work, so this need not wait. Raises
-        Obstacle, any PingOneError, SlotTooFar."""
+        """Find out how a job ended, and write it down. `is_busy`: there is other work, so this does not have to wait.
+        Raises Obstacle, any PingOneError, SlotTooFar."""
         if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
             return
         self._asked_at = {job.id: boot_time()}
@@ -479,15 +482,15 @@ class Tokens:
                 self.compare_duplicate(batch_id, serial_number, environment, call)
 
     def take_back(self, job: int) -> None:
-        """Close a job whose request did not go out, or on which PingOne did not act: its tokens go again."""
+        """Close a job whose request did not go out, or on which PingOne did not act. Its tokens are imported again."""
         with self._database.changing_many() as connection:
-            # Not deleted, since the size of the next job depends on how the last one ended.
+            # The job is kept, since the size of the next job depends on how the last one ended.
             if self.jobs.end(connection, job, JobState.LOST, done=0):
                 _release(connection, job)
 
     def note_refused(self, job: int, answer: str) -> None:
-        """Write down that PingOne refused a job, and why (`answer`). Its tokens go again, fewer at a time; a single
-        token is given up."""
+        """Write down that PingOne refused a job, and why (`answer`). Its tokens are tried again, fewer at a time; a
+        single refused token is given up."""
         with self._database.changing_many() as connection:
             if not self.jobs.end(connection, job, JobState.FAILED, detail=answer):
                 return
@@ -498,15 +501,15 @@ class Tokens:
 
     def note_lost(self, batch_id: int, job: int) -> None:
         """Write down that a job's result will never be known: the inventory has to be read to see which tokens it
-        made."""
+        created."""
         with self._database.changing_many() as connection:
             if self.jobs.end(connection, job, JobState.LOST):
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
 
     def note_done(self, batch_id: int, job: int, result: ImportJob) -> Sequence[str]:
-        """Write down the result of a job that is done. Its tokens are there, and ours, except duplicates, which were
-        there before: returns their serial numbers, as our records spell them, to be compared. The inventory is read
-        again before the next job, and at once if the counts do not add up."""
+        """Write down the result of a finished job. The batch owns the tokens that the job created. Duplicates were in
+        the inventory before: returns their serial numbers, as our records spell them, to compare them. The inventory is
+        read again before the next job, and at once if the counts do not add up."""
         duplicates = {serial.lower() for serial in result.duplicates}
         with self._database.changing_many() as connection:
             unfinished = select(InventoryJob.size).where(InventoryJob.id == job, text(UNFINISHED))
@@ -517,8 +520,9 @@ class Tokens:
             is_duplicate = Record.serial_key.in_(duplicates)
             there_before = select(Record.serial_number).where(Record.import_job_id == job, is_duplicate)
             serial_numbers = connection.scalars(there_before).all()
-            # A duplicate is not ours, whatever else the result says. If this process dies before it is compared, the
-            # inventory must show it before it goes into a job again, whose answer might get lost.
+            # A duplicate does not belong to the batch, whatever else the result says. If this process dies before the
+            # comparison, the inventory must show the token before it goes into another job, whose answer might get
+            # lost.
             connection.execute(of_job.where(is_duplicate).values(import_job_id=None))
             if result.created == 0:
                 connection.execute(of_job.values(import_job_id=None))
@@ -534,7 +538,7 @@ class Tokens:
             return serial_numbers
 
     def give_up_all(self, turn: Turn) -> int:
-        """Give up the records whose token is not in the inventory, since nothing may be imported. Returns how many."""
+        """Give up the records whose token is not in the inventory, since the batch may not import. Returns how many."""
         count = 0
         with self._database.changing_many() as connection:
             lacking = select(Record.id).where(*lacks_token(turn)).limit(1000)
@@ -543,8 +547,8 @@ class Tokens:
         return count
 
     def _check_refusals(self, batch_id: int, size: int) -> None:
-        """Raise Obstacle if this refused job, of `size` tokens, is the last of MOST_REFUSED single tokens in a row
-        since the batch began to run: hardly the tokens' fault."""
+        """Raise Obstacle if this refused job, of `size` tokens, is the last of MOST_REFUSED refusals of single tokens
+        in a row since the batch began to run: this is hardly the tokens' fault."""
         if size > 1:
             return
         runs_since = select(Batch.running_since).where(Batch.id == batch_id).scalar_subquery()
@@ -555,8 +559,8 @@ class Tokens:
 
 
 def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
-    """Write down which tokens are there. A device that another record has already is not written: its owner is looked
-    up when the token is paired."""
+    """Record which tokens are in the inventory. Does not write a device that another record has already: its owner is
+    looked up when the token is paired."""
     if not there:
         return
     try:
@@ -567,21 +571,21 @@ def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
 
 
 def choose_size(last_state: str, last_size: int, most: int) -> int:
-    """Choose the size of the next job after one of `last_size` tokens that ended in `last_state`. PingOne refuses a job
-    as a whole, for its length or one token. So fewer tokens go after a failure, until the refused one stands alone, and
-    more again after a success."""
+    """Choose the size of the next job after a job of `last_size` tokens ended in `last_state`. PingOne refuses a job as
+    a whole, for its length or for one token. So the size falls after each failure, until the refused token is alone in
+    its job, and grows again after a success."""
     if last_state == JobState.FAILED:
         return max(1, min(last_size, most) // 2)
     return min(most, 2 * last_size)
 
 
 def lacks_token(turn: Turn) -> tuple[ColumnElement[bool] | TextClause, ...]:
-    """Whether the token of a record that may go is still to be found or imported."""
+    """Whether a record that may run has a token that is still to be found or imported."""
     return *may_go(turn.batch_id, turn.first), text(LACKS_TOKEN)
 
 
 def make_token(keyring: Keyring, row: Row[*tuple[Any, ...]]) -> NewToken | None:
-    """Make a token of a record's seed; None if it has a pair of OTPs."""
+    """Make an inventory token from a record's seed; None if the record has a pair of OTPs."""
     seed = open_otps(keyring, row.otps, row.batch_id, row.row_number)
     if not isinstance(seed, Seed):
         return None
@@ -589,6 +593,6 @@ def make_token(keyring: Keyring, row: Row[*tuple[Any, ...]]) -> NewToken | None:
 
 
 def _release(connection: Connection, job: int) -> None:
-    """Let the tokens of a job go again that are not in the inventory."""
+    """Make the tokens of a job available for another import, except those in the inventory."""
     of_job = update(Record).where(Record.import_job_id == job, ~Record.is_in_inventory)
     connection.execute(of_job.values(import_job_id=None))

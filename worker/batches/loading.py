@@ -1,4 +1,4 @@
-"""Loads a shipment: it becomes a batch in one transaction, and each row becomes a record or is refused, also because
+"""Loads a shipment: writes a batch in one transaction. Each row becomes a record, or is refused, for example because
 its token or device is in the database already."""
 
 from collections import Counter
@@ -65,21 +65,21 @@ _COLUMNS = (
 )
 
 
-# Why a row is refused: in a sentence, and in a word.
+# Why a row is refused: a sentence, and a fault.
 Refusal: TypeAlias = tuple[str, RowFault]
 
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It is higher than
-    the file's if earlier records of the token have used counters. None for a pair of OTPs."""
+    """A row that may be loaded. `next_counter`: the first counter from which its seed makes an OTP. It is higher than
+    the counter in the file if earlier records of the token have used counters. None for a pair of OTPs."""
 
     row: Row
     next_counter: int | None = None
 
 
 class FirstRows:
-    """On which row of a file each value stands first, in a temporary database."""
+    """The first row of a file in which each value occurs, in a temporary database."""
 
     def __init__(self) -> None:
         self._scratch = open_scratch("CREATE TABLE first (value TEXT PRIMARY KEY, row_number INTEGER) WITHOUT ROWID")
@@ -97,8 +97,8 @@ class FirstRows:
 class Conflicts:
     """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
     of the rows; None if it does not exist yet. `is_written`: the caller writes the rows that may be loaded, so that
-    later chunks find them in the database; otherwise those of a batch are remembered here. `now`: the database's
-    time."""
+    later chunks find them in the database. Otherwise this object remembers the good rows of a batch. `now`: the
+    database's time."""
 
     def __init__(
         self,
@@ -115,12 +115,11 @@ class Conflicts:
         self._keyring = keyring
         self._environment_id = environment_id
         self._batch_id = batch_id
-        # By serial number or device, the rows of a batch that are good and not written.
+        # The good rows of a batch that are not written, by serial number or device.
         self._not_written = None if is_written or batch_id is None else FirstRows()
 
     def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
-        """Split these rows into those that may become records, and errors for the others. Rows of earlier calls count
-        as records."""
+        """Split these rows into new records, and errors for the other rows. Rows of earlier calls count as records."""
         serials = self.find_by_serial_number(rows)
         devices = self._find_by_device(rows)
         good: list[NewRecord] = []
@@ -154,13 +153,13 @@ class Conflicts:
         """Find the records with the devices of these rows, by device id."""
         by_device: dict[str, list[Found]] = {}
         known = [row.device_id for row in rows if row.device_id]
-        # In the words of the partial index, without which the whole table is read.
+        # In the words of the partial index; otherwise the whole table would be read.
         for found in self._look_up(Record.device_id, known, text(HAS_DEVICE)):
             by_device.setdefault(found.device_id, []).append(found)
         return by_device
 
     def open(self, found: Found) -> OtpSource | None:
-        """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
+        """Decrypt the pair or the seed of an earlier record; None if it was erased, or if its key is missing."""
         if found.otps is None:
             return None
         try:
@@ -175,16 +174,16 @@ class Conflicts:
         records = select(*_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
         if self._connection.dialect.name == "sqlite":
             return self._connection.execute(records.where(column.in_(values)))
-        # PostgreSQL has no statistics yet of what this transaction has written, and would read the whole table for each
-        # chunk. OFFSET keeps it from merging the look-ups of the values, so that it uses the index for each.
-        # The values go as one text, since the driver is slow with lists; they are letters, digits and hyphens, so none
-        # holds a comma.
+        # PostgreSQL has no statistics yet about what this transaction has written, and would read the whole table for
+        # each chunk. OFFSET keeps it from merging the look-ups, so that each value uses the index. The values are sent
+        # as one text, since the driver is slow with lists. They are letters, digits and hyphens, so none contains a
+        # comma.
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
     def _explain_undo(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
-        """Explain that an undo takes the token or the device of a row away at this moment; None if none does."""
+        """Explain that an undo is removing the token or the device of a row right now; None if none does."""
         found = next((each for each in earlier if each.undone_until and each.undone_until > self._now), None)
         if found is None:
             return None
@@ -196,8 +195,8 @@ class Conflicts:
         )
 
     def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
-        """Explain why a row has nothing left to do, since its token is active on its device, or with its person if it
-        names no device; or that its device belongs to another token. None if neither is so."""
+        """Explain why a row needs no work: its token is active on its device, or with its person if the row names no
+        device. Or explain that its device belongs to another token. None if neither is true."""
         active = [found for found in earlier if found.status == Status.ACTIVE]
         same = [found for found in active if _is_same_device_or_person(found, row)]
         if not same:
@@ -210,9 +209,9 @@ class Conflicts:
         return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int] | FirstRows) -> Refusal | None:
-        """Explain that a row repeats one that was split before and is not written yet; None if it does not. Repeats
-        within a file are refused when it is read; this finds rows of an export that become equal once completed.
-        `in_chunk`: row numbers by serial number or device."""
+        """Explain that a row repeats an earlier row that is not written yet; None if it does not. Repeats within a file
+        are refused when it is read. This finds rows of an export that become equal once completed. `in_chunk`: row
+        numbers by serial number or device."""
         for what, value in _identities(row):
             if (first := in_chunk.get(value)) is not None:
                 return _refuse_repeated(what, first)
@@ -227,9 +226,9 @@ class Conflicts:
         is_same_token = _is_same_token(found, row)
         if found.status not in FINAL:
             return self._explain_in_progress("serial number" if is_same_token else "device", found)
-        # A mend checks the OTPs of the record itself.
+        # A mend checks the record's own OTPs.
         is_itself = is_same_token and found.batch_id == self._batch_id
-        # OTPs that were meant for another device may go to this one.
+        # OTPs that were meant for another device may be sent to this one.
         is_other_device = row.device_id and found.device_id != row.device_id
         if is_itself or is_other_device or not isinstance(row.otps, OtpPair):
             return None
@@ -238,8 +237,8 @@ class Conflicts:
         return None
 
     def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
-        """Choose the counter that a seed begins with; None for a pair. It continues behind the counters that earlier
-        records of the same token used, or their pairs: no counter is used twice."""
+        """Choose the first counter for a seed; None for a pair. It follows the counters that earlier records of the
+        same token used with their seeds or pairs, so that no counter is used twice."""
         if not isinstance(row.otps, Seed):
             return None
         sources = [(found, self.open(found)) for found in earlier]
@@ -260,33 +259,33 @@ class Conflicts:
         return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
 
-# How many counters of a HOTP seed are searched for OTPs that were sent.
+# Number of counters of a HOTP seed that are searched for OTPs that were sent.
 _LOOKED_THROUGH = 100
 
 
 def _is_same_seed(seed: Seed, found: Found, source: OtpSource | None) -> bool:
-    """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
+    """Whether an earlier record had this seed. A seed that was erased, or whose key is missing, counts as the same."""
     had_seed = found.next_counter and found.otp_type == seed.otp_type
     return bool(had_seed) and (not isinstance(source, Seed) or source.secret == seed.secret)
 
 
 def count_used(found: Any) -> int:
-    """Count the counters that the seed of a record has used; after an OTP 1 one more, since PingOne may wait for its
+    """Count the counters that the seed of a record has used; one more after an OTP 1, since PingOne may wait for its
     second."""
     is_second_waited_for = found.otp1_state != OtpState.UNSENT and found.otp2_state == OtpState.UNSENT
     return int(found.next_counter + is_second_waited_for)
 
 
 def skip_used_otps(seed: Seed, used: frozenset[Otp]) -> int:
-    """Choose the first counter of a seed: its own; for HOTP, the one behind the last of these OTPs, if the seed makes
-    one of them."""
+    """Choose the first counter of a seed: its own; for HOTP, the counter after the last of these OTPs, if the seed
+    makes any of them."""
     counters = range(seed.counter, seed.counter + _LOOKED_THROUGH) if used and seed.otp_type == "hotp" else ()
     return max((counter + 1 for counter in counters if seed.mint(counter) in used), default=seed.counter)
 
 
 def find_used_otps(keyring: Keyring, found: Any, source: OtpSource | None) -> frozenset[Otp]:
-    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now; of an erased pair
-    its `spent` tells. Nothing is found of a TOTP seed, which makes no OTP twice, nor where the key is gone."""
+    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now; for an erased
+    pair, `spent` replaces it. Finds nothing for a TOTP seed, which makes no OTP twice, and nothing without the key."""
     if source is None and found.spent is not None:
         with suppress(DecryptionError):
             return open_spent(keyring, found.spent, found.batch_id, found.row_number)
@@ -299,7 +298,7 @@ def find_used_otps(keyring: Keyring, found: Any, source: OtpSource | None) -> fr
 
 
 def _refuse_repeated(what: str, row_number: int) -> Refusal:
-    """Refuse a row whose serial number or device an earlier row of its file has."""
+    """Refuse a row whose serial number or device occurs in an earlier row of its file."""
     return f"the {what} is on row {row_number} already: keep one of the two rows", RowFault.REPEATED
 
 
@@ -308,12 +307,12 @@ def _is_same_token(found: Found, row: Row) -> bool:
 
 
 def _is_same_device_or_person(found: Found, row: Row) -> bool:
-    """Whether an earlier record was for the device of a row, or for its person if the row names no device."""
+    """Whether an earlier record was for the device of a row; or for its person, if the row names no device."""
     return found.device_id == row.device_id if row.device_id else _is_same_person(found, row)
 
 
 def _refuse_used_otp(batch: str) -> Refusal:
-    """Refuse a row with an OTP that was sent before. `batch`: in which batch, in words."""
+    """Refuse a row with an OTP that was sent before. `batch` says in which batch, in words."""
     reason = f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
     return reason, RowFault.OTPS_USED
 
@@ -328,14 +327,14 @@ def _is_same_person(found: Found, row: Row) -> bool:
 
 
 def _identities(row: Row) -> list[tuple[str, str]]:
-    """What no two records in progress may share: the serial number, and the device if it is known."""
+    """Values that no two records in progress may share: the serial number, and the device if it is known."""
     device = [("device", row.device_id)] if row.device_id else []
     return [("serial number", row.serial_number.lower()), *device]
 
 
 class NameTaken(Exception):
-    """Another batch has this name already; `free` is a name that no batch has. The message says what to type: the
-    command that mends that batch; or `cure`, by default the option with the free name."""
+    """Another batch has this name; `free` is an unused name. The message says what to type: the command that mends the
+    existing batch, or `cure`, by default the option with the free name."""
 
     def __init__(self, name: str, free: str, cure: str | None = None) -> None:
         cure = cure or f"--batch {quote(free)}"
@@ -348,12 +347,13 @@ class NameTaken(Exception):
 
 
 class NameUnfit(Exception):
-    """The name is too long, empty, begins with -, has blanks around it, or characters that cannot be printed."""
+    """The name is too long, empty, begins with -, has blanks around it, or contains characters that cannot be
+    printed."""
 
 
 def check_name(connection: Connection, name: str) -> None:
-    """Refuse a name that cannot be used. It may come from a stranger's file name, and is printed within commands, where
-    a name that begins with - would be read as an option. Raises NameTaken, NameUnfit."""
+    """Check that a name can be used. It may come from a stranger's file name, and is printed within commands, where a
+    leading - would make it an option. Raises NameTaken, NameUnfit."""
     is_bare = name == name.strip() and not name.startswith("-")
     if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
         raise NameUnfit(
@@ -365,22 +365,22 @@ def check_name(connection: Connection, name: str) -> None:
 
 
 def choose_free_name(name: str, taken: Collection[str]) -> str:
-    """Choose the name itself, or if it is taken, the first of NAME-2, NAME-3 … that is not."""
+    """Choose this name, or if it is taken, the first free one of NAME-2, NAME-3 …"""
     further = (f"{name}-{number}" for number in count(2))
     return name if name not in taken else next(each for each in further if each not in taken)
 
 
 def read_names_like(connection: Connection, beginning: str) -> frozenset[str]:
-    """Read the names of all batches that begin like this."""
+    """Read the names of all batches that begin with this text."""
     return frozenset(connection.scalars(select(Batch.name).where(Batch.name.startswith(beginning, autoescape=True))))
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: when its
-    hours begin, if a new batch is outside of them. `left_out`: rows that were left out on purpose, since their tokens
-    are active in other batches. `purged_at`: when the records of a batch that was loaded before were purged. `dates`:
-    how many records of a new batch begin at each date, or at once (None)."""
+    """A batch in the database. `is_new` is False if the file had been loaded before. `out_of_hours`: set if a new batch
+    is outside its hours; says when they begin. `left_out`: rows that were left out on purpose, since their tokens are
+    active in other batches. `purged_at`: when the records of a batch that was loaded before were purged. `dates`: how
+    many records of a new batch begin on each date, or at once (None)."""
 
     batch_id: int
     name: str
@@ -394,7 +394,7 @@ class Loaded:
 
 
 class AllActive(Exception):
-    """All rows of a file were left out, since their tokens are active: nothing is left to do, and no batch was made."""
+    """All rows of a file were left out, since their tokens are active. Nothing is left to do, so there is no batch."""
 
     def __init__(self, rows: int) -> None:
         super().__init__("every row is active already")
@@ -402,7 +402,7 @@ class AllActive(Exception):
 
 
 def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -> Loaded | None:
-    """Find the batch that the file of this fingerprint became earlier in the environment, unless it was cancelled."""
+    """Find the batch into which the file with this fingerprint was loaded earlier, unless that batch was cancelled."""
     columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.purged_at)
     statement = select(*columns).where(
         Batch.environment_id == environment_id,
@@ -416,7 +416,7 @@ def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -
 
 
 def describe_known(loaded: Loaded) -> str:
-    """Say which batch this file became when it was loaded before."""
+    """Name the batch into which this file was loaded before."""
     purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
     return f"This file is batch {loaded.name} already: {count_things(loaded.total, 'record')}{purged}."
 
@@ -424,7 +424,7 @@ def describe_known(loaded: Loaded) -> str:
 @dataclass(slots=True)
 class LoadCounts:
     """Counts the rows of a load, chunk by chunk. `left_out`: rows that are left out on purpose, since their tokens are
-    active elsewhere. `dates`: how many begin at each date, or at once (None)."""
+    active elsewhere. `dates`: how many begin on each date, or at once (None)."""
 
     total: int = 0
     rows_refused: int = 0
@@ -445,7 +445,7 @@ class LoadCounts:
 
     @property
     def sums(self) -> dict[str, int]:
-        """The counts that the batch keeps, by the names of its columns."""
+        """The counts that the batch keeps, by column name."""
         return {"total": self.total, "rows_refused": self.rows_refused}
 
     def explain_nothing_left(self) -> str | None:
@@ -471,8 +471,8 @@ _SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attrib
 
 
 class RecordRows:
-    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent.
-    `may_be_active`: a device of the file may be ACTIVE without our records knowing it, so it is read before its first
+    """Builds the database rows of one batch. `totp_max_age`: how long after its generation a TOTP pair may still be
+    sent. `may_be_active`: a device in the file may be ACTIVE although no record says so, so it is read before its first
     OTP."""
 
     def __init__(
@@ -483,7 +483,7 @@ class RecordRows:
         self._batch_id = batch_id
         self._max_age = totp_max_age
         self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
-        # Columns that are derived from the row, and how.
+        # Columns derived from the row, and how to derive them.
         self._derived: dict[str, Callable[[Row], Any]] = {
             "user_id": lambda row: row.user_id or "",
             "device_id": lambda row: row.device_id or "",
@@ -496,7 +496,7 @@ class RecordRows:
             "first_counter": _find_first_counter,
             "otps": self._seal,
         }
-        # The names of the columns, in the order of `values`.
+        # The column names, in the order of `values`.
         self.columns = ("next_counter", *_SAME, *self._derived)
 
     def values(self, record: NewRecord) -> tuple[Any, ...]:
@@ -514,7 +514,7 @@ class RecordRows:
 
 
 def _find_first_counter(row: Row) -> int | None:
-    """The counter that the token itself is at; None for a pair, which was read off the token, and for TOTP."""
+    """The current counter of the token itself; None for a pair, which was read off the token, and for TOTP."""
     return row.otps.counter if isinstance(row.otps, Seed) and row.otp_type == "hotp" else None
 
 
@@ -530,7 +530,7 @@ class RefusedRows:
         self._writer = RowWriter(connection, table, _REFUSED_COLUMNS, same)
 
     def write(self, errors: Sequence[RowError]) -> None:
-        """Write these rows. The reason of a RowError holds nothing secret."""
+        """Write these rows. The reason of a RowError contains no secret."""
         if not errors:
             return
         with self._writer.writing() as write:
@@ -539,31 +539,32 @@ class RefusedRows:
 
 
 def forget_refused_rows(connection: Connection, batch_id: int, row_numbers: Collection[int]) -> int:
-    """Delete the refused rows of a batch with these numbers, since their tokens have records now. Returns how many."""
+    """Delete the refused rows with these numbers from a batch, since their tokens have records now. Returns how
+    many."""
     mended = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
     return connection.execute(mended).rowcount if row_numbers else 0
 
 
 def needs_trial(connection: Connection, environment_id: str) -> bool:
-    """Whether a batch in this environment begins with a few records: no token became active there before, and no batch
-    of it was purged."""
+    """Whether a batch in this environment begins with a few records: no token has become active there yet, and no batch
+    there was purged."""
     here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
     return connection.scalar(here.limit(1)) is None and not has_purged(connection, environment_id)
 
 
 def has_purged(connection: Connection, environment_id: str) -> bool:
-    """Whether batches of this environment were purged, so that nobody knows any more which tokens they made active."""
+    """Whether batches of this environment were purged, so that it is no longer known which tokens they activated."""
     purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
     return connection.scalar(purged.limit(1)) is not None
 
 
-# Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
+# Rows that are looked up and written together. This bounds the memory that a load needs, whatever the size of the file.
 CHUNK = 1000
 
 
 class Loader:
-    """Loads shipments for one environment. `totp_max_age` in seconds. A batch in an environment where no token ever
-    became active begins with `first_records`."""
+    """Loads shipments into one environment. `totp_max_age` is in seconds. In an environment where no token has become
+    active, a batch begins with its `first_records`."""
 
     def __init__(
         self,
@@ -594,10 +595,10 @@ class Loader:
         daily_hours: DailyHours | None = None,
         accepted: Sequence[str] = (),
     ) -> Loaded:
-        """Write the batch and its records, all or nothing. With a `canary`, the batch pauses after so many records, if
-        others are left; with hours, it runs only within them. `accepted`: findings of the preflight that a person
-        accepted, for the audit. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left; AllActive if
-        all were left out."""
+        """Write the batch and its records, all or nothing. With a `canary`, the batch pauses after this many records,
+        unless that is all of them; with hours, it runs only within them. `accepted`: findings of the preflight that a
+        person accepted, for the audit. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row can be loaded;
+        AllActive if all rows were left out."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := find_loaded(connection, self._environment.environment_id, shipment.fingerprint):
@@ -634,8 +635,8 @@ class Loader:
             )
 
     def _choose_first(self, connection: Connection, canary: int | None, total: int) -> dict[str, int]:
-        """Choose how many records go before all others, as columns of a batch: a canary, a trial. One of the whole
-        batch holds nothing back."""
+        """Choose how many records run before all others, as columns of a batch: a canary, a trial. If this covers the
+        whole batch, nothing is held back."""
         trial = self._first_records
         if trial and not needs_trial(connection, self._environment.environment_id):
             trial = 0
@@ -680,7 +681,7 @@ class Loader:
             with writer.writing() as write:
                 for record in good:
                     write(record_rows.values(record))
-                # Read the next chunk while PostgreSQL is busy with this one.
+                # Read the next chunk while PostgreSQL works on this one.
                 chunk = list(islice(rows, CHUNK))
             errors.sort(key=lambda error: error.row_number)
             refused_rows.write(errors)
@@ -690,7 +691,7 @@ class Loader:
             if chunk:
                 self._on_progress("Loading rows", counts.rows)
             if counts.total > 10 * analyzed:
-                # For the next look-ups: without statistics, PostgreSQL takes any index for as good as the right one.
+                # For the next look-ups: without statistics, PostgreSQL may pick the wrong index.
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = counts.total
         return counts
@@ -703,8 +704,8 @@ def part_left_out(shipment: Shipment, errors: Sequence[RowError]) -> tuple[list[
 
 
 def describe_files(shipment: Shipment) -> dict[str, Any]:
-    """Describe the files of a shipment for the audit, by their names and SHA-256. Files of a key or a password are left
-    out: they could be guessed from their digests."""
+    """Describe the files of a shipment for the audit, by name and SHA-256. Files with a key or a password are left out:
+    their content could be guessed from the digest."""
     about = {"file": escape_line(shipment.path.name), "sha256": shipment.digest}
     if listed := shipment.assignment:
         about |= {"list_file": escape_line(listed.path.name), "list_sha256": listed.digest}
@@ -714,7 +715,8 @@ def describe_files(shipment: Shipment) -> dict[str, Any]:
 def make_record_writer(
     database: Database, connection: Connection, columns: tuple[str, ...], batch_id: int, environment_id: str
 ) -> RowWriter:
-    """Make what writes new records of a batch: these columns, and those that are the same for all of them."""
+    """Make a writer of new records of a batch. It writes these columns, and those with the same value in every
+    record."""
     same = {
         "batch_id": batch_id,
         "environment_id": environment_id,

@@ -1,8 +1,8 @@
-"""One way through a long list with PingOne: take a chunk, ask, write down, go on.
+"""Works through a long list with PingOne: take a chunk, ask, write down, continue.
 
-People who are looked up, tokens that are imported or revoked, devices that are removed or read back: each list goes
-chunk by chunk, and what is written down is not asked again. So the work may stop at any moment, and the next command or
-turn goes on where it stopped."""
+Such lists hold people to look up, tokens to import or revoke, and devices to remove or read back. Each goes chunk by
+chunk, and an answer that is written down is not requested again. So the work may stop at any moment, and the next
+command or turn continues from there."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -27,12 +27,12 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-# Seconds after which a worker that prepares a batch counts as dead. Each try of a call renews the lease; a worker that
-# waits longer for the end of a hold may lose its turn, and then sends nothing.
+# Seconds after which a worker that prepares a batch counts as dead. Each try of a call renews the lease. A worker that
+# waits longer than this for the end of a hold may lose its turn, and then sends nothing.
 LEASE = 60.0
 
 
-# The order in which records are prepared: what was given out comes first, since its due time is before the load.
+# The order in which records are prepared: given-out tokens come first, since their due time is before the load.
 PREPARED_IN_ORDER = (Record.scheduled_at, Record.row_number)
 
 
@@ -42,7 +42,7 @@ class Superseded(Exception):
 
 class Obstacle(Exception):
     """Something blocks the whole list. Its batch pauses for `reason`, and `cure` says what a person can do. `answer`:
-    PingOne's words."""
+    what PingOne said."""
 
     def __init__(self, reason: PauseReason, cure: str, answer: object = None) -> None:
         self.reason = reason
@@ -52,8 +52,8 @@ class Obstacle(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The batch that a worker prepares for a while. `first`: during a canary or a trial, only so many first records are
-    prepared. `is_probing`: the batch runs to find out whether an outage is over."""
+    """A batch that a worker prepares for a while. `first`: during a canary or a trial, the number of first records to
+    prepare. `is_probing`: the batch runs to find out whether an outage is over."""
 
     batch_id: int
     environment: str
@@ -65,23 +65,23 @@ class Turn:
 
 @dataclass(slots=True)
 class Findings:
-    """What PingOne's answers mean for some records: the columns to write (`found`), and the ids of those to give up, by
-    reason and detail."""
+    """What PingOne's answers mean for some records: the columns to write (`found`), and the ids of records to give up,
+    by reason and detail."""
 
     found: list[dict[str, Any]] = field(default_factory=list)
     given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
 
     def give_up(self, database: Database, connection: Connection) -> None:
-        """Make dead letters of the records that PingOne gave a reason to give up."""
+        """Make dead letters of the records to give up."""
         for (reason, detail), ids in self.given_up.items():
             give_up(database, connection, ids, reason, detail)
 
 
 @dataclass(frozen=True, slots=True)
 class LongList(Generic[T, A]):
-    """A list of items that PingOne is asked about. `take` takes the next chunk, which is empty at the end; `ask` asks
-    about one item, and `write_down` commits its answer at once. `threads`: items asked about at the same time. `size`
-    says how many records or tokens an item covers; `auditing` surrounds each chunk."""
+    """A list of items about which to ask PingOne. `take` returns the next chunk, empty at the end of the list. `ask`
+    asks about one item, and `write_down` commits its answer at once. `threads`: how many items to ask about at the same
+    time. `size` says how many records or tokens an item covers; `auditing` surrounds each chunk."""
 
     take: Callable[[], Sequence[T]]
     ask: Callable[[T], A]
@@ -91,9 +91,9 @@ class LongList(Generic[T, A]):
     auditing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def advance(self, on_done: Callable[[int], object] = lambda _: None) -> bool:
-        """Work on the next chunk; `on_done` gets the size of each item that is done. False: nothing was left. After a
-        failure, or Ctrl-C, no further call starts; answers under way are waited for and written down. Raises what `ask`
-        and `write_down` raise."""
+        """Work on the next chunk; `on_done` gets the size of each finished item. False: nothing was left. After a
+        failure, or Ctrl-C, no further call starts, but answers under way are awaited and written down. Raises what
+        `ask` and `write_down` raise."""
         if not (chunk := self.take()):
             return False
 
@@ -135,7 +135,7 @@ class LongList(Generic[T, A]):
             for answer in [each for each in asked if not each.cancelled() and each.exception() is None]:
                 note_answer(answer)
 
-        # In a thread of its own: Ctrl-C interrupts only the main thread, which might write an answer down and not count
+        # In its own thread: Ctrl-C interrupts only the main thread, which might write an answer down without counting
         # it.
         with ThreadPoolExecutor(1) as noting:
             try:
@@ -147,14 +147,14 @@ class LongList(Generic[T, A]):
 
 
 def taking(things: Iterable[T], size: int) -> Callable[[], Sequence[T]]:
-    """Make a `take` for items that are all known already."""
+    """Make a `take` for items that are all known in advance."""
     left = iter(things)
     return lambda: list(islice(left, size))
 
 
 class Turns:
     """The turns of all batches, in the database; thread-safe. A thread has one turn at a time. `only_batch`: the id of
-    the only batch that this process prepares; None: all."""
+    the only batch that this process prepares; None: all batches."""
 
     def __init__(self, database: Database, only_batch: int | None = None) -> None:
         self._database = database
@@ -172,7 +172,7 @@ class Turns:
             self._next = self._next.where(Batch.id == only_batch)
 
     def begin(self) -> Turn | None:
-        """Take the batch that has waited longest to be prepared; None: no batch has anything to prepare."""
+        """Take the batch that has waited longest to be prepared; None: no batch needs preparation."""
         columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import)
         with self._database.reading() as connection:
             waiting = connection.execute(self._next).all()
@@ -206,37 +206,37 @@ class Turns:
             raise Superseded
 
     def end(self, batch_id: int, wait: float) -> None:
-        """End the turn: the batch may be prepared again in `wait` seconds. Does nothing if another worker has the turn
-        already."""
+        """End the turn: the batch may be prepared again in `wait` seconds. Does nothing if another worker already has
+        the turn."""
         with self._database.writing_one() as connection:
             until = self._database.now(wait)
             connection.execute(update(Batch).where(self.is_held(batch_id)).values(prepared_until=until))
 
     def end_all(self) -> None:
-        """End every turn: no worker prepares anything by now, or it loses its turn."""
+        """End every turn, since no worker prepares anything at the moment; one that does loses its turn."""
         with self._database.writing() as connection:
             connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 
     def is_held(self, batch_id: int) -> ColumnElement[bool]:
-        """Whether this thread has the turn of a batch still. A command that lets records go again takes it away, and
-        another worker may have had a whole turn since."""
+        """Whether this thread still has the turn of a batch. A command that makes records pending again ends the turn,
+        and another worker may have had a whole turn since."""
         held_until: datetime = self._thread.held_until
         return and_(Batch.id == batch_id, Batch.prepared_until == held_until)
 
 
 def find_first(batch: Row[*tuple[Any, ...]]) -> int | None:
-    """How many first records of a batch may go during its canary or trial, by its columns; None: all."""
+    """Find how many first records of a batch may run during its canary or trial, from its columns; None: all."""
     return min(filter(None, (batch.canary, batch.trial)), default=None)
 
 
 def may_go(batch_id: int, first: int | None) -> tuple[ColumnElement[bool], ...]:
-    """SQL conditions for the records of a batch that may go: its `first` so many; None: all."""
+    """SQL conditions for the records of a batch that may run: its `first` ones; None: all."""
     mine = Record.batch_id == batch_id
     return (mine,) if first is None else (mine, is_among_first(batch_id, first))
 
 
 def is_lacking(connection: Connection, batch: Row[*tuple[Any, ...]]) -> bool:
-    """Whether some record that may go lacks its user or token. The batch is known to have such a record."""
+    """Whether a record that may run lacks its user or token. The caller knows that some record of the batch does."""
     first = find_first(batch)
     if first is None:
         return True

@@ -1,7 +1,7 @@
-"""Mends a batch: corrected rows come back into the batch that they belong to, all of them in one transaction.
+"""Mends a batch: writes corrected rows into the batch that they belong to, all in one transaction.
 
-`Corrections` finds which record or refused row of the batch each row is, and what it brings; `Mender` writes it.
-`give`, `take_back` and `mend_pair` change one token for the person who stands at the desk."""
+`Corrections` finds the record or refused row of the batch that each row corrects, and what the row changes; `Mender`
+writes it. `give`, `take_back` and `mend_pair` change one token for the person at the desk."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ OTHER_SEED = "the batch imported this token with another seed: remove it first w
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A row that is taken: it changes a record of the batch, or becomes a new one. `record`: that record as it is; None
-    if it is new. `is_fresh`: the row brought its OTPs or its seed. `is_sought`: the token must be looked up in the
-    inventory again."""
+    """An accepted row: it changes a record of the batch, or becomes a new record. `record`: the record before the
+    change; None if it is new. `is_fresh`: the row has its own OTPs or seed. `is_sought`: the token must be looked up in
+    the inventory again."""
 
     new: NewRecord
     record: Found | None = None
@@ -143,9 +143,9 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrected:
-    """What becomes of some rows: `corrections` are taken, `errors` are refused. `cured`: numbers of rows that had been
-    refused and now are good. `dates`: new dates of records that only wait, and `given`: rows that say who gets what
-    waits to be given out, each by record id."""
+    """The result for some rows: `corrections` are accepted, `errors` are refused. `cured`: numbers of rows that were
+    refused before and now are good. By record id: `dates` are new dates of records that only wait, and `given` are rows
+    that name the owner of a token that waits to be given out."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
@@ -156,11 +156,11 @@ class Corrected:
 
 @dataclass(slots=True)
 class Mended:
-    """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: new records, of rows
-    that are new or were not loaded; `given` out; `dated`: records that only begin on another date. Left as they are:
+    """What a mend did, counted in rows of its file. `again`: records of the batch that run again; `added`: new records,
+    for rows that are new or were not loaded; `given` out; `dated`: records that only begin on another date. Unchanged:
     `active`, `in_work`, `taken_back` by an undo or closed by a person, and `left_out`, since another batch made the
     token active. `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so
-    nothing goes yet."""
+    nothing runs yet."""
 
     again: int = 0
     added: int = 0
@@ -176,8 +176,8 @@ class Mended:
 
 @dataclass(frozen=True, slots=True)
 class MendedBatch:
-    """The batch that is mended. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made
-    active are left out instead of refused. `spelled`: the file's column names, as the batch spells them."""
+    """The batch to mend. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made active
+    are left out instead of refused. `spelled`: the file's column names, as the batch spells them."""
 
     id: int
     name: str
@@ -188,8 +188,8 @@ class MendedBatch:
 
 
 class Corrections:
-    """Compares rows with one batch, within a transaction, and counts what becomes of them. `is_written`: the caller
-    writes good rows at once; otherwise they are remembered here. `now`: the database's time."""
+    """Compares rows with one batch, within a transaction, and counts the results. `is_written`: the caller writes good
+    rows at once; otherwise this object remembers them. `now`: the database's time."""
 
     def __init__(
         self, connection: Connection, keyring: Keyring, batch: MendedBatch, now: datetime, *, is_written: bool = False
@@ -204,7 +204,7 @@ class Corrections:
         self._seen = FirstRows()
 
     def judge(self, rows: Sequence[Row]) -> Corrected:
-        """Decide what becomes of these rows."""
+        """Decide what these rows change."""
         places = _Places(self._connection, self._batch, rows)
         done = Corrected()
         candidates: dict[int, tuple[Row, Correction]] = {}
@@ -236,7 +236,7 @@ class Corrections:
         return done
 
     def find_second_tokens(self, corrected: Corrected) -> list[Row]:
-        """Find the rows whose person has another token of the batch already, active or on its way."""
+        """Find the rows whose person already has another token of the batch, active or on its way."""
         rows = [*(correction.new.row for correction in corrected.corrections), *corrected.given.values()]
         return _find_second_tokens(self._connection, self._batch.id, rows)
 
@@ -245,7 +245,7 @@ class Corrections:
         return self._connection.scalar(last) or 0
 
     def _judge(self, row: Row, place: _Place, done: Corrected) -> Correction | RowError | None:
-        """Decide what becomes of a row; None if its record stays as it is, or gets a date or its person alone."""
+        """Decide what a row changes; None if its record stays as it is, or only gets a date or its person."""
         number = place.row_number
         if number is not None and (first := self._seen.setdefault(str(number), row.row_number)) != row.row_number:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
@@ -277,7 +277,8 @@ class Corrections:
         return self._correct(row, record)
 
     def _add(self, row: Row, number: int | None) -> Correction | RowError:
-        """Make a new record of a row: under its old number if it had been refused, else under the next one."""
+        """Make a new record from a row: with its old number if it was refused before, otherwise with the next
+        number."""
         if missing := explain_missing_ids(row, may_pair=self._batch.may_pair):
             return RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
         if row.otps is None:
@@ -287,8 +288,8 @@ class Corrections:
         return Correction(NewRecord(replace(row, row_number=number)))
 
     def _correct(self, row: Row, record: Found) -> Correction | RowError | None:
-        """Complete a row with what its record knows, which was given up or cancelled. None if an undo took the record
-        back and the row brings nothing new: an old list must not give a leaver the token again."""
+        """Complete a row with the data of its record, which was given up or cancelled. None if an undo cancelled the
+        record and the row brings nothing new: an old list must not give a leaver the token again."""
 
         def refuse(reason: str, fault: RowFault = RowFault.OTPS_USED) -> RowError:
             return RowError(row.row_number, reason, record.serial_number, fault)
@@ -309,7 +310,7 @@ class Corrections:
             if not _goes_without_knowing(row, record):
                 return refuse(KEY_IS_GONE)
             source = None
-        # A device that was made for this person keeps its person, whatever further names the row brings.
+        # A device that was made for a person stays with this person, whatever names the row adds.
         keeps_person = has_device or _adds_no_name(row, record)
         used = find_used_otps(self._keyring, record, source)
         otps = _choose_otps(row, record, source, used, is_other_device=is_other_device or not keeps_person)
@@ -325,7 +326,7 @@ class Corrections:
 
 
 def _complete(row: Row, record: Found, otps: OtpSource, *, keeps_person: bool, keeps_device: bool) -> Row:
-    """Fill in from a record what its row leaves open. `otps`: those that the record goes on with."""
+    """Fill in from a record what its row leaves open. `otps`: the OTPs or seed with which the record continues."""
     known: dict[str, Any] = {}
     if keeps_person:
         known = {name: getattr(row, name) or getattr(record, name) or None for name in PERSON}
@@ -355,7 +356,7 @@ class _Place:
 
 
 class _Places:
-    """The records and refused rows of a batch that some rows of a file may mean."""
+    """The records and refused rows of a batch to which some rows of a file may refer."""
 
     def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
         serials = {row.serial_number.lower() for row in rows}
@@ -376,17 +377,17 @@ class _Places:
         alike = select(bare.label("bare"), Record.serial_number).where(
             Record.batch_id == batch.id, bare.in_({serial.lstrip("0") for serial in new})
         )
-        # Serial numbers as the batch has them, by the same without leading zeros, which spreadsheets drop.
+        # The batch's serial numbers, by the same number without leading zeros, which spreadsheets drop.
         found = connection.execute(alike).all() if new else []
         self._alike: dict[str, str] = {each.bare: each.serial_number for each in found}
 
     def refused_with(self, row: Row) -> frozenset[int]:
-        """Find the numbers of the refused rows that a row corrects: its own, and others with its serial number."""
+        """Find the numbers of the refused rows that a row corrects: its own, and others with the same serial number."""
         named = {row.file_row} if row.file_row and row.file_row in self._refused else set[int]()
         return frozenset(named | self._refused_by_serial.get(row.serial_number.lower(), set()))
 
     def find(self, row: Row) -> _Place | RowError:
-        """Find where a row belongs, by its row number if it has one, else by its serial number."""
+        """Find where a row belongs: by its row number if it has one, otherwise by its serial number."""
         if row.file_row and (record := self._records.get(row.file_row)):
             # A spreadsheet may have dropped its leading zeros.
             if row.serial_number.lower() not in _spellings(record.serial_number):
@@ -408,7 +409,8 @@ class _Places:
 def _read(
     connection: Connection, table: Any, batch: MendedBatch, serials: set[str], numbers: set[int], *others: Any
 ) -> Sequence[Found]:
-    """Read the rows of a table with one of these serial numbers or row numbers: all of its columns, and others."""
+    """Read all columns, and some additional ones, of the rows of a table with one of these serial numbers or row
+    numbers."""
     of_batch = select(table.__table__, *others).where(table.batch_id == batch.id)
     # Each half has an index, which begins with the environment or with the batch.
     by_serial = and_(table.environment_id == batch.environment_id, table.serial_key.in_(serials))
@@ -422,18 +424,18 @@ def _spellings(serial_number: str) -> tuple[str, str]:
 
 
 def list_names(person: Any) -> list[tuple[str, str]]:
-    """List what names a person, in folded case, each with its kind."""
+    """List the names of a person, each with its kind and with its case folded."""
     return [(name, fold_case(value)) for name in PERSON if (value := getattr(person, name))]
 
 
 def _find_differences(row: Row, record: Found) -> list[bool]:
-    """Whether each name that both have differs, the most certain name first."""
+    """For each name that both have, whether it differs; the most certain name first."""
     names = [(getattr(row, name), getattr(record, name)) for name in PERSON]
     return [fold_case(new) != fold_case(known) for new, known in names if new and known]
 
 
 def _adds_no_name(row: Row, record: Found) -> bool:
-    """Whether every name of a row is one that its record has."""
+    """Whether the record already has every name in a row."""
     names = [(getattr(row, name), getattr(record, name)) for name in PERSON if getattr(row, name)]
     return all(fold_case(new) == fold_case(known or "") for new, known in names)
 
@@ -447,7 +449,7 @@ def _names_same_person(row: Row, record: Found) -> bool:
 
 
 def _goes_without_knowing(row: Row, record: Found) -> bool:
-    """Whether a row can be taken although the OTPs of its record cannot be decrypted: nothing of them was sent, or both
+    """Whether a row can be accepted although the OTPs of its record cannot be decrypted: none of them was sent; or both
     have a seed, and the record's counter shows how far it was used."""
     was_posted = record.otp1_posts + record.otp2_posts + record.posts_forgiven
     return row.otps is not None and (not was_posted or (isinstance(row.otps, Seed) and record.next_counter is not None))
@@ -456,9 +458,9 @@ def _goes_without_knowing(row: Row, record: Found) -> bool:
 def _choose_otps(
     row: Row, record: Found, source: OtpSource | None, used: frozenset[Otp], *, is_other_device: bool
 ) -> OtpSource | str:
-    """Choose the OTPs or the seed that a record goes on with: the row's, else its own (`source`). Returns why not, if
-    there are none. None of those that it has `used` goes again, and another device never gets a pair that was sent to
-    this one."""
+    """Choose the OTPs or the seed with which a record continues: the row's, otherwise its own (`source`). If there are
+    none, returns the reason. OTPs that the record has `used` are not sent again, and another device never gets a pair
+    that was sent to this one."""
     if row.otps is None:
         is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
         if source is not None and record.is_replayable and not (is_sent and is_other_device):
@@ -481,9 +483,9 @@ def _choose_otps(
 
 
 def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
-    """Choose the first counter of a seed behind all that were sent: by the record's seeds, and one more after an OTP 1,
-    since PingOne may wait for its second; or by the pair that it had. Even another secret begins there: the record may
-    have had it before."""
+    """Choose the first counter of a seed after all counters that were sent: by the record's seeds, and one more after
+    an OTP 1, since PingOne may wait for its second; or by the pair that the record had. This holds for a different
+    secret too, since the record may have had it before."""
     if record.next_counter is None:
         return skip_used_otps(seed, used)
     if record.otp_type != seed.otp_type:
@@ -496,7 +498,7 @@ _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch
 
 
 class Mender:
-    """Mends batches with corrected rows. `totp_max_age` in seconds."""
+    """Mends batches with corrected rows. `totp_max_age` is in seconds."""
 
     def __init__(
         self,
@@ -516,8 +518,8 @@ class Mender:
         self._on_progress = on_progress
 
     def mend(self, shipment: Shipment, name: str, accepted: Sequence[str] = ()) -> Mended:
-        """Bring the rows of a file into the batch of this name, all or nothing. A cancelled batch runs again; a paused
-        one stays paused. `accepted`: findings of the preflight that a person accepted, for the audit. Raises
+        """Write the rows of a file into the batch with this name, all or nothing. A cancelled batch runs again; a
+        paused batch stays paused. `accepted`: findings of the preflight that a person accepted, for the audit. Raises
         UnknownBatch, NotPossible, UnusableFile."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
@@ -540,8 +542,8 @@ class Mender:
         mended_batch: MendedBatch,
         rows: Iterable[Row | RowError],
     ) -> tuple[Mended, int]:
-        """Write what becomes of each row, in the caller's transaction. Returns the counts of the rows, and how many
-        that had been refused are good now. Raises NotPossible."""
+        """Write what each row changes, in the caller's transaction. Returns the counts of the rows, and how many that
+        were refused before are good now. Raises NotPossible."""
         now = connection.execute(select(self._database.now())).scalar_one()
         corrections = Corrections(connection, self._keyring, mended_batch, now, is_written=True)
         mended = corrections.counts
@@ -568,8 +570,8 @@ class Mender:
         return mended, cured
 
     def _let_go(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> None:
-        """Let the batch work on what was mended. It is judged by its attempts from now on, and PingOne's inventory is
-        read again, even if somebody is just reading it."""
+        """Let the batch work on the mended records. From now on it is judged only by new attempts. PingOne's inventory
+        is read again, even if a worker is reading it right now."""
         switches = shipment.switches
         values = {
             "may_import": switches.may_import,
@@ -584,13 +586,14 @@ class Mender:
 
 
 def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Row]) -> list[Row]:
-    """Find the rows whose person has another token of a batch already, active or on its way."""
+    """Find the rows whose person already has another token of a batch, active or on its way."""
     owned: dict[tuple[str, str], set[str]] = {}
     may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
     columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
     owners = columns.where(Record.batch_id == batch_id, may_have_two)
     names = [name for row in rows for name in list_names(row)]
-    # For one row somebody waits, and a large batch takes a second to read. SQLite's `lower` changes ASCII letters only.
+    # A person waits for a single row, and a full read of a large batch takes a second. SQLite's `lower` changes ASCII
+    # letters only.
     if len(rows) == 1 and all(folded.isascii() for _, folded in names):
         owners = owners.where(or_(false(), *(func.lower(getattr(Record, kind)) == folded for kind, folded in names)))
     for owner in connection.execute(owners):
@@ -602,19 +605,19 @@ def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Ro
 
 
 class NotGiven(NotPossible):
-    """A token cannot be given to this person; the message says why, and what to do."""
+    """A token cannot be given to this person; the message says why, and what to do instead."""
 
 
 class HasToken(NotGiven):
-    """The person has a token of the batch already, or one is on its way: ask whether they are to have two."""
+    """The person already has a token of the batch, or one is on its way: ask whether to give them a second one."""
 
 
 def give(
     database: Database, actor: Actor, name: str, serial_number: str, person: str, *, may_have_two: bool = False
 ) -> int:
-    """Say who gets a token of a batch that waits to be given out. `person` is written as the batch names people, such
-    as by e-mail address. Returns the number of the token's record. Raises UnknownBatch; NotGiven, and nothing was
-    done."""
+    """Name the owner of a token of a batch that waits to be given out. `person` is written as the batch names people,
+    for example by email address. Returns the number of the token's record. Raises UnknownBatch; NotGiven, and then
+    nothing has changed."""
     with database.changing_many(LOAD_LOCK) as connection:
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
         if batch.state == BatchState.CANCELLED:
@@ -634,8 +637,9 @@ def give(
 
 
 def take_back(database: Database, actor: Actor, name: str, serial_number: str, whose: str) -> None:
-    """Let a token that was given out by mistake wait to be given out again, before anything went out for it. `whose`:
-    the name that a person has seen beside it. Raises UnknownBatch; NotPossible, and nothing was done."""
+    """Make a token that was given out by mistake wait to be given out again. Possible only before any request for it
+    was sent. `whose`: the name that the person at the desk saw beside it. Raises UnknownBatch; NotPossible, and then
+    nothing has changed."""
     with database.changing_many(LOAD_LOCK) as connection:
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
         given = (
@@ -651,7 +655,7 @@ def take_back(database: Database, actor: Actor, name: str, serial_number: str, w
         audit.append(database, connection, actor, Action.UNDO, name, {"serial": record.serial_number})
 
 
-# The columns of a row that a person types, as a file of OTP pairs has them.
+# The columns of a row that a person types, as in a file of OTP pairs.
 _TYPED = ["serial", "otp1", "otp2", "otp_type", "generated_at"]
 
 
@@ -666,9 +670,9 @@ def mend_pair(
     totp_max_age: float,
     may_have_two: bool = False,
 ) -> None:
-    """Mend a token that failed for its OTPs with two fresh ones, which a person has typed just now: a mend of one row,
-    which goes before all others. `totp_max_age` in seconds. Raises UnknownBatch; HasToken or NotPossible, and
-    nothing was done."""
+    """Mend a token that failed because of its OTPs, with two fresh OTPs that a person has just typed. This is a mend of
+    one row, which runs before all others. `totp_max_age` is in seconds. Raises UnknownBatch; HasToken or NotPossible,
+    and then nothing has changed."""
     errors: list[RowError] = []
     with database.changing_many(LOAD_LOCK) as connection:
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
@@ -680,7 +684,7 @@ def mend_pair(
         )
         if (record := connection.execute(failed).one_or_none()) is None:
             raise NotPossible("the token does not wait for fresh OTPs: look at its status")
-        # The OTPs of a token with a clock are as old as the typing of them.
+        # OTPs of a token with a clock were generated when they were typed.
         generated_at = record.now.isoformat() if record.otp_type == OtpType.TOTP else ""
         reader = PairReader(Header(1, ",", _TYPED, _TYPED), record.now)
         row = reader.read(1, [record.serial_number, *otps, record.otp_type, generated_at])
@@ -702,7 +706,7 @@ def mend_pair(
 def _find_on_the_table(
     connection: Connection, batch_id: int, name: str, serial_number: str
 ) -> ResultRow[*tuple[Any, ...]]:
-    """Find the record of a token that waits to be given out. Raises NotGiven, which says what became of another."""
+    """Find the record of a token that waits to be given out. Raises NotGiven, which says what happened to the token."""
     columns = (Record.id, Record.serial_number, Record.serial_key, Record.status, Record.owner_id)
     of_batch = select(*columns, is_on_the_table().label("is_on_the_table"), *(getattr(Record, kind) for kind in PERSON))
     bare = serial_number.lower().lstrip("0")
@@ -742,7 +746,8 @@ def _find_on_the_table(
 
 
 def _choose_kind(connection: Connection, batch_id: int, person: str) -> str:
-    """Choose by what a person is named: as the batch names others, or else by how it is written."""
+    """Choose the kind of name for a person: the kind that the batch uses, or else the kind that its spelling
+    suggests."""
     if UUID.fullmatch(person):
         return "user_id"
     return _find_kind(connection, batch_id) or ("email" if "@" in person else "username")
@@ -756,7 +761,7 @@ def read_kind(database: Database, name: str) -> str | None:
 
 
 def _find_kind(connection: Connection, batch_id: int) -> str | None:
-    """Find by what rows of the batch name people, the most telling name first."""
+    """Find by which kind of name the rows of the batch name people; the most telling kind first."""
     for kind in (*NAMES, "user_id"):
         named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, kind), "") != "")
         if connection.scalar(named.limit(1)) is not None:
@@ -787,7 +792,7 @@ def allow_as_before(connection: Connection, name: str, shipment: Shipment) -> Sh
 
 
 class _Writer:
-    """Writes corrections into one batch."""
+    """Writes corrections to one batch."""
 
     def __init__(
         self,
@@ -803,7 +808,7 @@ class _Writer:
         self._new = make_record_writer(database, connection, record_rows.columns, batch.id, batch.environment_id)
 
     def write(self, corrected: Corrected) -> int:
-        """Write corrections. Returns how many rows that had been refused are good now."""
+        """Write corrections. Returns how many rows that were refused before are good now."""
         again = [correction for correction in corrected.corrections if correction.record is not None]
         for status in (Status.DEAD_LETTER, Status.CANCELLED):
             chosen = [correction for correction in again if correction.record and correction.record.status == status]
@@ -827,7 +832,7 @@ class _Writer:
         return forget_refused_rows(self._connection, self._batch_id, corrected.cured)
 
     def _change(self, correction: Correction) -> dict[str, Any]:
-        """Compute the columns of a record that goes again, with its id."""
+        """Compute the columns of a record that runs again, with its id."""
         record = correction.record
         assert record is not None, "only a record is changed"  # noqa: S101
         columns = dict(zip(self._record_rows.columns, self._record_rows.values(correction.new), strict=True))
@@ -843,10 +848,10 @@ class _Writer:
         }
         if columns["device_id"] and not is_device_kept:
             columns["is_in_inventory"] = True
-        # A seed makes another pair under a new budget; a pair that is kept goes on where it was.
+        # A seed makes another pair with a new budget; a pair that is kept continues where it was.
         is_renewed = correction.is_fresh or columns["next_counter"] is not None
         posts = record.otp1_posts + record.otp2_posts
-        # Fresh OTPs do not make an unknown fate known: the same device is read first.
+        # Fresh OTPs do not settle an unknown outcome: the same device is read first.
         is_open = bool(record.device_id) and is_device_kept and OtpState.SENT in (record.otp1_state, record.otp2_state)
         renewed = OtpState.SENT if is_open else OtpState.UNSENT
         columns |= {

@@ -1,4 +1,4 @@
-"""Looks up the people of a batch by the names that its rows give, many to a request."""
+"""Looks up the people of a batch by the names in its rows, many to a request."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from worker.rules.decisions import tell_owner
 
 # PingOne's refusals of a filter.
 INVALID_FILTER = "INVALID_FILTER"
-# If none of so many people is found, that is no coincidence.
+# If so many people are looked up and none is found, this is no coincidence.
 MANY = 10
-# Ids that the detail lists at most, of several persons with one name.
+# Number of ids, at most, that the detail lists if several people have one name.
 _CANDIDATES = 5
-# Why a person who was found gets no token.
+# Why a person who was found cannot get a token.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 _NOT_READABLE = (
     "The worker application may not read users, so it finds nobody by name. Give it the role Identity Data Read Only or"
@@ -36,10 +36,10 @@ _NOBODY = (
     "their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, "
     "and replay the reason `user_not_found`. Otherwise, only resume."
 )
-# Finds the users with one of these names, all in one request.
+# Finds the users with any of these names, in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
-# The attributes by which a person is looked up, in this order, and the column of the name.
+# The attributes by which to look up a person, in this order, and the column with the name.
 _COLUMNS: dict[UserAttribute, InstrumentedAttribute[str | None]] = {
     attribute: getattr(Record, attribute.column) for attribute in UserAttribute
 }
@@ -60,16 +60,16 @@ class _Named:
 
 
 class People:
-    """The people of batches. `most_names`: names to a request."""
+    """The people of batches. `most_names`: names per request."""
 
     def __init__(self, database: Database, most_names: int) -> None:
         self._database = database
         self._most_names = most_names
 
     def list_unknown(self, turn: Turn, find_users: FindUsers) -> LongList[_Named, Sequence[User]]:
-        """List the records whose person is still to be looked up, a request to a chunk. The batch pauses, once, if none
-        of its first MANY people is found: PingOne shows no user to an application without a role. Asking raises what
-        the read raises, and Obstacle if no users may be read."""
+        """List the records whose person is still to be looked up; a chunk is one request. If none of the first MANY
+        people is found, the batch pauses, once: PingOne shows no users to an application without a role. Asking raises
+        what the read raises, and Obstacle if users may not be read."""
 
         def take() -> Sequence[_Named]:
             rows = self._read_rows(turn)
@@ -98,13 +98,14 @@ class People:
         return [row for row in rows if row.attribute == rows[0].attribute][: self._most_names]
 
     def _write(self, batch_id: int, named: _Named, users: Sequence[User]) -> None:
-        """Write down who was found. A record whose token belongs to another person by the inventory is given up."""
+        """Write down who was found. Gives up a record whose token belongs to another person according to the
+        inventory."""
         with self._database.changing_many() as connection:
             findings = _sort(_leave_out_renamed(connection, named), named.attribute, users)
             if not users and self._is_nobody_found_so_far(connection, batch_id, findings):
                 paused = state.pause((BatchState.RUNNING,), PauseReason.PERMISSIONS, _NOBODY)
                 if not connection.execute(paused.where(Batch.id == batch_id)).rowcount:
-                    # The batch no longer runs: these people are looked up again once it does.
+                    # The batch no longer runs; these people are looked up again when it does.
                     return
             if findings.found:
                 connection.execute(_WRITE_USER, findings.found)
@@ -116,7 +117,7 @@ class People:
             findings.give_up(self._database, connection)
 
     def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, findings: Findings) -> bool:
-        """Whether the batch has looked up MANY people by now, and did not before these, and found none."""
+        """Whether the batch has now looked up MANY people, for the first time, and found none of them."""
         named = select(Record.id).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
         was_found = named.where(or_(Record.user_id != "", Record.reason.in_(_FOUND_BUT_GIVEN_UP)))
         if connection.scalar(select(was_found.exists())):
@@ -127,8 +128,8 @@ class People:
 
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
-    """Find all users with these names, in as few requests as PingOne takes: a filter that is too long goes in halves.
-    Raises what the reads raise."""
+    """Find all users with these names, in as few requests as PingOne permits: a filter that is too long is split in
+    halves. Raises what the reads raise."""
     size, left = most_names, list(names)
     while left:
         try:
@@ -139,13 +140,13 @@ def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUse
                 continue
             if INVALID_FILTER not in (refusal.answer.code, refusal.answer.detail_code):
                 raise
-            # PingOne does not take a filter with this name, so nobody can be found by it.
+            # PingOne rejects a filter with this name, so it cannot find anybody by it.
         left = left[size:]
 
 
 def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
-    """Say why no user of this name can get a token, with the account's state or the first ids. None if there is one
-    user, and they can."""
+    """Say why no user with this name can get a token, with the account's state or the first ids. None if exactly one
+    user has the name and can get one."""
     if not users:
         return Reason.USER_NOT_FOUND, ""
     if len(users) > 1:
@@ -160,7 +161,8 @@ def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
 
 
 def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
-    """Group users by their folded names (`fold_case`); each once, although two spellings may find them."""
+    """Group users by their folded names (`fold_case`); lists each user once, although two spellings may find the same
+    one."""
     by_name: dict[str, dict[str, User]] = {}
     for user in users:
         by_name.setdefault(fold_case(user.find(attribute) or ""), {})[user.id] = user
@@ -168,7 +170,7 @@ def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, 
 
 
 def _leave_out_renamed(connection: Connection, named: _Named) -> list[Row[*tuple[Any, ...]]]:
-    """Leave out records for which a mend has named another person meanwhile."""
+    """Leave out records for which a mend has named a different person meanwhile."""
     ids = [row.id for row in named.rows]
     now = select(Record.id, _COLUMNS[named.attribute].label("name")).where(Record.id.in_(ids), Record.user_id == "")
     names = {row.id: row.name for row in connection.execute(now)}

@@ -1,5 +1,5 @@
-"""Prepares batches: people are looked up, the inventory is read, tokens are imported. Each part is written down before
-the next begins, so the work may stop at any moment.
+"""Prepares batches: looks up people, reads the inventory, imports tokens. Each part is written down before the next
+begins, so the work may stop at any moment.
 
 One worker at a time prepares a batch, for some seconds: its turn is a lease on the batch."""
 
@@ -48,14 +48,14 @@ from worker.rules.quota import read_quota
 
 log = structlog.get_logger()
 
-# Seconds that a preparation goes on before another batch has its turn.
+# Seconds for which one batch is prepared before another batch has its turn.
 TURN = 15.0
-# Seconds for which a reading of the inventory counts as current: a token that somebody else imports later would count
-# as ours, if the answer to our import got lost.
+# Seconds for which a reading of the inventory counts as current. If a token is imported by somebody else after that
+# reading, and the answer to our import is lost, we would take the token for ours.
 BELIEVED_FOR = 600.0
-# Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
+# Seconds before a preparation is tried again after PingOne did not answer, or no slot was available.
 WAIT_AFTER_FAILURE = 5.0
-# Calls of a batch's preparation in a row that may be refused, or get no answer, before the batch pauses.
+# Number of calls in a row, in a batch's preparation, that may be refused or get no answer before the batch pauses.
 MOST_REFUSALS = 5
 
 _IMPORTER = (
@@ -89,7 +89,7 @@ class Preparation:
         self._is_stopping = is_stopping
 
     def prepare_next(self) -> bool:
-        """Prepare the batch that has waited longest, for one turn. False: no batch has anything to prepare. Raises what
+        """Prepare the batch that has waited longest, for one turn. False: no batch needs preparation. Raises what
         failed on our side, after pausing the batch."""
         turn = self._turns.begin()
         if turn is None:
@@ -105,10 +105,10 @@ class Preparation:
         return True
 
     def _prepare(self, turn: Turn) -> float:
-        """Work on a batch for one turn. Returns the seconds until there is something to do for it again."""
+        """Work on a batch for one turn. Returns the seconds until the batch may have something to do again."""
         environment = self._find_environment(turn)
         if environment is None:
-            # The dispatcher notices too, and pauses the batch or ends this process.
+            # The dispatcher also notices this, and pauses the batch or ends this process.
             return WAIT_AFTER_FAILURE
 
         def permit() -> None:
@@ -133,8 +133,8 @@ class Preparation:
         return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
     def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call) -> bool:
-        """Do one request of a part, unless it has to wait after a failure; the other part goes on meanwhile. False:
-        nothing of it is left to do now."""
+        """Make one request of a part, unless the part has to wait after a failure; the other part continues meanwhile.
+        False: the part has nothing to do now."""
         if boot_time() < part.resumes_at:
             return False
         requests = call.requests
@@ -142,7 +142,7 @@ class Preparation:
             is_left = do()
         except (Obstacle, PingOneError, SlotTooFar) as failure:
             part.resumes_at = boot_time() + self._failures.handle(turn, part.name, part.environment, failure)
-            # The other part must do nothing more for a batch that was paused for this.
+            # The other part must do nothing more for a batch that was paused because of this failure.
             self._turns.check(turn.batch_id)
             return False
         self._failures.forget(turn.batch_id, part.name)
@@ -153,8 +153,9 @@ class Preparation:
     def _advance_tokens(
         self, turn: Turn, environment: Environment, call: Call, look_up: Callable[[], object], *, is_busy: bool
     ) -> bool:
-        """Do the next step about tokens: follow an import, read the inventory, or start an import. False: nothing is
-        left to do. `look_up` looks people up meanwhile; `is_busy`: there is other work, so this need not wait."""
+        """Do the next step with tokens: follow an import, read the inventory, or start an import. False: nothing is
+        left to do. `look_up` looks people up meanwhile; `is_busy`: there is other work, so this does not have to
+        wait."""
         if job := self._tokens.jobs.find_unfinished(turn.batch_id):
             self._tokens.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
             return True
@@ -169,9 +170,9 @@ class Preparation:
         return self._tokens.give_up_all(turn) > 0
 
     def _read_state(self, turn: Turn) -> tuple[bool, bool]:
-        """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
-        found or imported."""
-        # Two conditions, since each has an index of its own.
+        """Whether the inventory was recently read to its end for this batch, and whether a record's token is still to
+        be found or imported."""
+        # Two conditions, since each has its own index.
         going = may_go(turn.batch_id, turn.first)
         lacks = [exists().where(*going, text(condition)) for condition in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
@@ -193,7 +194,7 @@ class Preparation:
 
 @dataclass(slots=True)
 class _Part:
-    """A part of the work on a batch: the environment with the application that does it, and when it goes on after a
+    """Part of the work on a batch: the environment with the application that does it, and when it continues after a
     failure, in `boot_time` seconds."""
 
     name: str
@@ -202,7 +203,7 @@ class _Part:
 
 
 class Failures:
-    """Handles the failures of preparations; thread-safe. `longest_hold`: seconds for which the fleet waits at most when
+    """Handles the failures of preparations; thread-safe. `longest_hold`: seconds, at most, that the fleet waits when
     PingOne asks it to."""
 
     def __init__(self, consequences: Consequences, upkeep: Upkeep, *, longest_hold: float) -> None:
@@ -211,16 +212,17 @@ class Failures:
         self._longest_hold = longest_hold
         # Refusals in a row that this process has seen, by batch, part and kind.
         self._refusals = Counter[tuple[int, str, type[PingOneError]]]()
-        # By batch: calls in a row that PingOne did not answer, and the newest attempt before the first of them.
+        # By batch: how many calls in a row PingOne did not answer, and the newest attempt before the first of them.
         self._silences: dict[int, tuple[int, int]] = {}
 
     def forget(self, batch_id: int, part: str) -> None:
-        """Count refusals anew: this part of the batch's preparation went well."""
+        """Start counting refusals from zero: this part of the batch's preparation went well."""
         for key in [key for key in list(self._refusals) if key[:2] == (batch_id, part)]:
             self._refusals.pop(key, None)
 
     def note_answer(self, turn: Turn) -> None:
-        """Note that PingOne answered a call, whatever it said; an outage that the batch was paused for is over."""
+        """Record that PingOne answered a call, whatever the answer. If the batch was paused for an outage, it is
+        over."""
         self._silences.pop(turn.batch_id, None)
         if turn.is_probing:
             self._upkeep.end_outage(turn.batch_id)
@@ -228,9 +230,9 @@ class Failures:
     def handle(
         self, turn: Turn, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
     ) -> float:
-        """Pause the batch for what only a person can mend, or for an outage; or the whole license for a used-up quota.
-        `environment`: the one with the application that made the call. Returns for how many seconds nothing is
-        tried."""
+        """Pause the batch for a failure that only a person can fix, or for an outage; or pause the whole license for a
+        used-up quota. `environment`: the one with the application that made the call. Returns for how many seconds to
+        try nothing."""
         batch_id, is_answer = turn.batch_id, _is_answer(failure)
         if is_answer:
             self.note_answer(turn)
@@ -242,7 +244,7 @@ class Failures:
             case Obstacle():
                 self._consequences.pause(batch_id, failure.reason, failure.cure)
             case CredentialsRefused() if environment.is_importer:
-                # Not a reason to end this process: its fitness depends on the other application's credentials.
+                # Not a reason to end this process: its fitness depends on the credentials of the other application.
                 self._pause_for_credentials(batch_id, environment)
             case CredentialsRefused():
                 self._consequences.stop_process_or_batch(batch_id, PauseReason.CREDENTIALS)
@@ -251,7 +253,7 @@ class Failures:
             case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
                 self._count_refusal(batch_id, part, environment, failure)
             case OutcomeUnknown() if failure.is_over:
-                # PingOne itself answers so: this is no outage, and does not pass by itself.
+                # This answer comes from PingOne itself: it is no outage, and will not go away by itself.
                 self._count_refusal(batch_id, part, environment, failure)
             case NotDelivered() | OutcomeUnknown() if not is_answer and not isinstance(failure, TooLateToSend):
                 self._count_silence(batch_id, failure)
@@ -260,7 +262,8 @@ class Failures:
         return WAIT_AFTER_FAILURE
 
     def handle_own(self, batch_id: int, failure: Exception) -> None:
-        """Pause the batch after a failure of our own. A database that is away comes back by itself."""
+        """Pause the batch after a failure on our side. Does not pause for an unavailable database, which comes back by
+        itself."""
         if is_away(failure):
             return
         if isinstance(failure, DecryptionError):
@@ -290,8 +293,8 @@ class Failures:
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
 
     def _count_silence(self, batch_id: int, failure: PingOneError) -> None:
-        """Count a call without an answer, and pause the batch for an outage after MOST_REFUSALS in a row, unless
-        PingOne answered an attempt meanwhile. Such a batch goes on by itself."""
+        """Count a call without an answer. After MOST_REFUSALS in a row, pause the batch for an outage, unless PingOne
+        answered an attempt meanwhile. The batch resumes by itself."""
         calls, latest_attempt = self._silences.get(batch_id) or (0, self._upkeep.read_latest_attempt())
         self._silences[batch_id] = calls + 1, latest_attempt
         log.warning("preparation_failed", batch_id=batch_id, error=str(failure), times=calls + 1)
@@ -302,7 +305,7 @@ class Failures:
 
 
 def _is_answer(failure: Obstacle | PingOneError | SlotTooFar) -> bool:
-    """Whether a failed call shows that PingOne is there."""
+    """Whether a failed call shows that PingOne is available."""
     if isinstance(failure, NotDelivered | OutcomeUnknown):
         return is_own_answer(failure.answer.status, failure.answer.correlation_id)
     return not isinstance(failure, SlotTooFar)
@@ -310,7 +313,7 @@ def _is_answer(failure: Obstacle | PingOneError | SlotTooFar) -> bool:
 
 def restart_times(database: Database, connection: Connection) -> None:
     """Reset times after a jump of the clock, in the caller's transaction: no turn lasts longer than a lease from now,
-    no reading of the inventory is dated in the future, and jobs are counted from now."""
+    no reading of the inventory is dated in the future, and jobs are timed from now."""
     is_too_far = Batch.prepared_until > database.now(LEASE)
     connection.execute(update(Batch).where(is_too_far).values(prepared_until=database.now(LEASE)))
     read_later = update(Batch).where(Batch.inventory_read_at > database.now())

@@ -1,6 +1,6 @@
-"""Removes what a batch made. First its devices: each is read back, and deleted if it is the record's own, unless
-another batch works with it. Then the tokens that the batch imported, if nobody has them by our records and PingOne's
-inventory."""
+"""Removes what a batch made. Devices come first: each is read back, and deleted if it is the record's own, unless
+another batch works with it. Then it revokes the tokens that the batch imported, if nobody has them according to our
+records and PingOne's inventory."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -54,9 +54,9 @@ from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
 from worker.rules.steps import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
-# This batch made a device, and knows its id.
+# This batch made a device, and its id is known.
 HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")
-# A request to pair may have made a device. If the record is final, its token was looked up, so nothing is open.
+# A pairing request may have made a device. If the record is final, its token was looked up, so nothing is open.
 HAS_OPEN_PAIRING = and_(
     Record.status == Status.PENDING,
     Record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
@@ -65,31 +65,31 @@ HAS_OPEN_PAIRING = and_(
 )
 _OTHER = aliased(Record, name="other")
 
-# How often a deletion is tried whose answer gets lost, each time after the device was read back.
+# Number of tries of a deletion whose answer gets lost, each after the device was read back.
 TRIES = 3
-# Seconds between two looks at a free token whose pairing is of unknown fate, and between two tries to delete.
+# Seconds between two look-ups of a free token whose pairing has an unknown outcome, and between two tries to delete.
 LOOK_AGAIN = 5.0
 
 
 class Sight(StrEnum):
     """What the list of a user's devices shows of one device."""
 
-    # It is there, and it is this token's.
+    # The device exists, and belongs to this token.
     OURS = "ours"
-    # It is there, and the list does not tell which token it is: the token has to be looked up.
+    # The device exists, and the list does not show which token it is: the token has to be looked up.
     UNNAMED = "unnamed"
-    # It is not there: the token has to be looked up, to be sure.
+    # The list lacks the device: the token has to be looked up, to be sure.
     MISSING = "missing"
-    # It is there, and it is something else: it stays.
+    # The device exists, and is something else: it stays.
     FOREIGN = "foreign"
-    # It may be there, and nothing that we may read shows which token it is: it stays.
+    # The device may exist, and nothing that we may read shows which token it is: it stays.
     HIDDEN = "hidden"
 
 
 class Heir(StrEnum):
-    """What PingOne asks a person for first after our devices are removed."""
+    """What PingOne asks a person for first after the batch's devices are removed."""
 
-    # The next of their devices.
+    # The person's next device.
     NEXT = "next"
     # Nothing: no active device is left.
     NONE = "none"
@@ -97,7 +97,7 @@ class Heir(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DefaultChange:
-    """A person whose default device goes, with one of their records."""
+    """A person whose default device is removed, with one of their records."""
 
     row_number: int
     serial_number: str
@@ -106,23 +106,23 @@ class DefaultChange:
 
 
 class End(StrEnum):
-    """What became of a record's device."""
+    """What happened to a record's device."""
 
-    # It is there and ours, and was only to be shown.
+    # The device exists and is the record's own; the caller only asked for a look.
     THERE = "there"
     REMOVED = "removed"
-    # It was gone already.
+    # The device was gone already.
     GONE = "gone"
-    # A pairing of unknown fate has made no device.
+    # A pairing of unknown outcome made no device.
     NEVER_MADE = "never_made"
-    # It stays, or may have stayed.
+    # The device stays, or may have stayed.
     LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceOutcome:
-    """How the removal of a record's device ended: `why` it was left, and what its user is asked for next (`heir`).
-    `device_id`, in lowercase: a device that goes or is gone."""
+    """How the removal of a record's device ended: `why` it was left, and what PingOne asks its user for next (`heir`).
+    `device_id`, in lowercase: a device that is to be removed, or is gone."""
 
     end: End
     why: str = ""
@@ -130,7 +130,7 @@ class DeviceOutcome:
     device_id: str = ""
 
 
-# Why a device that looks so is left.
+# Why a device with this result is left.
 _WHY = {
     Sight.FOREIGN: "in PingOne, this id is another token's device, or no token's: it stays",
     Sight.UNNAMED: "PingOne shows the device in one place but not in another: run the command again",
@@ -142,9 +142,9 @@ _TAKEN = "the token is another person's device now: it stays"
 
 
 class Removal:
-    """Removes devices of one environment; thread-safe. `removed`: the ids, in lowercase, of all devices that go.
-    `is_real`: they are deleted, not only read back. `wait` waits so many seconds; `count_ago` counts how long ago a
-    record's requests to pair went out, and `lasts` is how long one may take."""
+    """Removes devices from one environment; thread-safe. `removed`: the ids, in lowercase, of all devices to remove.
+    `is_real`: delete them instead of only reading them back. `wait` waits the given number of seconds. `count_ago`
+    computes how long ago a record's pairing requests were sent, and `lasts` is the longest time that one may take."""
 
     def __init__(
         self,
@@ -168,8 +168,8 @@ class Removal:
         self._is_real = is_real
 
     def remove(self, record: Row[*tuple[Any, ...]]) -> DeviceOutcome:
-        """Remove the device of a record, or what its pairing of unknown fate made. Raises what would stop every other
-        record too: NotDelivered, CredentialsRefused."""
+        """Remove the device of a record, or what its pairing of unknown outcome made. Raises errors that would stop
+        every other record too: NotDelivered, CredentialsRefused."""
         call = Call(f"oathbulk-batch-{self._batch_id}", f"oathbulk-record-{record.id}")
         try:
             if record.other_batch:
@@ -183,7 +183,7 @@ class Removal:
             return DeviceOutcome(End.LEFT, f"not known: {failure}")
 
     def _settle(self, record: Row[*tuple[Any, ...]], call: Call) -> DeviceOutcome:
-        """Find out what a pairing of unknown fate made, and remove it. A free token is looked up once more, since
+        """Find out what a pairing of unknown outcome made, and remove it. Looks up a free token once more, since
         PingOne does not show a new device everywhere at once."""
         if (found := self._find_pairing(record, call)) is None:
             self._wait(LOOK_AGAIN)
@@ -205,7 +205,7 @@ class Removal:
             sight, now_heir = self._read_back(record, device_id, call)
             heir = heir or now_heir
             if sight is Sight.MISSING:
-                # The earlier request, whose answer got lost, has removed it.
+                # The earlier request, whose answer got lost, removed the device.
                 end = End.REMOVED if left < TRIES - 1 else End.GONE
                 return DeviceOutcome(end, heir=heir, device_id=device_id.lower())
             if sight is not Sight.OURS:
@@ -224,7 +224,7 @@ class Removal:
         raise AssertionError("the last try returns or raises")
 
     def _read_back(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> tuple[Sight, Heir | None]:
-        """Look a device up in its user's list and, if that leaves something open, by its token."""
+        """Look up a device in its user's list, and by its token if the list is not conclusive."""
         devices = self._list_devices(record.user_id, call) or []
         sight = see(devices, device_id, record.serial_number)
         if sight in (Sight.UNNAMED, Sight.MISSING):
@@ -243,17 +243,17 @@ class Removal:
             return None
 
     def _read_age(self, user_id: str, device_id: str, call: Call) -> timedelta | None:
-        """Read how old a device of a user is; None: PingOne does not tell."""
+        """Read the age of a user's device; None: PingOne does not say."""
         devices = self._list_devices(user_id, call) or []
         return next((device.age for device in devices if device.id.lower() == device_id.lower()), None)
 
     def _find_pairing(self, record: Row[*tuple[Any, ...]], call: Call) -> Pairing | None:
-        """Look up whom the token is paired with; None if with nobody, or if its user is gone."""
+        """Find the person with whom the token is paired; None if nobody, or if its user is gone."""
         pairings = self._clients.pairings(self._environment)
         try:
             return call_patiently(partial(pairings.find_pairing, record.serial_number, record.user_id, call=call))
         except NotFound:
-            # Where the inventory may not be read, it is the user that is not found.
+            # Where the inventory may not be read, the user is what PingOne did not find.
             if self._list_devices(record.user_id, call) is None:
                 return None
             raise
@@ -272,8 +272,8 @@ def see(devices: Sequence[UserDevice], device_id: str, serial_number: str) -> Si
 
 
 def see_by_token(found: Pairing | None, sight: Sight, device_id: str) -> Sight:
-    """Decide by the token's pairing, if the list of devices leaves it open. Nothing is known if the token shows the
-    device and the list does not: PingOne does not show it everywhere yet."""
+    """Decide by the token's pairing if the list of devices is not conclusive. The result is unknown if the token shows
+    the device and the list does not: PingOne does not show it everywhere yet."""
     is_the_same = found is not None and found.device_id.lower() == device_id.lower()
     if sight is Sight.UNNAMED:
         return Sight.OURS if is_the_same else Sight.FOREIGN
@@ -281,8 +281,8 @@ def see_by_token(found: Pairing | None, sight: Sight, device_id: str) -> Sight:
 
 
 def find_heir(devices: Sequence[UserDevice], removed: Collection[str]) -> Heir | None:
-    """Say what a person is asked for first once the devices with these ids (lowercase) are removed; None if that does
-    not change. PingOne asks for the first active device of the list."""
+    """Find what PingOne asks a person for first once the devices with these ids (lowercase) are removed; None if that
+    does not change. PingOne asks for the first active device in the list."""
     active = [device.id.lower() for device in devices if device.status == ACTIVE]
     if not active or active[0] not in removed:
         return None
@@ -296,14 +296,14 @@ def find_batch_with_token() -> Label[str]:
 
 
 def find_batch_with_device() -> Label[str]:
-    """Build the column `other_batch`: the name of another batch whose record of the same token is not final, or is
-    active on the same device, or may be, since the record's own device is unknown. Else None."""
+    """Build the column `other_batch`: the name of another batch with a record of the same token that is not final, or
+    is active on the same device, or may be, since the record's own device is unknown. Otherwise None."""
     is_same = or_(Record.device_id == "", func.lower(_OTHER.device_id) == func.lower(Record.device_id))
     return _find_batch(or_(_OTHER.status != Status.ACTIVE, is_same))
 
 
 def explain_other_batch(name: str) -> str:
-    """Explain that something stays because another batch uses it, and what would change that."""
+    """Explain that something stays because another batch uses it, and how to change that."""
     named = quote(name)
     return (
         f"batch {name} goes on with this token, so it stays: `oathbulk cancel {named}` ends that; if it is active "
@@ -336,15 +336,15 @@ _OTHER_IMPORT = (
 )
 _DIFFERS = "the fate of its import is unknown, and the inventory has another token with this serial number"
 
-# Ids that one statement names.
+# Number of ids in one statement.
 _CHUNK = 1000
-# Fewer tokens are looked up within a second, without a word about progress.
+# Fewer tokens than this are looked up within a second, without a progress report.
 _TOLD_FROM = 10
 
 
 @dataclass(frozen=True, slots=True)
 class OwnToken:
-    """A token that the batch imported, and that may be revoked. `id` is PingOne's."""
+    """A token that the batch imported, and that may be revoked. `id` is PingOne's id."""
 
     record_id: int
     row_number: int
@@ -362,8 +362,9 @@ class _Job:
 
 @dataclass(slots=True)
 class SortedTokens:
-    """The tokens of a batch, sorted by PingOne's inventory: `own` may be revoked, `kept` stay, each with the reason.
-    The inventory lists neither `absent`, which were imported, nor `unmade`, whose import is of unknown fate."""
+    """The tokens of a batch, sorted by what PingOne's inventory shows: `own` tokens may be revoked, `kept` tokens stay,
+    each with the reason. The inventory lists neither `absent` tokens, which were imported, nor `unmade` ones, whose
+    import has an unknown outcome."""
 
     own: list[OwnToken] = field(default_factory=list)
     kept: list[tuple[Row[*tuple[Any, ...]], str]] = field(default_factory=list)
@@ -371,13 +372,13 @@ class SortedTokens:
     unmade: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
 
 
-# A record, or what is known of its token.
+# A record, or what is known about its token.
 T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 
 
 class Revocation:
-    """Revokes tokens that batches of one environment imported, after a look at PingOne's inventory. `importer`: the
-    environment as the application that imports; `wait` waits so many seconds."""
+    """Revokes tokens that batches of one environment imported, after checking PingOne's inventory. `importer`: the
+    environment with the application that imports; `wait` waits the given number of seconds."""
 
     def __init__(
         self,
@@ -400,8 +401,8 @@ class Revocation:
     def look_up(
         self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
     ) -> SortedTokens:
-        """Read the inventory, and sort the tokens of these records by it. `removed`: the devices that go or are gone,
-        in lowercase, by record; the list may show them for a while."""
+        """Read the inventory, and sort the tokens of these records by what it shows. `removed`: by record, the devices,
+        in lowercase, that are removed; the list may show them for a while."""
         rows = [row for row in self._read(batch_id) if row.id in record_ids]
         found = self._list({row.serial_number.lower() for row in rows}, call)
         result = SortedTokens()
@@ -416,8 +417,8 @@ class Revocation:
         return result
 
     def find_absent(self, tokens: Sequence[T], call: Call) -> tuple[list[T], list[T]]:
-        """Look up one by one the tokens that the list lacks, since a new import may not be listed yet. Returns those
-        that the inventory lacks, and those that it has."""
+        """Look up one by one the tokens that the list lacks, since a new import may not be listed yet. Returns the
+        tokens that the inventory lacks, and those that it has."""
         reads = self._clients.reads(self._importer)
         absent, there = list[T](), list[T]()
 
@@ -434,8 +435,8 @@ class Revocation:
         return absent, there
 
     def find_revoked(self, tokens: Sequence[OwnToken], call: Call) -> tuple[list[OwnToken], list[OwnToken]]:
-        """Find out by the inventory which tokens were revoked, if no answer said so. Returns those, and those that are
-        still there."""
+        """Find out from the inventory which tokens were revoked, if no answer said so. Returns those, and the tokens
+        that still exist."""
         listed = self._list({token.serial_number.lower() for token in tokens}, call)
         revoked, shown = self.find_absent(
             [token for token in tokens if token.serial_number.lower() not in listed], call
@@ -452,15 +453,15 @@ class Revocation:
         note: Callable[[Sequence[OwnToken], str | None], object],
         auditing: Callable[[], AbstractContextManager[None]],
     ) -> LongList[_Job, ImportJob | str | None]:
-        """List the revocation of these tokens, a job to a chunk. The tokens of a refused job go again, fewer at a time.
-        `hold` takes the records of a job in hand. `note` is called with revoked tokens and None, or with one that stays
-        and the reason; for the others no answer says whether they were revoked. Asking raises any PingOneError, what
-        `require` raises, and Superseded if another command ends the jobs."""
+        """List the revocations of these tokens; a chunk is one job. The tokens of a refused job are tried again, fewer
+        at a time. `hold` reserves the records of a job. `note` is called with revoked tokens and None, or with one
+        token that stays and the reason; for the other tokens, no answer says whether they were revoked. Asking raises
+        any PingOneError, what `require` raises, and Superseded if another command ends the jobs."""
         left = deque(own)
 
         def take() -> Sequence[_Job]:
             while left:
-                # No load or mend runs beside it: each sees what the other has written.
+                # No load or mend runs at the same time, so each sees what the other has written.
                 with self._database.changing_many(LOAD_LOCK) as connection:
                     require(connection)
                     size = self._jobs.choose_size(connection, batch_id)
@@ -469,7 +470,7 @@ class Revocation:
                     own = [token for token in tokens if token.record_id not in others]
                     hold(connection, [token.record_id for token in own])
                     job = self._jobs.begin(connection, batch_id, len(own)) if own else None
-                # Loaded since the inventory was read.
+                # These were loaded after the inventory was read.
                 for token in tokens:
                     if token.record_id in others:
                         note([token], explain_other_batch(others[token.record_id]))
@@ -491,13 +492,13 @@ class Revocation:
         return LongList(take, revoke, write_down, size=lambda job: len(job.tokens), auditing=auditing)
 
     def _revoke(self, job: _Job, batch_id: int, require: Require, call: Call) -> ImportJob | str | None:
-        """Send a job, and wait for its end. Returns its result, or PingOne's refusal in words; None: it is not known
-        what came of it."""
+        """Send a job, and wait for its end. Returns its result, or PingOne's refusal in words; None: the outcome is
+        unknown."""
         start = partial(self._clients.jobs(self._importer).start_revocation, [token.id for token in job.tokens])
         try:
             self._jobs.send(job.id, lambda call: call_patiently(partial(start, call=call)), call, require)
         except OutcomeUnknown:
-            # It stays written down as sent: it may still be done.
+            # The job stays written down as sent: PingOne may still carry it out.
             return None
         except Rejected as refusal:
             self._end(job.id, JobState.FAILED, detail=str(refusal))
@@ -508,8 +509,8 @@ class Revocation:
         return self.end_jobs(batch_id, call, job.id)
 
     def end_jobs(self, batch_id: int, call: Call, job: int | None = None) -> ImportJob | None:
-        """Wait for the end of this job of the batch, or of all that an earlier command or a lost answer left open, and
-        write it down. Returns the last result; None: only the inventory shows it."""
+        """Wait for the end of this job, or of all jobs of the batch that an earlier command or a lost answer left open,
+        and write it down. Returns the last result; None: only the inventory shows it."""
         result: ImportJob | None = None
         while unfinished := self._jobs.find_unfinished(batch_id, job):
             try:
@@ -526,9 +527,9 @@ class Revocation:
         return result
 
     def note_findings(self, batch_id: int, found: SortedTokens, require: Require, line: int) -> int:
-        """Write down which tokens are gone, and what came of imports of unknown fate. `line`: that of the audit about
-        the undo. Returns how many are gone. Raises what `require` raises if the batch runs again, since it may import
-        the tokens again."""
+        """Write down which tokens are gone, and the results of imports of unknown outcome. `line`: the audit line of
+        the undo. Returns how many tokens are gone. Raises what `require` raises if the batch runs again, since it may
+        then import the tokens again."""
         made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
         with self._database.changing_many() as connection:
             require(connection)
@@ -536,12 +537,12 @@ class Revocation:
             return note_tokens_gone(self._database, connection, [row.id for row in found.absent], line)
 
     def note_revoked(self, tokens: Iterable[OwnToken], line: int) -> int:
-        """Write down that tokens were revoked. `line`: that of the audit about the undo. Returns how many."""
+        """Write down that tokens were revoked. `line`: the audit line of the undo. Returns how many."""
         with self._database.changing_many() as connection:
             return note_tokens_gone(self._database, connection, [token.record_id for token in tokens], line)
 
     def count_open_imports(self, batch_id: int) -> int:
-        """Count the imports of a batch whose end is not written down: they may still make tokens."""
+        """Count the imports of a batch whose end is not written down: they may still create tokens."""
         is_open = and_(text(UNFINISHED), InventoryJob.kind == JobKind.IMPORT)
         counted = select(func.count()).where(InventoryJob.batch_id == batch_id, is_open)
         with self._database.reading() as connection:
@@ -550,8 +551,8 @@ class Revocation:
     def note_fates(
         self, connection: Connection, batch_id: int, *, made: Sequence[int], never_made: Sequence[int]
     ) -> None:
-        """Write down which imports of unknown fate made their token, by record id. A record whose token was imported
-        again meanwhile is left as it is."""
+        """Write down which imports of unknown outcome created their token, by record id. Leaves out records whose token
+        was imported again meanwhile."""
         fates: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
             (made, {"is_token_made": True, "is_in_inventory": True, "owner_id": NOBODY}),
             (never_made, {"import_job_id": None}),
@@ -568,8 +569,8 @@ class Revocation:
             self._jobs.end(connection, job, state, **values)
 
     def _read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the records of a batch with tokens that it imported and has not revoked, or whose import is of unknown
-        fate (`is_token_made` is False)."""
+        """Read the records of a batch with tokens that it imported and has not revoked, or whose import has an unknown
+        outcome (`is_token_made` is False)."""
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
         sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
         ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
@@ -581,7 +582,7 @@ class Revocation:
             return connection.execute(imported.order_by(Record.row_number)).all()
 
     def _list(self, serial_numbers: Collection[str], call: Call) -> dict[str, InventoryToken]:
-        """Read the inventory's list for tokens with these serial numbers, in lowercase."""
+        """Search the inventory's list for tokens with these serial numbers, in lowercase."""
         if not serial_numbers:
             return {}
         return find_tokens(self._clients.reads(self._importer), serial_numbers, call, self._on_progress)
@@ -608,19 +609,19 @@ class Revocation:
 
 
 def _find_others(connection: Connection, tokens: Sequence[OwnToken]) -> dict[int, str]:
-    """Find the batches that work with these tokens by now, by record."""
+    """Find the batches that now work with these tokens, by record."""
     ids = [token.record_id for token in tokens]
     named = select(Record.id, find_batch_with_token()).where(Record.id.in_(ids))
     return {row.id: row.other_batch for row in connection.execute(named) if row.other_batch}
 
 
 def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
-    """Whether a token of the inventory was made when the import of a record's token was sent."""
+    """Whether a token of the inventory was created at the time when the import of the record's token was sent."""
     return may_be_made_by(count_ago(row.read_at, row.sent_at), token.age, LONGEST_JOB)
 
 
 def is_import_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:
-    """Whether it is unknown if the import of a record's token made it."""
+    """Whether it is unknown if the import created the record's token."""
     lost = select(InventoryJob.id).where(
         InventoryJob.batch_id == batch_id,
         InventoryJob.kind == JobKind.IMPORT,

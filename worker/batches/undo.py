@@ -1,5 +1,5 @@
 """Undoes a batch chunk by chunk, at the pace of its license: first the devices that the batch made, then the tokens
-that it imported and that nobody has. No worker may work on the batch meanwhile."""
+that it imported and that nobody has. No worker may work on the batch at the same time."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -63,13 +63,13 @@ from worker.pingone.devices import fold_case
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
 from worker.rules.steps import SentAgo, count_ago
 
-# Records in a chunk; before each, the command checks again that nobody works on the batch.
+# Records in a chunk. Before each chunk, the command checks again that nobody works on the batch.
 CHUNK = 200
-# Devices that are worked on at once.
+# Devices processed at once.
 THREADS = 32
-# Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
+# Seconds between two checks whether the last pairing of unknown outcome is old enough to ask PingOne about it.
 ASK_AGAIN = 1.0
-# Words for the progress of each step.
+# Progress texts of the steps.
 WAITING = "Waiting for the last pairing requests"
 READING = "Reading devices"
 REMOVING = "Removing devices"
@@ -103,14 +103,14 @@ _COLUMNS = (
 _Rows = Sequence[Row[*tuple[Any, ...]]]
 # The inventory had the token before this batch.
 _HAD_TOKEN_BEFORE = and_(Record.is_in_inventory, ~Record.is_token_made)
-# An import of this batch made the token, or may have: its result is unknown, or still to come.
+# An import of this batch made the token, or may have: its result is unknown, or not yet there.
 _MAY_HAVE_TOKEN = or_(Record.is_token_made, and_(Record.import_job_id.is_not(None), ~Record.is_in_inventory))
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is left alone, and why: a device or token that stays in PingOne, or may stay; or a name on a person's list
-    that no row of the batch has (`row_number` is None)."""
+    """Something that is left alone, and why: a device or token that stays in PingOne, or may stay; or a name on a
+    person's list that no row of the batch has (`row_number` is None)."""
 
     row_number: int | None
     serial_number: str
@@ -119,7 +119,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What somebody loses: `what` is `device`, `token` or `device and token`; `person` is how the row names them."""
+    """What somebody loses: `what` is `device`, `token` or `device and token`; `person` is the name in the row."""
 
     row_number: int
     serial_number: str
@@ -129,8 +129,8 @@ class Loss:
 
 @dataclass(slots=True)
 class DeviceCounts:
-    """Counts of devices: `made` by the batch's records; pairings of unknown fate; `earlier`: gone since an earlier
-    undo; and how many of the others ended in each way."""
+    """Counts of devices: those `made` by the batch's records; pairings of unknown outcome; `earlier`: removed by an
+    earlier undo; and how many of the others ended in each way."""
 
     made: int = 0
     unknown_pairings: int = 0
@@ -138,15 +138,15 @@ class DeviceCounts:
     ends: Counter[End] = field(default_factory=Counter)
 
     def to_facts(self) -> dict[str, int]:
-        """The counts, as the audit has them."""
+        """The counts, in the form of the audit."""
         return {end.value: self.ends[end] for end in End if end is not End.THERE}
 
 
 @dataclass(slots=True)
 class TokenCounts:
-    """Counts of tokens: `own` may be revoked, `revoked` were, `gone` were revoked before, `left` stay; `not_ours` were
-    in the inventory before the batch; `earlier` are gone since an earlier undo. `open_imports` have not ended, and may
-    still make tokens. `obstacle`: what blocked the revocation of all, or of the rest, and its cure."""
+    """Counts of tokens: `own` may be revoked, `revoked` were revoked now, `gone` were revoked before, `left` stay.
+    `not_ours` were in the inventory before the batch; an earlier undo removed `earlier`. `open_imports` have not ended,
+    and may still create tokens. `obstacle`: what blocked the revocation of all tokens, or of the rest, and its cure."""
 
     own: int = 0
     revoked: int = 0
@@ -158,16 +158,16 @@ class TokenCounts:
     obstacle: str | None = None
 
     def to_facts(self) -> dict[str, int]:
-        """The counts, as the audit has them."""
+        """The counts, in the form of the audit."""
         return {"revoked": self.revoked, "gone": self.gone, "left": self.left}
 
 
 @dataclass(slots=True)
 class Undone:
-    """What was found and done. `tokens` is None if only devices were asked for; `defaults`: people whose default device
-    changes, by user id; `kept`: what is left alone, by serial number; `cancelled`: ids of chosen records that are
-    cancelled, since nothing of them is open; `going`: the devices that would go, in lowercase; `losses`: who would lose
-    what, in the order of the batch's rows."""
+    """What an undo found and did. `tokens` is None if only devices were requested. `defaults`: people whose default
+    device changes, by user id. `kept`: what is left alone, by serial number. `cancelled`: ids of chosen records that
+    are cancelled, since nothing of them is open. `going`: the devices that would be removed, in lowercase. `losses`:
+    who would lose what, in the order of the batch's rows."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
@@ -176,16 +176,16 @@ class Undone:
     cancelled: list[int] = field(default_factory=list)
     going: frozenset[str] = frozenset()
     losses: list[Loss] = field(default_factory=list)
-    # The line of the audit about what was going to be done; 0 before it is written.
+    # The audit line with the plan; 0 before it is written.
     line: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing stays that was to go."""
+        """Whether everything was removed that was to be removed."""
         return not (self.kept or (self.tokens and self.tokens.obstacle))
 
     def list_kept(self) -> list[Kept]:
-        """List what is left alone, in the order of the batch's rows; names that no row has come last."""
+        """List what is left alone, in the order of the batch's rows; names that are in no row come last."""
         return sorted(self.kept.values(), key=lambda each: (each.row_number is None, each.row_number or 0))
 
     def list_default_changes(self) -> list[DefaultChange]:
@@ -199,7 +199,7 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class UndoneBatch:
-    """A batch that may be undone. `stop`: the command that would end the work on it, if it is not finished."""
+    """A batch that may be undone. `stop`: the command that would end the work on the batch, if it is not finished."""
 
     id: int
     name: str
@@ -207,8 +207,8 @@ class UndoneBatch:
 
 
 class Undo:
-    """Undoes batches of one environment. `settings`: the workers', which say when a dead worker's call is over;
-    `tokens` follows import jobs that have not ended; `wait` waits so many seconds."""
+    """Undoes batches of one environment. `settings`: the workers' settings, which say when the call of a dead worker is
+    over. `tokens` follows import jobs that have not ended; `wait` waits the given number of seconds."""
 
     def __init__(
         self,
@@ -244,9 +244,9 @@ class Undo:
         devices_only: bool = False,
         gone: frozenset[str] = frozenset(),
     ) -> Undone:
-        """Find out what `undo` would do, and change nothing. Pairings of unknown fate, and imports that have not ended,
-        are only counted. `gone`: devices that would be gone by then, in lowercase. Raises UnknownBatch, UnknownColumn,
-        NotPossible."""
+        """Find out what `undo` would do, without changing anything. Only counts pairings of unknown outcome and imports
+        that have not ended. `gone`: devices, in lowercase, that would have been removed before. Raises UnknownBatch,
+        UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         going = self._remove_devices(batch, made, undone, [], gone, is_real=False)
@@ -265,9 +265,9 @@ class Undo:
     def undo(
         self, name: str, only: TokenList | None = None, where: Sequence[str] = (), *, devices_only: bool = False
     ) -> Undone:
-        """Remove what the batch made: of all its records, or `only` of those in a list, and that meet all of `where`,
-        each written as COLUMN=VALUE. The audit gets a line with the plan, then one for each chunk. It may stop at any
-        moment, and be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Remove what the batch made for all of its records, or for those in a list (`only`) that meet all of `where`,
+        each written as COLUMN=VALUE. Writes an audit line with the plan, then one for each chunk. May stop at any
+        moment, and may be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         of_list = ({"only": only.digest} if only else {}) | ({"where": leave_out_names(where)} if where else {})
@@ -293,7 +293,7 @@ class Undo:
     def _choose(
         self, batch: UndoneBatch, only: TokenList | None, where: Sequence[str], *, devices_only: bool
     ) -> tuple[_Rows, Undone]:
-        """Read what the batch made by the records that are chosen, and count it."""
+        """Read what the batch made for the chosen records, and count it."""
         made = read_made(self._database, batch, where)
         undone = Undone()
         if only is not None:
@@ -309,7 +309,7 @@ class Undo:
             for name in named.values():
                 undone.keep(name, None, _NOT_OF_BATCH)
         if only is not None or where:
-            # A leaver must get no token at a later date, nor by a replay.
+            # A leaver must not get a token at a later date, or by a replay.
             undone.cancelled = [row.id for row in made if row.has_nothing_open]
         undone.devices = DeviceCounts(
             made=sum(row.has_device for row in made),
@@ -330,15 +330,15 @@ class Undo:
                 take_back(self._database, connection, chunk, line)
 
     def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
-        """Find the batch, and require that nobody works on it; records of dead workers are taken back first.
-        `is_whole`: all of it is to be undone. Raises UnknownBatch; NotPossible, whose message says what to do."""
+        """Find the batch, and check that nobody works on it; records of dead workers are rescued first. `is_whole`: the
+        whole batch is to be undone. Raises UnknownBatch; NotPossible, whose message says what to do."""
         with self._database.changing_many() as connection:
-            # If no worker is left, nobody else takes them back.
+            # If no worker is left, nobody else rescues them.
             self._queue.rescue(connection)
             return self._find_at_rest(connection, name, "cancel" if is_whole else "pause")
 
     def _require_rest_within(self, connection: Connection, batch: UndoneBatch) -> None:
-        """Require, within a transaction, that still nobody works on the batch. Raises NotPossible."""
+        """Check, within a transaction, that still nobody works on the batch. Raises NotPossible."""
         self._find_at_rest(connection, batch.name, batch.stop)
 
     def _find_at_rest(self, connection: Connection, name: str, stop: str) -> UndoneBatch:
@@ -369,14 +369,14 @@ class Undo:
         *,
         is_real: bool,
     ) -> Mapping[int, str]:
-        """Remove the devices of these records, or only read them back, as if those of `gone_before` were gone. `held`
-        collects the records that it has in hand. Returns the devices that go or are gone, in
-        lowercase, by record."""
+        """Remove the devices of these records; or only read them back, as if those of `gone_before` were gone. `held`
+        collects the records that this call has reserved. Returns, by record, the devices that are removed, or would be,
+        in lowercase."""
         ids = [row.id for row in made if row.has_device or (is_real and row.has_open_pairing)]
         gone = dict[int, str]()
         if not ids:
             return gone
-        # Before threads ask: wrong credentials fail once, and not in each thread.
+        # Before the threads start: wrong credentials fail once, not in each thread.
         self._clients.access_tokens(self._environment).get()
         if is_real:
             self._wait_for_pairings(batch)
@@ -407,16 +407,16 @@ class Undo:
         )
 
     def _take(self, batch: UndoneBatch, ids: Collection[int], held: list[HeldRecords], *, is_real: bool) -> _Rows:
-        """Take a chunk of records. If they are to be changed, nobody else works on them or loads their tokens
-        meanwhile. Raises NotPossible if somebody works on the batch by now, since a person may have resumed it."""
-        # After the count, a worker may have found out what a pairing made.
+        """Reserve a chunk of records. If they are to be changed, nobody else works on them or loads their tokens
+        meanwhile. Raises NotPossible if somebody works on the batch again, since a person may have resumed it."""
+        # Since the count, a worker may have found out what a pairing made.
         is_concerned = or_(HAS_DEVICE, HAS_OPEN_PAIRING) if is_real else HAS_DEVICE
         chosen = select(*_COLUMNS, find_batch_with_device()).where(Record.id.in_(ids), is_concerned)
         chosen = chosen.order_by(Record.row_number)
         if not is_real:
             with self._database.reading() as connection:
                 return connection.execute(chosen).all()
-        # No load or mend runs beside it: each sees what the other has written.
+        # No load or mend runs at the same time, so each sees what the other has written.
         with self._database.changing_many(LOAD_LOCK) as connection:
             self._require_rest_within(connection, batch)
             chunk = connection.execute(chosen).all()
@@ -426,7 +426,8 @@ class Undo:
     def _note_device(
         self, undone: Undone, record: Row[*tuple[Any, ...]], outcome: DeviceOutcome, *, is_real: bool
     ) -> None:
-        """Write down what became of a device, at once: what is not written down has to be looked up again."""
+        """Write down the result for a device at once, since results that are not written down have to be looked up
+        again."""
         end, why = outcome.end, outcome.why
         if is_real and end in (End.REMOVED, End.GONE, End.NEVER_MADE):
             was_made = end is not End.NEVER_MADE
@@ -444,8 +445,8 @@ class Undo:
             undone.keep(record.serial_number, record.row_number, why)
 
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
-        """Wait until no request to pair of the batch can be under way: what it makes could not be seen yet."""
-        # After a jump of the clock the request's time is no guide; the date of the record's look-up is.
+        """Wait until no pairing request of the batch can be under way, since its device could not be seen yet."""
+        # After a jump of the clock, the time of the request is no guide, but the date of the record's look-up is.
         over_after = self._settings.tuning.over_after
         is_put_off = Record.scheduled_at.between(self._database.now(0.001), self._database.now(over_after))
         was_sent_lately = Record.otp_sent_at > self._database.now(-over_after)
@@ -476,7 +477,7 @@ class Undo:
         of_list: Mapping[str, Any],
     ) -> None:
         """Revoke the tokens of these records that the batch imported and nobody has. If no answer says whether a token
-        was revoked, it is looked up at the end."""
+        was revoked, look it up at the end."""
         call = _make_call(batch)
         self._end_imports(batch, call)
         self._revocation.end_jobs(batch.id, call)
@@ -509,7 +510,7 @@ class Undo:
     def _look_up_unsure(
         self, batch: UndoneBatch, unsure: Sequence[OwnToken], undone: Undone, counts: TokenCounts, call: Call
     ) -> None:
-        """Find out by the inventory which tokens were revoked, if no answer said so."""
+        """Find out from the inventory which tokens were revoked, if no answer said so."""
         self._revocation.end_jobs(batch.id, call)
         revoked, there = self._revocation.find_revoked(unsure, call)
         counts.revoked += self._revocation.note_revoked(revoked, undone.line)
@@ -517,7 +518,7 @@ class Undo:
             _keep_token(undone, counts, token, _NOT_REVOKED)
 
     def _end_imports(self, batch: UndoneBatch, call: Call) -> None:
-        """Wait for the batch's import jobs to end, and write their results down: they may have made tokens."""
+        """Wait for the batch's import jobs to end, and write down their results, since they may have created tokens."""
         importer = self._environment.as_importer()
         while job := self._tokens.jobs.find_unfinished(batch.id):
             self._on_progress(FOLLOWING, 0)
@@ -541,8 +542,8 @@ class Undo:
     def _note_findings(
         self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts, call: Call
     ) -> None:
-        """Write down which tokens are gone, and which imports of unknown fate made theirs; not for tokens that the list
-        lacks although the inventory has them."""
+        """Write down which tokens are gone, and which imports of unknown outcome created theirs. Leaves out tokens that
+        the inventory has although the list lacks them."""
         found.absent, shown = self._revocation.find_absent(found.absent, call)
         found.unmade, appeared = self._revocation.find_absent(found.unmade, call)
         for row in (*shown, *appeared):
@@ -552,8 +553,8 @@ class Undo:
 
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:
-        """Note an obstacle to the revocation that only a person can remove, so that the devices' result is still
-        reported. Raises NotDelivered, and CredentialsRefused if the application of the devices is refused."""
+        """Record an obstacle to the revocation that only a person can remove, so that the result for the devices is
+        still reported. Raises NotDelivered, and CredentialsRefused if the application of the devices is refused."""
         try:
             yield
         except NotDelivered:
@@ -576,7 +577,7 @@ class Undo:
 
     @contextmanager
     def _auditing_chunk(self, name: str, count: Callable[[], dict[str, int]]) -> Iterator[None]:
-        """Write a line in the audit about what a chunk did, however it ended; none if it did nothing."""
+        """Write an audit line about what a chunk did, however it ended; write none if it did nothing."""
         before = count()
         try:
             yield
@@ -586,18 +587,18 @@ class Undo:
                 self._write_down(name, done)
 
     def _write_down(self, name: str, facts: dict[str, Any]) -> int:
-        """Write a line in the audit, and return its number."""
+        """Write an audit line, and return its number."""
         with self._database.writing() as connection:
             return audit.append(self._database, connection, self._actor, Action.UNDO, name, facts)
 
 
 def _may_have_device(row: Row[*tuple[Any, ...]]) -> bool:
-    """Whether a record made a device, or may have, or had one until an earlier undo."""
+    """Whether a record made a device, may have made one, or had one until an earlier undo."""
     return bool(row.has_device or row.has_open_pairing or row.had_device)
 
 
 def _list_concerned(made: _Rows, undone: Undone) -> _Rows:
-    """List the records of which something may go, or which are cancelled."""
+    """List the records from which something may be removed, or which are cancelled."""
     cancelled = frozenset(undone.cancelled)
     return [
         row
@@ -619,7 +620,7 @@ def _make_call(batch: UndoneBatch) -> Call:
 
 
 def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ()) -> _Rows:
-    """Read what each record of a batch made or may have made, and what earlier undos removed of that; with `where`,
+    """Read what each record of a batch made or may have made, and what earlier undos removed of it. With `where`, read
     only the records that meet all of it."""
     columns = (Record.id, Record.row_number, func.lower(Record.device_id).label("device_id"))
     names = (getattr(Record, name) for name in ("serial_number", *PERSON))
@@ -641,7 +642,7 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
 
 def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]:
     """Find the batches that have tokens of a list, the oldest first, each with its part of the list. Raises NotPossible
-    if the list names people in a way that no batch does."""
+    if the list names people by a kind of name that no batch uses."""
     column, parts, chunks = getattr(Record, only.column), dict[str, set[str]](), taking(only.names, CHUNK)
     with database.reading() as connection:
         if connection.scalar(select(Record.id).where(column.is_not(None), column != "").limit(1)) is None:

@@ -1,6 +1,6 @@
-"""Pauses batches when their canary is done, their hours end, the license's quota is used up or PingOne is out, or what
-a settled record or a failure of this process asks for it; and lets them go on when that is over. Which attempts the
-breaker judges a batch by: `evidence`."""
+"""Pauses batches and resumes them without a person. A batch pauses when its canary is done, its hours end, the quota of
+the license is used up or PingOne is out; or when a settled record or a failure of this process calls for it. The module
+`evidence` chooses the attempts by which the breaker judges a batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from worker.rules.steps import Active, Decision, Pause, Retry
 if TYPE_CHECKING:
     from worker.leases.lease import Claim
 
-# A batch that is paused for one of these waits only for a time to come.
+# A batch with one of these pause reasons waits only for a certain time.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 # States in which a batch may be paused for what its attempts showed.
 _STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
@@ -56,7 +56,7 @@ class Upkeep:
             and_(Batch.reason.in_(_WAITS), Batch.resumes_at <= now),
         )
         due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
-        # Locked, since a batch that is being cancelled must not run again; one that a command has locked is left out.
+        # Locked, since a batch that is being cancelled must not run again. Skips a batch that a command has locked.
         self._due_again = due_again.with_for_update(skip_locked=True)
         has_ended = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
         due_to_pause = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_ended)
@@ -70,7 +70,7 @@ class Upkeep:
             return self._pause(connection, batch_id, reason, detail)
 
     def pause_for_quota(self, used_up: Quota, shares: Callable[[str], bool]) -> None:
-        """Pause every running batch until the license's quota resets. `shares` says whether an environment, by its
+        """Pause every running batch of the license until its quota resets. `shares` says whether an environment, by its
         name, belongs to that license."""
         with self._database.writing() as connection:
             resumes_at = connection.execute(select(self._database.now(used_up.resets_in))).scalar_one()
@@ -83,8 +83,8 @@ class Upkeep:
                     self._pause(connection, batch.id, PauseReason.QUOTA, detail, resumes_at=resumes_at)
 
     def apply_breaker(self, batch_id: int) -> PauseReason | None:
-        """Ask the breaker about a batch's latest attempts, and pause the batch if it says so; returns why. A batch that
-        pauses for an outage goes on by itself, with a few records at first."""
+        """Let the breaker judge a batch by its latest attempts, and pause the batch if the verdict asks for it; returns
+        why. A batch that pauses for an outage resumes by itself, with a few records at first."""
 
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
             is_probing = batch.outages > 0
@@ -104,7 +104,7 @@ class Upkeep:
         return self._judge(batch_id, judge)
 
     def fails_alone(self, batch_id: int, worker: str) -> bool:
-        """Whether a batch's latest attempts show that PingOne answers other worker processes and not this one."""
+        """Whether a batch's latest attempts show that PingOne answers other worker processes but not this one."""
         with self._database.reading() as connection:
             batch = self._read_judged(connection, batch_id)
             if batch is None:
@@ -119,7 +119,7 @@ class Upkeep:
 
     def pause_for_outage(self, batch_id: int, detail: str, *, after: int) -> None:
         """Pause a batch for an outage, since PingOne does not answer its preparation. If PingOne answered an attempt
-        with a larger id than `after`, the batch runs on: records that are prepared still get through."""
+        with an id larger than `after`, the batch keeps running: prepared records still succeed."""
 
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
             is_there = was_answered(connection, batch, self._thresholds, after)
@@ -136,13 +136,13 @@ class Upkeep:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(outages=0))
 
     def _read_judged(self, connection: Connection, batch_id: int) -> JudgedBatch | None:
-        """Read what the breaker needs to know of a batch; None if it is not worked on."""
+        """Read what the breaker needs to know about a batch; None if nobody works on the batch."""
         of_batch = select(*JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
         return connection.execute(of_batch).one_or_none()
 
     def _judge(self, batch_id: int, judge: Callable[[Connection, JudgedBatch], Trip | None]) -> PauseReason | None:
-        """Judge a batch, and pause it if the verdict says so; returns why. A batch that stopped, or began to run again,
-        while it was judged is left alone."""
+        """Judge a batch, and pause it if the verdict asks for it; returns why. Leaves a batch alone that stopped or
+        began to run again during the judgment."""
         with self._database.reading() as connection:
             judged = self._read_judged(connection, batch_id)
             if judged is None or (trip := judge(connection, judged)) is None:
@@ -160,10 +160,10 @@ class Upkeep:
         return trip.reason if is_paused else None
 
     def update_batches(self) -> None:
-        """Pause and resume batches as time and their records ask for: hours that begin and end, quotas that reset,
-        probes, the end of an outage, canaries and trials that are done. Called at every tick where `is_due`."""
+        """Pause and resume batches as time and their records require: at the beginning and end of hours, when quotas
+        reset, for probes, after an outage, and after canaries and trials. Called at every tick where `is_due`."""
         with self._database.writing() as connection:
-            # A batch that was paused for an outage runs with a few records at first; the dispatcher sees to that.
+            # A batch that was paused for an outage runs only a few records at first; the dispatcher limits them.
             for batch_id in connection.scalars(self._due_again).all():
                 self._apply_hours(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
             for batch in connection.execute(_WATCHED).all():
@@ -173,7 +173,7 @@ class Upkeep:
                     self._check_trial(connection, batch.id, batch.trial)
                 if batch.canary is not None and self._are_first_done(connection, batch.id, batch.canary):
                     self._pause(connection, batch.id, PauseReason.CANARY)
-            # After a jump of the clock, nobody has written down yet when their hours end; that is done here.
+            # After a jump of the clock, the end of their hours is not written down yet; this does it.
             for batch_id in connection.scalars(self._due_to_pause).all():
                 self._apply_hours(connection, batch_id, hours.check_hours)
 
@@ -185,8 +185,8 @@ class Upkeep:
             connection.execute(in_trial.values(trial=None, **state.READ_ANEW))
 
     def _check_trial(self, connection: Connection, batch_id: int, trial: int) -> None:
-        """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
-        none is."""
+        """Let the rest of a batch run once one of its first records is active; pause it when all of these are final and
+        none is active."""
         first = select(Record.id).where(*may_go(batch_id, trial))
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
             connection.execute(update(Batch).where(Batch.id == batch_id).values(trial=None, **state.READ_ANEW))
@@ -196,8 +196,8 @@ class Upkeep:
     def _apply_hours(
         self, connection: Connection, batch_id: int, step: Callable[[Database, Connection, int], object]
     ) -> None:
-        """Do a step that reads the hours of a batch. If they cannot be read, since this machine's time zones are older
-        than those of the machine that loaded the batch, only this batch is paused."""
+        """Run a step that reads the hours of a batch. If they cannot be read, since the time zones on this machine are
+        older than on the machine that loaded the batch, pause only this batch."""
         try:
             step(self._database, connection, batch_id)
         except UnfitHours as error:
@@ -206,7 +206,8 @@ class Upkeep:
             connection.execute(stopped.where(Batch.id == batch_id))
 
     def _are_first_done(self, connection: Connection, batch_id: int, first: int) -> bool:
-        """Whether the `first` so many records are all final; not before so many were given out."""
+        """Whether the `first` records are all final. While tokens wait to be given out, False until this many have
+        been given out."""
         unfinished = select(Record.id).where(*may_go(batch_id, first), text(f"record.{NOT_FINAL}")).limit(1)
         if connection.scalar(unfinished) is not None:
             return False
@@ -223,12 +224,12 @@ class Upkeep:
 
 
 def _is_worked_on() -> ColumnElement[bool]:
-    """Whether a batch runs, or waits only for its hours or a quota: calls of it may still be under way then, and what
-    they show counts."""
+    """Whether a batch runs, or waits only for its hours or a quota. In both cases calls of the batch may still be under
+    way, and their results count."""
     return or_(Batch.state == BatchState.RUNNING, and_(Batch.state == BatchState.PAUSED, Batch.reason.in_(_WAITS)))
 
 
-# Batches that let only some of their records go: a canary, a trial, or a probe after an outage.
+# Batches that run only some of their records: a canary, a trial, or a probe after an outage.
 _WATCHED = select(*JUDGED_COLUMNS, Batch.canary, Batch.trial).where(
     _is_worked_on(), or_(Batch.canary.is_not(None), Batch.trial.is_not(None), Batch.outages > 0)
 )
@@ -243,8 +244,8 @@ class Consequences:
         self._environments = environments
 
     def apply_decision(self, environment: Environment, claim: Claim, decision: Decision, posts: int) -> None:
-        """Do what the decision of a settled attempt asks for: pause its batch, or every batch of a license whose quota
-        is used up, or let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
+        """Do what the decision about a settled attempt requires: pause its batch, pause every batch of a license whose
+        quota is used up, or let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
         match decision:
             case Active(why=None):
                 return
@@ -268,19 +269,19 @@ class Consequences:
         return self._upkeep.pause(batch_id, reason, detail)
 
     def pause_for_quota(self, environment: Environment, quota: Quota) -> None:
-        """Pause every batch of the license that this environment belongs to until its quota resets."""
+        """Pause every batch of this environment's license until its quota resets."""
         license_of = self._environments.license_of
         self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
 
     def stop_process_or_batch(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """End this process, since what was found may be wrong with it alone; where no other process is well, pause the
-        batch. False: the batch was not paused."""
+        """End this process, since the failure may be limited to it. If no other process is well, pause the batch
+        instead. False: the batch was not paused."""
         if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
             return False
         return self.pause(batch_id, reason, detail)
 
     def _end_if_alone(self, batch_id: int) -> bool:
-        """End this process if PingOne answers others and not this one; False if that is not so."""
+        """End this process if PingOne answers others but not this one; False if that is not so."""
         if not self._upkeep.fails_alone(batch_id, self._fitness.name):
             return False
         detail = "PingOne's answers do not arrive here, but other processes get theirs: check this machine's proxy"
@@ -288,5 +289,5 @@ class Consequences:
 
 
 def explain_decryption_failure(failure: DecryptionError) -> str:
-    """Say what keeps OTPs from being decrypted, in a sentence for a person."""
+    """Explain why OTPs cannot be decrypted, in a sentence for a person."""
     return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: fix that, then resume."
