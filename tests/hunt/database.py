@@ -136,7 +136,11 @@ class HuntedSqlite(HuntedDatabase):
 
     def __init__(self) -> None:
         super().__init__("sqlite://")
+        event.listen(self.engine, "do_connect", _keep_statements)
         event.listen(self.engine, "connect", self._keep)
+        for begin in list(self.engine.dispatch.begin):
+            event.remove(self.engine, "begin", begin)
+        event.listen(self.engine, "begin", self._begin)
         schema.upgrade(self)
         self._as_built = self.raw.serialize()
 
@@ -150,9 +154,19 @@ class HuntedSqlite(HuntedDatabase):
     def _read_clock(self) -> ColumnElement[Any]:
         return bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True)
 
+    def _begin(self, connection: Connection) -> None:
+        """Begin a transaction as the product does, past SQLAlchemy."""
+        is_immediate = connection.get_execution_options().get("begins_immediate", False)
+        self.raw.execute("BEGIN IMMEDIATE" if is_immediate else "BEGIN")
+
     def _keep(self, connection: sqlite3.Connection, _record: object) -> None:
         # One thread has one connection to a database in memory: the judge looks through it, between transactions.
         self.raw = connection
+
+
+def _keep_statements(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> None:
+    """Keep all statements that a connection has prepared; the driver forgets all but the latest 128."""
+    named["cached_statements"] = 5000
 
 
 class HuntedPostgres(HuntedDatabase):

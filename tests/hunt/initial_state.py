@@ -18,6 +18,7 @@ from worker.batches import hours
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
+from worker.fleet import Processes
 from worker.leases.lease import Leases
 from worker.leases.moves import set_date
 from worker.leases.queue import Queue
@@ -134,9 +135,14 @@ def upkeep(thresholds: Thresholds) -> Upkeep:
     return Upkeep(database(), thresholds)
 
 
+@cache
+def processes() -> Processes:
+    return Processes(database(), "a process")
+
+
 def forget_statements() -> None:
     """The next scenario's are built anew, from the code as it is then."""
-    for parts in (leases, queue, upkeep):
+    for parts in (leases, queue, upkeep, processes):
         parts.cache_clear()
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import redis
 
 import worker.batches.imports
+import worker.batches.long_list
 import worker.batches.preparation
 import worker.clocks
 import worker.leases.group_commit
@@ -38,6 +39,7 @@ from hunt.model_network import Bug, ModelNetwork
 from hunt.model_redis import Message, ModelBroker
 from hunt.schedule import Broken, Clock, Strand, Strands
 from hunt.tenant import ModelDevice, ModelPair, Person
+from models.record import is_among_first
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.mending import Mender, allow_as_before
@@ -97,6 +99,7 @@ class ModelParts(WorkerParts):
         self.stopping = ModelEvent(scenario.strands)
         self.clock_watch = ClockWatch(scenario.clock.monotonic, lambda: 0.0)
         self.upkeep = initial_state.upkeep(Thresholds(**self.settings.tuning.breaker))
+        self.processes = initial_state.processes()
         # One pace, whatever the license and the rate group.
         self.paces = SimpleNamespace(of=lambda *_: scenario.pace)
 
@@ -217,6 +220,10 @@ def copy_for_process(part: P) -> P:
     return part
 
 
+# Built once for each batch: it takes long.
+_is_among_first = cache(is_among_first)
+
+
 @contextmanager
 def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
@@ -228,6 +235,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.leases.group_commit, "_Waiter", make_waiter(strands)),
         (worker.leases.lease, "boot_time", clock.monotonic),
         (worker.leases.lease, "sleep", strands.sleep),
+        (worker.batches.long_list, "is_among_first", _is_among_first),
         (worker.batches.preparation, "boot_time", clock.monotonic),
         (worker.batches.imports, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
