@@ -70,6 +70,9 @@ def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:
         device.person = replace(device.person, kind=dice.pick("creation", ("one",) * 12 + ("none", "two", "disabled")))
         device.people = [device.person]
         lacking |= {"user_id": "", "username": device.person.username}
+    if dice.chance("table", 0.1):
+        # It lies on a table, and nobody knows yet who takes it.
+        lacking |= {"user_id": "", "username": None}
     return lacking
 
 
@@ -86,8 +89,10 @@ def _set_up(dice: Dice, device: ModelDevice, was_there: str) -> None:
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
-KEY = generate_key()
+KEY, NEW_KEY = generate_key(), generate_key()
 KEYRING = Keyring([KEY])
+# What all processes have, since a new key is going to be used.
+BOTH_KEYS = Keyring([NEW_KEY, KEY])
 # Seconds that a TOTP pair is sent after its load, and that PingOne takes it beyond that.
 GOOD_FOR = 120.0
 GRACE = 60.0
@@ -159,7 +164,7 @@ def environment(*, resync_on_first_call: bool) -> Environment:
 
 def settings(dice: Dice) -> Settings:
     return Settings(
-        encryption_keys=KEY,
+        encryption_keys=f"{NEW_KEY},{KEY}",
         otp_post_budget=dice.pick("settings", (2, 3, 3, 3, 5)),
         max_attempts=dice.pick("settings", (1, 2, 8, 8)),
         tuning=Tuning(
@@ -211,9 +216,9 @@ def device(dice: Dice, number: int) -> ModelDevice:
     )
 
 
-def make_pair(dice: Dice, stream: str, now: float) -> ModelPair:
-    """Half of them out of step; a fifth of them TOTP, produced now."""
-    has_second = dice.chance(stream, 0.85)
+def make_pair(dice: Dice, stream: str, now: float, *, is_whole: bool = False) -> ModelPair:
+    """Half of them out of step; a fifth of them TOTP, produced now. `is_whole`: it has a second OTP for sure."""
+    has_second = dice.chance(stream, 0.85) or is_whole
     return ModelPair(
         first=f"{dice.whole(stream, 0, 49_999_999):08}",
         second=f"{dice.whole(stream, 50_000_000, 99_999_999):08}" if has_second else None,
