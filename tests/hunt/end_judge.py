@@ -28,7 +28,7 @@ COUNTED = (Outcome.ACTIVE, Outcome.RETRY, Outcome.LOST)
 
 def judge_end(scenario: Scenario) -> None:
     """Raises Broken."""
-    for charge in (*scenario.pingone.charges, *_secrets(scenario)):
+    for charge in (*scenario.pingone.charges, *_secrets(scenario), *_keys(scenario)):
         raise Broken(charge)
     for row in scenario.step_judge.rows.values():
         device = scenario.pingone.devices[row.serial_number]
@@ -202,6 +202,14 @@ def _should_be_paired_again(row: Row, device: ModelDevice, scenario: Scenario) -
     found = scenario.database.raw.execute("SELECT may_pair FROM batch WHERE id = ?", (row.batch_id,)).fetchone()
     is_half_done = row.next_counter is None and row.otp1_state == OtpState.ANSWERED
     return bool(found[0]) and not device.device_id and not is_half_done
+
+
+def _keys(scenario: Scenario) -> Iterator[str]:
+    """Once everything was encrypted with a new key, nothing is under the old one."""
+    sealed = scenario.database.raw.execute("SELECT id, otps, spent FROM record") if scenario.is_encrypted_anew else ()
+    for record_id, *values in sealed:
+        if not all(map(initial_state.BOTH_KEYS.is_sealed_by_first_key, filter(None, values))):
+            yield f"record {record_id} is under the old key"
 
 
 def _secrets(scenario: Scenario) -> Iterator[str]:

@@ -10,17 +10,21 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import false, true
+from sqlalchemy import and_, case, false, true, update
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import aliased
 
 from hunt import initial_state
 from hunt.model_network import ModelTransport
 from models.batch import BatchState
+from models.change import Change
 from models.encrypted import Keyring
 from models.record import Record
-from models.record_states import PairingState
-from worker.batches import imports, mending
+from models.record_states import OtpState, PairingState, Status
+from worker import purging
+from worker.batches import commands, imports, loading, mending, removal, undo
 from worker.batches.imports import Tokens
+from worker.batches.loading import Conflicts
 from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
 from worker.clocks import PingOneClock
@@ -31,6 +35,7 @@ from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
 from worker.pingone.client import Call, Client
+from worker.pingone.clients import Pairings
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Envelope
@@ -38,6 +43,7 @@ from worker.records import activation, otp_source
 from worker.records.attempt import Attempt
 from worker.rules import decisions
 from worker.rules.steps import Mint, OtpProgress, PairingProgress, Progress, Retry, SendOtp, StepMissed, WaitForStep
+from worker.vault import keys
 
 # What has the name, the name, and what it means instead.
 Patch = tuple[Any, str, Any]
@@ -594,6 +600,142 @@ def mends_a_record_that_is_in_work() -> list[Patch]:
         return real(self, connection, batch, *others)
 
     return [around(Mender, "mend_rows", mend_rows)]
+
+
+# What forgets, of what was sent or of what a command has in hand.
+
+
+@mutant("brings an OTP that was answered", amid=("loaded_again",))
+def takes_a_serial_number_in_other_letters_for_another_token() -> list[Patch]:
+    def split(real: Any, self: Conflicts, rows: Any) -> Any:
+        known = {row.serial_number for row in rows}
+        with _patched(Conflicts, "_look_up", lambda *given: [each for each in look_up(*given) if each.serial_number in known]):
+            return real(self, rows)
+
+    look_up = Conflicts._look_up
+    return [around(Conflicts, "split", split)]
+
+
+@mutant("brings an OTP that was answered", amid=("batch_undone", "loaded_again"))
+def forgets_what_an_active_token_has_spent() -> list[Patch]:
+    def find(real: Any, keyring: Any, found: Any, source: Any) -> Any:
+        return real(keyring, found, source) if source is not None else frozenset()
+
+    return [around(module, "find_used_otps", find) for module in (loading, mending)]
+
+
+@mutant("goes out while no read has told what became of", amid=("replayed",))
+def makes_an_unknown_fate_known_by_a_replay() -> list[Patch]:
+    has_seed = Record.next_counter.is_not(None)
+    return [around(replay, "_renew", lambda _, state: case((has_seed, OtpState.UNSENT), else_=state))]
+
+
+@mutant("goes out while no read has told what became of", amid=("batch_mended",))
+def makes_an_unknown_fate_known_by_a_mend() -> list[Patch]:
+    def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
+        columns = real(self, correction)
+        return columns | {"otp1_state": OtpState.UNSENT} if columns["otp1_posts"] == 0 else columns
+
+    return [around(_Writer, "_change", change)]
+
+
+@mutant("and no read has told what became of")
+def reads_at_once_after_an_answer_without_a_status() -> list[Patch]:
+    return [around(decisions, "_was_just_posted", lambda *_: False)]
+
+
+@mutant("removes a device that the undo does not have in hand", amid=("batch_undone",))
+def takes_nothing_in_hand_for_an_undo() -> list[Patch]:
+    def hold(real: Any, database: Any, connection: Any, record_ids: Any) -> Any:
+        with connection.begin_nested() as nested:
+            held = real(database, connection, record_ids)
+            nested.rollback()
+        return held
+
+    return [around(undo, "hold", hold)]
+
+
+@mutant("goes on with", amid=("batch_undone", "loaded_again"))
+def loads_what_an_undo_has_in_hand() -> list[Patch]:
+    return [around(Conflicts, "_explain_undo", lambda *_: None)]
+
+
+@mutant("was not read although a batch was purged", amid=("batch_purged", "loaded_again"))
+def forgets_that_a_batch_was_purged() -> list[Patch]:
+    return [around(loading, "has_purged", lambda *_: False)]
+
+
+@mutant("does not call a device its own", amid=("restored",))
+def calls_no_device_its_own_that_a_restore_forgot() -> list[Patch]:
+    def distrust(real: Any, database: Any, connection: Any, ids: Any, **named: Any) -> Any:
+        count = real(database, connection, ids, **named)
+        connection.execute(update(Record).where(Record.id.in_(ids), Record.device_id == "").values(owner_id=None))
+        return count
+
+    return [around(commands, "distrust", distrust)]
+
+
+@mutant("goes out while no read has told what became of", amid=("restored",))
+def trusts_a_database_that_was_put_back() -> list[Patch]:
+    return [around(commands, "distrust", lambda *_, **__: 0)]
+
+
+@mutant("removes a device that its record did not make", amid=("batch_undone",))
+def removes_devices_that_others_made() -> list[Patch]:
+    is_there = and_(Record.device_id != "", Record.user_id != "")
+    return [(module, "HAS_DEVICE", is_there) for module in (undo, removal)]
+
+
+@mutant("which its batch did not import", amid=("batch_undone",))
+def revokes_tokens_that_were_there_before() -> list[Patch]:
+    return [(undo, "_MAY_HAVE_TOKEN", true()), around(removal.Revocation, "_read", _read_all)]
+
+
+def _read_all(real: Any, self: removal.Revocation, batch_id: int) -> Any:
+    execute("UPDATE record SET is_token_made = is_in_inventory WHERE batch_id = ?", batch_id)
+    return real(self, batch_id)
+
+
+@mutant("it forgets its device, which is there", amid=("batch_undone",))
+def takes_a_lost_removal_for_done() -> list[Patch]:
+    def remove(real: Any, *arguments: Any, **named: Any) -> bool:
+        try:
+            return bool(real(*arguments, **named))
+        except errors.OutcomeUnknown:
+            return True
+
+    return [around(Pairings, "unpair", remove)]
+
+
+@mutant("does not tell that it had", amid=("batch_undone",))
+def forgets_the_device_that_an_undo_removed() -> list[Patch]:
+    return [around(moves, "keep_former", lambda *_, **__: None)]
+
+
+@mutant("was erased, and stands in", amid=("person_erased",))
+def erases_a_person_from_records_alone() -> list[Patch]:
+    return [(purging, "Change", aliased(Change))]
+
+
+@mutant("is under the old key", amid=("new_key",))
+def encrypts_with_the_new_key_what_is_not_active() -> list[Patch]:
+    return [(keys, "_SEALED", (Record.otps,))]
+
+
+@mutant("it was", amid=("closed",))
+def closes_what_is_in_work() -> list[Patch]:
+    def close(real: Any, database: Any, connection: Any, batch_id: int, chosen: Any) -> int:
+        busy = update(Record).where(Record.batch_id == batch_id, chosen, Record.status == Status.ACTIVATING)
+        values = {"status": Status.CANCELLED, "lease_id": None, "lease_until": None, "finalized_at": database.now()}
+        connection.execute(busy.values(values))
+        return int(real(database, connection, batch_id, chosen))
+
+    return [around(moves, "close", close)]
+
+
+@mutant("it goes to somebody whom", amid=("taken_back",))
+def takes_back_what_went_out() -> list[Patch]:
+    return [around(moves, "may_be_put_back", lambda *_: Record.status.in_((Status.PENDING, Status.QUEUED)))]
 
 
 # What the history tells.

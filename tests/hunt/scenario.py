@@ -303,8 +303,8 @@ def step_clock(scenario: Scenario) -> None:
     scenario.step_judge.is_clock_trusted = False
 
 
-def _a_device(scenario: Scenario, stream: str = "device") -> ModelDevice:
-    return scenario.dice.pick(stream, list(scenario.pingone.devices.values()))
+def _a_device(scenario: Scenario) -> ModelDevice:
+    return scenario.dice.pick("device", list(scenario.pingone.devices.values()))
 
 
 def lock(scenario: Scenario) -> None:
@@ -403,13 +403,15 @@ def mend(scenario: Scenario) -> None:
 
 def load_again(scenario: Scenario) -> None:
     """Some tokens of a batch, as another one."""
-    if not scenario.commands(LOAD) and scenario.loads < MOST_LOADS:
+    is_any_over = any(row.is_final for row in scenario.step_judge.rows.values())
+    if is_any_over and not scenario.commands(LOAD) and scenario.loads < MOST_LOADS:
         scenario.start_command(LOAD, Loading(scenario).run)
 
 
 def undo(scenario: Scenario) -> None:
     """One that was killed is typed again; or another one begins, of a batch that was mostly stopped before."""
-    if scenario.commands(UNDO):
+    is_any_made = any(row.is_device_made or row.is_token_made for row in scenario.step_judge.rows.values())
+    if scenario.commands(UNDO) or not (is_any_made or scenario.dice.chance("undo", 0.02)):
         return
     again = [each for each, strand in scenario.undos if strand.is_over and not each.is_done]
     if again and scenario.dice.chance("undo", 0.7):
@@ -428,7 +430,9 @@ def undo_again(scenario: Scenario, undoing: Undoing) -> None:
 
 
 def start_purge(scenario: Scenario) -> None:
-    if not scenario.commands(PURGE):
+    rows = scenario.step_judge.rows.values()
+    is_any_over = {row.batch_id for row in rows} - {row.batch_id for row in rows if not row.is_final}
+    if is_any_over and not scenario.commands(PURGE):
         scenario.start_command(PURGE, lambda: purge(scenario))
 
 
@@ -439,7 +443,12 @@ def use_new_key(scenario: Scenario) -> None:
 
 def erase(scenario: Scenario) -> None:
     """A person is to be forgotten, whom a file named for a token."""
-    name = scenario.dice.pick("erased", _a_device(scenario, "erased").people).username
+    rows = scenario.step_judge.rows.values()
+    names = [row.username for row in rows if row.is_final and row.username]
+    names += [username for owners in scenario.step_judge.replaced.values() for _, username in owners if username]
+    if not names:
+        return
+    name = scenario.dice.pick("erased", sorted(names))
     scenario.step_judge.is_erasing = True
     with scenario.commanding():
         erased = Erasure(scenario.database, PERSON).erase(name)
@@ -552,10 +561,10 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("replayed_transient", 0.003, replay_transient),
     ("batch_mended", 0.1, mend),
     ("loaded_again", 0.04, load_again),
-    ("batch_undone", 0.03, undo),
+    ("batch_undone", 0.05, undo),
     ("closed", 0.006, close),
     ("batch_purged", 0.03, start_purge),
-    ("person_erased", 0.006, erase),
+    ("person_erased", 0.02, erase),
     ("new_key", 0.01, use_new_key),
     ("restored", 0.006, restore),
     ("given_out", 0.02, give_out),
@@ -643,7 +652,7 @@ MOMENTS = 100
 # Switch points between two of them; more is a loop that never waits.
 SWITCHES = 3000
 # Steps of a storm in which nobody has anything to do, but for a person who may replay something.
-IDLE_STEPS = 10
+IDLE_STEPS = 15
 
 
 def storm(scenario: Scenario) -> None:

@@ -515,6 +515,10 @@ class CreationJudge:
         is_read &= not self._is_unsure(device)
         if is_read and new.is_device_made and new.device_id and new.device_id not in device.our_ids:
             yield "it calls a device its own that it did not make"
+        is_sure = self._judge.is_clock_trusted and not self._clock.ahead and new.id not in self._named
+        is_mine = device.makers.get(new.device_id) == new.id and new.pairing == PairingState.PAIRED
+        if is_mine and is_sure and not new.is_device_made:
+            yield "it does not call a device its own that it made"
         if new.is_token_made and new.is_in_inventory and device.imported_by is None:
             yield "it calls a token imported by us, which was there before"
         if new.pairings > MOST_PAIRINGS:
