@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from hunt.scenario import Scenario
 
 PERSON = Actor("a person")
+# How often a person types an undo that is not possible yet.
+TRIES = 3
 
 
 # Seconds that a person takes for a file, if it is not done at once.
@@ -278,6 +280,16 @@ class Undoing:
     def run(self) -> None:
         """Undo the batch, or say why that is not possible."""
         scenario = self._scenario
+        for _ in range(TRIES):
+            self._undo()
+            if self.is_done:
+                return
+            # What is in hand has ended in a minute.
+            scenario.strands.sleep(61.0)
+        self.is_done = True
+
+    def _undo(self) -> None:
+        scenario = self._scenario
         parts = ModelParts(scenario)
         try:
             with tempfile.TemporaryDirectory() as directory:
@@ -286,9 +298,9 @@ class Undoing:
             scenario.note(f"undid {self.name}: {undone}")
             scenario.dice.happened["devices_undone"] += undone.devices.ends[End.REMOVED]
             scenario.dice.happened["tokens_revoked"] += undone.tokens.revoked if undone.tokens else 0
+            self.is_done = True
         except (NotPossible, PingOneError, SlotTooFar) as error:
             scenario.note(f"cannot undo {self.name}: {error}")
-        self.is_done = True
 
     def _write_list(self, file: Path) -> TokenList:
         file.write_text("".join(f"{serial.lower()}\n" for serial in self._serials))

@@ -200,6 +200,12 @@ class Scenario:
     def _go_on(self) -> None:
         storm(self)
         calm(self)
+        if self.dice.happens_at_all("afterwards"):
+            # What persons do when all is over.
+            self.note("-- afterwards")
+            self.dice.is_calm = False
+            storm(self)
+            calm(self)
         judge_end(self)
 
     def _start_process(self, threads: int = 1) -> Process:

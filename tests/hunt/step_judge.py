@@ -85,6 +85,8 @@ class StepJudge:
         # Since a restore: the first call that is known again, and records of which nothing can tell that they went.
         self._known_from = 0
         self.unmarked: set[int] = set()
+        # Records without a device or an owner then: what made one since, by its age, was theirs.
+        self.unpaired: set[int] = set()
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
@@ -164,6 +166,8 @@ class StepJudge:
         self._known_from = len(self._calls)
         now = f"{self._clock.text()}000"
         self.unmarked = {row.id for row in self.rows.values() if row.is_final or (row.waits_until or "") > now}
+        bare = [row for row in self.rows.values() if not (row.device_id or row.pairings or row.owner_id)]
+        self.unpaired = {row.id for row in bare} - self.unmarked
 
     def published(self, record_id: object, environment: object) -> None:
         """Promise 1, and commit before publish."""
@@ -517,7 +521,7 @@ class CreationJudge:
             yield "it calls a device its own that it did not make"
         is_sure = self._judge.is_clock_trusted and not self._clock.ahead and new.id not in self._named
         is_mine = device.makers.get(new.device_id) == new.id and new.pairing == PairingState.PAIRED
-        if is_mine and is_sure and not new.is_device_made:
+        if is_mine and is_sure and new.id in self._judge.unpaired and not new.is_device_made:
             yield "it does not call a device its own that it made"
         if new.is_token_made and new.is_in_inventory and device.imported_by is None:
             yield "it calls a token imported by us, which was there before"
