@@ -234,7 +234,7 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     halves = [half for half in (devices[:split], devices[split:]) if half]
     canary = 1 if dice.chance("batches", 0.1) else None
     lacking = choose_lacking(dice, devices)
-    names = [_load(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)]
+    names = [load_batch(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)]
     if dice.happens("window", 0.6):
         _give_window(database, dice)
     if dice.happens("dates", 0.3):
@@ -244,7 +244,7 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
 
 def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial: int | None) -> list[str]:
     """One batch, of whose first records up to this row something must become active before others go; its name."""
-    name = _load(database, "batch 1", devices, None)
+    name = load_batch(database, "batch 1", devices, None)
     with database.writing() as connection:
         connection.execute(update(Batch).values(trial=trial))
     return [name]
@@ -269,14 +269,14 @@ def _give_window(database: HuntedDatabase, dice: Dice) -> None:
         hours.check_hours(database, connection, batch_id)
 
 
-def _load(
+def load_batch(
     database: HuntedDatabase,
     name: str,
     devices: list[ModelDevice],
     canary: int | None,
     lacking: dict[str, dict[str, object]] | None = None,
 ) -> str:
-    """`lacking`: by serial number, what the rows of a batch do not say that may make what it lacks."""
+    """Load a batch; its name. `lacking`: by serial number, what the rows of a batch do not say that may make what it lacks."""
     batch = {
         "name": name,
         "environment": "default",

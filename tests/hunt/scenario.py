@@ -21,13 +21,14 @@ from hunt.persons import PERSON, Loading, Mending, Undoing, command, encrypt_ane
 from hunt.processes import Beat, Preparer, Process, Worker, in_place
 from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
 from hunt.step_judge import COMMANDS, LOAD, MEND, NEW_KEY, PURGE, UNDO, StepJudge
-from hunt.tenant import ModelDevice
+from hunt.tenant import ModelDevice, Tenant
 from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import Status
 from worker.batches.commands import Batches, NotPossible, distrust_all
 from worker.batches.finding import BatchPurged
 from worker.batches.mending import give, mend_pair, take_back
+from worker.config.settings import Settings
 from worker.purging import Erasure
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
@@ -38,21 +39,24 @@ CROWDS = ((5,), (4, 3))
 class Scenario:
     """`without`: evils that are left out; `steps`: how long the storm lasts; `tell`: keep a record of the events."""
 
+    # Steps of a storm in which nobody has anything to do, but for a person who may give a command.
+    idle_steps = 15
+
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
         self.seed = seed
-        self.dice = Dice(seed, without)
+        self._without = without
+        self.dice = self._make_dice()
         self.events = [event for event in EVENTS if self.dice.knows(event[0])]
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
         self.steps = steps if steps is not None else self.dice.pick("steps", (100, 200, 300, 600))
         self.is_crowded = self.dice.chance("crowd", 0.25)
-        self.settings = initial_state.settings(self.dice)
+        self.settings = self._choose_settings()
         self.environment = initial_state.environment(
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
         )
-        tenant = initial_state.tenant(self.dice, self.environment)
-        self.pingone = ModelPingOne(self.clock, tenant, self.dice)
+        self.pingone = ModelPingOne(self.clock, self._choose_tenant(), self.dice)
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
@@ -186,6 +190,15 @@ class Scenario:
         self.database.watch(self._committed)
         for threads in self._choose_threads():
             self._start_process(threads)
+
+    def _make_dice(self) -> Dice:
+        return Dice(self.seed, self._without)
+
+    def _choose_settings(self) -> Settings:
+        return initial_state.settings(self.dice)
+
+    def _choose_tenant(self) -> Tenant:
+        return initial_state.tenant(self.dice, self.environment)
 
     def _load(self) -> list[ModelDevice]:
         """Load the batches; the devices."""
@@ -657,15 +670,11 @@ class Agenda:
 MOMENTS = 100
 # Switch points between two of them; more is a loop that never waits.
 SWITCHES = 3000
-# Steps of a storm in which nobody has anything to do, but for a person who may replay something.
-IDLE_STEPS = 15
-
-
 def storm(scenario: Scenario) -> None:
     idle = 0
     for _ in range(scenario.steps):
         idle = idle + 1 if scenario.agenda.is_finished() and scenario.is_quiet() else 0
-        if idle > IDLE_STEPS:
+        if idle > scenario.idle_steps:
             return
         befall(scenario)
         scenario.replace_processes()
