@@ -234,7 +234,9 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     halves = [half for half in (devices[:split], devices[split:]) if half]
     canary = 1 if dice.chance("batches", 0.1) else None
     lacking = choose_lacking(dice, devices)
-    names = [load_batch(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)]
+    names = [
+        load_batch(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)
+    ]
     if dice.happens("window", 0.6):
         _give_window(database, dice)
     if dice.happens("dates", 0.3):
@@ -276,7 +278,8 @@ def load_batch(
     canary: int | None,
     lacking: dict[str, dict[str, object]] | None = None,
 ) -> str:
-    """Load a batch; its name. `lacking`: by serial number, what the rows of a batch do not say that may make what it lacks."""
+    """Load a batch; its name. `lacking`: by serial number, what the rows of a batch do not say that may make what it
+    lacks."""
     batch = {
         "name": name,
         "environment": "default",

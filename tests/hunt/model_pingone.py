@@ -103,7 +103,9 @@ class ModelJobs:
             job.was_told = self._tenant.forgets_jobs
             duplicates = [{"serialNumber": serial, "maskedSecret": "6E******"} for serial in job.duplicates]
             is_import = job.call.kind == IMPORT
-            told["result"] = {"created": job.created, "duplicates": duplicates} if is_import else {"revoked": job.revoked}
+            told["result"] = (
+                {"created": job.created, "duplicates": duplicates} if is_import else {"revoked": job.revoked}
+            )
         return answer(200, **told)
 
     def _end(self, job: Job) -> None:
@@ -138,9 +140,7 @@ class ModelInventory:
     """Acts on the calls that are about no device. `making` is told of every pairing that makes a device,
     before it does."""
 
-    def __init__(
-        self, tenant: Tenant, dice: Dice, tokens: Tokens, making: Callable[[Call], None]
-    ) -> None:
+    def __init__(self, tenant: Tenant, dice: Dice, tokens: Tokens, making: Callable[[Call], None]) -> None:
         self._tenant = tenant
         self._dice = dice
         self._tokens = tokens

@@ -608,11 +608,14 @@ def mends_a_record_that_is_in_work() -> list[Patch]:
 @mutant("brings an OTP that was answered", amid=("loaded_again",))
 def takes_a_serial_number_in_other_letters_for_another_token() -> list[Patch]:
     def split(real: Any, self: Conflicts, rows: Any) -> Any:
-        known = {row.serial_number for row in rows}
-        with _patched(Conflicts, "_look_up", lambda *given: [each for each in look_up(*given) if each.serial_number in known]):
+        known, look_up = {row.serial_number for row in rows}, Conflicts._look_up
+
+        def look(*given: Any) -> list[Any]:
+            return [each for each in look_up(*given) if each.serial_number in known]
+
+        with _patched(Conflicts, "_look_up", look):
             return real(self, rows)
 
-    look_up = Conflicts._look_up
     return [around(Conflicts, "split", split)]
 
 

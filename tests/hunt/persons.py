@@ -272,7 +272,9 @@ class Undoing:
         self._scenario = scenario
         self.name = name
         self._devices_only = dice.chance("undo", 0.3)
-        rows = [row for row in scenario.step_judge.rows.values() if scenario.step_judge.batches[row.batch_id].name == name]
+        rows = [
+            row for row in scenario.step_judge.rows.values() if scenario.step_judge.batches[row.batch_id].name == name
+        ]
         self._serials = [row.serial_number for row in rows if dice.chance("undo", 0.5)]
         self._of_list = bool(self._serials) and dice.pick("undo", (False, False, True))
         self.is_done = False

@@ -18,10 +18,10 @@ import redis
 import worker.batches.imports
 import worker.batches.long_list
 import worker.batches.preparation
+import worker.batches.undo
 import worker.clocks
 import worker.leases.group_commit
 import worker.leases.lease
-import worker.batches.undo
 import worker.pace.license_paces
 import worker.pace.slots
 import worker.pingone.auth

@@ -437,7 +437,9 @@ def undo(scenario: Scenario) -> None:
         undo_again(scenario, again[0])
     elif len(scenario.undos) < MOST_UNDOS:
         name = scenario.dice.pick("undo", scenario.batch_names)
-        stop = scenario.dice.pick("undo", (scenario.batches.cancel, scenario.batches.cancel, scenario.batches.pause, lambda _: None))
+        stop = scenario.dice.pick(
+            "undo", (scenario.batches.cancel, scenario.batches.cancel, scenario.batches.pause, lambda _: None)
+        )
         with scenario.commanding():
             stop(name)
         undo_again(scenario, Undoing(scenario, name))
@@ -670,6 +672,8 @@ class Agenda:
 MOMENTS = 100
 # Switch points between two of them; more is a loop that never waits.
 SWITCHES = 3000
+
+
 def storm(scenario: Scenario) -> None:
     idle = 0
     for _ in range(scenario.steps):

@@ -594,7 +594,9 @@ class CreationJudge:
             yield "removes a device that the undo does not have in hand"
         for other in self._judge.rows.values():
             is_other = other.serial_key == row.serial_key and other.id != row.id
-            if is_other and (not other.is_final or (other.status == Status.ACTIVE and other.device_id == call.device_id)):
+            if is_other and (
+                not other.is_final or (other.status == Status.ACTIVE and other.device_id == call.device_id)
+            ):
                 yield f"removes a device that record {other.id} goes on with"
 
     def _pairing(self, call: Call, device: ModelDevice) -> Iterator[str]:

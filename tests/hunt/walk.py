@@ -12,10 +12,10 @@ from random import Random
 from typing import TypeVar
 
 from hunt import initial_state
+from hunt.end_judge import judge_end
 from hunt.model_network import UNREADABLE
 from hunt.persons import Mending, Undoing
-from hunt.scenario import EVENTS, Scenario, calm, storm
-from hunt.end_judge import judge_end
+from hunt.scenario import Scenario, calm, storm
 from hunt.schedule import Broken, Dice
 from hunt.step_judge import MEND, UNDO
 from hunt.tenant import ModelDevice, ModelPair, ModelSeed, Person, Tenant
@@ -27,7 +27,7 @@ T = TypeVar("T")
 WAYS = 3
 HAS_WAYS = {*(evil for evil, _ in UNREADABLE), "dies_waiting", "process_dies"}
 # What is drawn one way or the other, and comes true here although it is rare.
-_HAPPENS = {"prepare": 0.2, "tick": 0.4}
+_HAPPENS = {"prepare": 0.2, "tick": 0.4, "mended": 0.05}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Day(Scenario):
 
     def __init__(self, faults: Sequence[Fault] = (), *, tell: bool = False) -> None:
         self._chosen = WalkDice(faults)
-        super().__init__(1, steps=100_000, tell=tell)
+        super().__init__(1, steps=400, tell=tell)
 
     def _make_dice(self) -> Dice:
         return self._chosen
@@ -169,7 +169,6 @@ DAYS: dict[str, type[Day]] = {
     "undo": Undone,
     "mend": Mended,
 }
-_COMMANDS = {evil for evil, _, _ in EVENTS[[evil for evil, _, _ in EVENTS].index("paused") :]}
 
 
 @dataclass
