@@ -176,7 +176,7 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.USER_AMBIGUOUS:
             return device.person.kind == "two"
         case Reason.TOKEN_TAKEN:
-            return bool(device.foreign_ids)
+            return any(owner_id != row.user_id for owner_id in device.owners.values())
         case Reason.TOKEN_DIFFERS:
             return device.is_different
         case Reason.TOKEN_NOT_IN_INVENTORY:
@@ -184,7 +184,7 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.PAIRING_FAILED:
             return row.pairings >= MOST_PAIRINGS
         case Reason.DEVICE_NOT_FOUND:
-            is_gone = device.was_deleted or bool(device.foreign_ids)
+            is_gone = device.was_deleted or any(owner_id != row.user_id for owner_id in device.owners.values())
             return is_gone and not _should_be_paired_again(row, device, scenario)
         case Reason.BUDGET_SPENT:
             # A new pair of a seed takes two posts.

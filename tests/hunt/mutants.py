@@ -605,7 +605,7 @@ def mends_a_record_that_is_in_work() -> list[Patch]:
 # What forgets, of what was sent or of what a command has in hand.
 
 
-@mutant("brings an OTP that was answered", amid=("loaded_again",))
+@mutant("UNIQUE constraint failed", amid=("loaded_again",))
 def takes_a_serial_number_in_other_letters_for_another_token() -> list[Patch]:
     def split(real: Any, self: Conflicts, rows: Any) -> Any:
         known, look_up = {row.serial_number for row in rows}, Conflicts._look_up

@@ -216,7 +216,7 @@ class Scenario:
         if self.dice.happens_at_all("afterwards"):
             # What persons do when all is over.
             self.note("-- afterwards")
-            self.dice.is_calm = False
+            self.dice.is_calm, self.steps = False, AFTERWARDS
             storm(self)
             calm(self)
         judge_end(self)
@@ -239,6 +239,8 @@ class Scenario:
             self.agenda.tick_soon()
 
 
+# Steps of the storm when all is over.
+AFTERWARDS = 60
 # Steps that a process is frozen at most.
 LONGEST_FREEZE = 300
 # Mends of a scenario at most; each takes as long as some dozen steps.
