@@ -12,9 +12,8 @@ from typing import Any
 
 from sqlalchemy import and_, case, false, true, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import aliased
 
-from hunt import initial_state
+from hunt import initial_state, persons
 from hunt.model_network import ModelTransport
 from models.batch import BatchState
 from models.change import Change
@@ -43,7 +42,6 @@ from worker.records import activation, otp_source
 from worker.records.attempt import Attempt
 from worker.rules import decisions
 from worker.rules.steps import Mint, OtpProgress, PairingProgress, Progress, Retry, SendOtp, StepMissed, WaitForStep
-from worker.vault import keys
 
 # What has the name, the name, and what it means instead.
 Patch = tuple[Any, str, Any]
@@ -717,15 +715,18 @@ def forgets_the_device_that_an_undo_removed() -> list[Patch]:
 
 @mutant("was erased, and stands in", amid=("person_erased",))
 def erases_a_person_from_records_alone() -> list[Patch]:
-    return [(purging, "Change", aliased(Change))]
+    def update(real: Any, table: Any) -> Any:
+        return real(table).where(false()) if table is Change else real(table)
+
+    return [around(purging, "update", update)]
 
 
 @mutant("is under the old key", amid=("new_key",))
-def encrypts_with_the_new_key_what_is_not_active() -> list[Patch]:
-    return [(keys, "_SEALED", (Record.otps,))]
+def says_that_it_encrypted_with_the_new_key() -> list[Patch]:
+    return [around(persons, "reencrypt", lambda *_: 0)]
 
 
-@mutant("it was", amid=("closed",))
+@mutant("although a read is owed", amid=("closed",))
 def closes_what_is_in_work() -> list[Patch]:
     def close(real: Any, database: Any, connection: Any, batch_id: int, chosen: Any) -> int:
         busy = update(Record).where(Record.batch_id == batch_id, chosen, Record.status == Status.ACTIVATING)

@@ -523,7 +523,9 @@ class CreationJudge:
         is_mine = device.makers.get(new.device_id) == new.id and new.pairing == PairingState.PAIRED
         if is_mine and is_sure and new.id in self._judge.unpaired and not new.is_device_made:
             yield "it does not call a device its own that it made"
-        if new.is_token_made and new.is_in_inventory and device.imported_by is None:
+        # What an undo has just revoked is so until that is written down.
+        is_new = not (old.is_token_made and old.is_in_inventory)
+        if is_new and new.is_token_made and new.is_in_inventory and device.imported_by is None:
             yield "it calls a token imported by us, which was there before"
         if new.pairings > MOST_PAIRINGS:
             yield f"it is paired {new.pairings} times"

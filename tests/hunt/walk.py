@@ -27,6 +27,8 @@ T = TypeVar("T")
 WAYS = 3
 HAS_WAYS = {*(evil for evil, _ in UNREADABLE), "dies_waiting", "process_dies"}
 # What is drawn one way or the other, and comes true here although it is rare.
+# Steps from one backup to the next.
+BACKUP_EVERY = 10
 _HAPPENS = {"prepare": 0.2, "tick": 0.4, "mended": 0.05}
 
 
@@ -49,6 +51,7 @@ class WalkDice(Dice):
         super().__init__(1)
         self._faults = faults
         self._way = max((fault.way for fault in faults), default=0)
+        self._steps = 0
         # How often each evil might have come.
         self.times = Counter[str]()
 
@@ -69,6 +72,10 @@ class WalkDice(Dice):
         return True
 
     def chance(self, name: str, share: float) -> bool:
+        if name == "backup":
+            # One in a while, so that a restore forgets something.
+            self._steps += 1
+            return self._steps % BACKUP_EVERY == 1
         return share >= _HAPPENS.get(name, 0.51)
 
     def between(self, name: str, low: float, high: float) -> float:
