@@ -10,7 +10,7 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import and_, case, false, true, update
+from sqlalchemy import and_, false, true, update
 from sqlalchemy.exc import OperationalError
 
 from hunt import initial_state, persons
@@ -19,9 +19,9 @@ from models.batch import BatchState
 from models.change import Change
 from models.encrypted import Keyring
 from models.record import Record
-from models.record_states import OtpState, PairingState, Status
+from models.record_states import PairingState, Status
 from worker import purging
-from worker.batches import commands, imports, loading, mending, removal, undo
+from worker.batches import commands, imports, mending, removal, undo
 from worker.batches.imports import Tokens
 from worker.batches.loading import Conflicts
 from worker.batches.long_list import Turns
@@ -617,34 +617,6 @@ def takes_a_serial_number_in_other_letters_for_another_token() -> list[Patch]:
     return [around(Conflicts, "split", split)]
 
 
-@mutant("brings an OTP that was answered", amid=("batch_undone", "loaded_again"))
-def forgets_what_an_active_token_has_spent() -> list[Patch]:
-    def find(real: Any, keyring: Any, found: Any, source: Any) -> Any:
-        return real(keyring, found, source) if source is not None else frozenset()
-
-    return [around(module, "find_used_otps", find) for module in (loading, mending)]
-
-
-@mutant("goes out while no read has told what became of", amid=("replayed",))
-def makes_an_unknown_fate_known_by_a_replay() -> list[Patch]:
-    has_seed = Record.next_counter.is_not(None)
-    return [around(replay, "_renew", lambda _, state: case((has_seed, OtpState.UNSENT), else_=state))]
-
-
-@mutant("goes out while no read has told what became of", amid=("batch_mended",))
-def makes_an_unknown_fate_known_by_a_mend() -> list[Patch]:
-    def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
-        columns = real(self, correction)
-        return columns | {"otp1_state": OtpState.UNSENT} if columns["otp1_posts"] == 0 else columns
-
-    return [around(_Writer, "_change", change)]
-
-
-@mutant("and no read has told what became of")
-def reads_at_once_after_an_answer_without_a_status() -> list[Patch]:
-    return [around(decisions, "_was_just_posted", lambda *_: False)]
-
-
 @mutant("removes a device that the undo does not have in hand", amid=("batch_undone",))
 def takes_nothing_in_hand_for_an_undo() -> list[Patch]:
     def hold(real: Any, database: Any, connection: Any, record_ids: Any) -> Any:
@@ -659,11 +631,6 @@ def takes_nothing_in_hand_for_an_undo() -> list[Patch]:
 @mutant("goes on with", amid=("batch_undone", "loaded_again"))
 def loads_what_an_undo_has_in_hand() -> list[Patch]:
     return [around(Conflicts, "_explain_undo", lambda *_: None)]
-
-
-@mutant("was not read although a batch was purged", amid=("batch_purged", "loaded_again"))
-def forgets_that_a_batch_was_purged() -> list[Patch]:
-    return [around(loading, "has_purged", lambda *_: False)]
 
 
 @mutant("does not call a device its own", amid=("restored",))
@@ -685,16 +652,6 @@ def trusts_a_database_that_was_put_back() -> list[Patch]:
 def removes_devices_that_others_made() -> list[Patch]:
     is_there = and_(Record.device_id != "", Record.user_id != "")
     return [(module, "HAS_DEVICE", is_there) for module in (undo, removal)]
-
-
-@mutant("which its batch did not import", amid=("batch_undone",))
-def revokes_tokens_that_were_there_before() -> list[Patch]:
-    return [(undo, "_MAY_HAVE_TOKEN", true()), around(removal.Revocation, "_read", _read_all)]
-
-
-def _read_all(real: Any, self: removal.Revocation, batch_id: int) -> Any:
-    execute("UPDATE record SET is_token_made = is_in_inventory WHERE batch_id = ?", batch_id)
-    return real(self, batch_id)
 
 
 @mutant("it forgets its device, which is there", amid=("batch_undone",))
@@ -735,11 +692,6 @@ def closes_what_is_in_work() -> list[Patch]:
         return int(real(database, connection, batch_id, chosen))
 
     return [around(moves, "close", close)]
-
-
-@mutant("it goes to somebody whom", amid=("taken_back",))
-def takes_back_what_went_out() -> list[Patch]:
-    return [around(moves, "may_be_put_back", lambda *_: Record.status.in_((Status.PENDING, Status.QUEUED)))]
 
 
 # What the history tells.

@@ -35,8 +35,9 @@ from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, PairingState, Status
 from worker.config.settings import Settings
-from worker.rules.decisions import MOST_PAIRINGS
 
+# Requests to pair that may go out for a record between two replays.
+MOST_PAIRINGS = 3
 # How the name of a strand begins that is a person's command, between whose transactions others come.
 MEND, LOAD, UNDO, PURGE, NEW_KEY = "mend", "load", "undo", "purge", "new key"
 COMMANDS = (MEND, LOAD, UNDO, PURGE, NEW_KEY)
