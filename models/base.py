@@ -1,4 +1,4 @@
-"""The base of every table: names of constraints, the type of keys, and the type of times, which are in UTC."""
+"""The base of all tables: names of constraints, the type of keys, and the type of times, which are in UTC."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,9 +7,9 @@ from sqlalchemy import BigInteger, Computed, DateTime, Dialect, Integer, MetaDat
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-# Characters that the column `detail` of a batch or a record has room for.
+# Maximum length of `detail` in a batch or record, in characters.
 LONGEST_DETAIL = 1000
-# Characters of the longest id of a user or a device that is read from an answer of PingOne, whose own have 36.
+# Maximum length of a user or device id that is read from PingOne, in characters. PingOne's own have 36.
 LONGEST_ID = 100
 # Every constraint has a name on every database, so that a migration can address it.
 NAMING_CONVENTION = {
@@ -46,8 +46,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def lower_case_of(column: str, length: int) -> MappedColumn[Any]:
-    """A column that the database fills with another column in lowercase. It sorts by the characters' codes, so that an
-    index of it finds what begins with a text."""
+    """A column that the database fills with another column in lowercase. It sorts by character codes, so that an index
+    finds values by their start."""
     kind = String(length).with_variant(String(length, collation="C"), "postgresql")
     return mapped_column(kind, Computed(f"lower({column})", persisted=True))
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
 
-# Characters of a name.
+# Maximum length of a name, in characters.
 LONGEST_NAME = 200
 
 
@@ -20,28 +20,27 @@ class BatchState(StrEnum):
     # The dispatcher queues its due records at each tick, and workers may send their OTPs. A person, the breaker or the
     # upkeep pauses it; a person cancels it.
     RUNNING = "running"
-    # No new call starts; `reason` says why. For an outage, outside its hours or after a used-up quota the upkeep lets
-    # it run again by itself; for anything else a person resumes it.
+    # No new call starts; `reason` says why. After an outage, outside its hours, or after a used-up quota, the upkeep
+    # resumes it; otherwise a person does.
     PAUSED = "paused"
-    # A person gave it up: its records are cancelled, those in work when their call ends. A person's replay lets it run
-    # again.
+    # A person cancelled it: its records are cancelled, those in work when their call ends. A replay lets it run again.
     CANCELLED = "cancelled"
 
 
-# Every arrow that a batch's state may take. Only `worker.batches.state` writes one, and asks this table first.
+# All transitions of a batch's state. Only `worker.batches.state` writes it, and checks this table first.
 TRANSITIONS = frozenset(
     {
         # A person pauses it; its hours end, or the license's quota is used up; its canary or first records are done; or
-        # the breaker, a worker or the dispatcher found something that stands in the way of every record.
+        # the breaker, a worker, or the dispatcher found an obstacle for every record.
         (BatchState.RUNNING, BatchState.PAUSED),
-        # A person resumes it or replays records of it. Or what it waited for is over: its hours begin, the quota
-        # resets, or a few records are to try whether an outage is over.
+        # A person resumes it or replays its records. Or the wait is over: its hours begin, the quota resets, or a few
+        # records probe whether an outage is over.
         (BatchState.PAUSED, BatchState.RUNNING),
-        # A person resumes a batch that runs, with other hours or to lift a hold, or replays records of it: it is judged
-        # by its attempts from now on.
+        # A person resumes a running batch with other hours or to end a hold, or replays its records: it is judged by
+        # its attempts from now on.
         (BatchState.RUNNING, BatchState.RUNNING),
-        # It would have gone on by itself, and now waits for something else: a person paused it, or its last calls
-        # showed what only a person can mend. Or it was to go on, and its hours have not begun.
+        # It would have continued by itself, but now waits for something else: a person paused it, or its last calls
+        # need a person. Or it should continue, but its hours have not begun.
         (BatchState.PAUSED, BatchState.PAUSED),
         # A person cancels it.
         (BatchState.RUNNING, BatchState.CANCELLED),
@@ -54,7 +53,7 @@ TRANSITIONS = frozenset(
 
 
 class Batch(Base):
-    """One file that was loaded: whether its records may go, in which hours, and by what it is judged."""
+    """One loaded file: whether its records may go, in which hours, and by what it is judged."""
 
     __tablename__ = "batch"
     __table_args__ = (
@@ -72,61 +71,63 @@ class Batch(Base):
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     name: Mapped[str] = mapped_column(String(LONGEST_NAME), unique=True)
-    # The binding: set at load, never changed. The name finds the configuration, the id proves it is the same tenant.
+    # The environment, set at load and never changed. The name finds the configuration; the id proves that it is the
+    # same tenant.
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))
-    # Whether a person allowed us to create tokens in the inventory, and to make devices, at the load or at a mend.
+    # Whether a person allowed creating tokens in the inventory, and devices, at the load or at a mend.
     may_import: Mapped[bool] = mapped_column(default=False)
     may_pair: Mapped[bool] = mapped_column(default=False)
-    # When PingOne's inventory was last read to its end for this batch; empty: it has to be read.
+    # When PingOne's inventory was last read completely for this batch; empty: it has to be read.
     inventory_read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # While a worker prepares the batch: when it is taken for dead. Otherwise, until when nothing is to be prepared.
+    # While a worker prepares the batch: when that worker counts as dead. Otherwise: until when there is nothing to
+    # prepare.
     prepared_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Written by `worker.batches.state` alone.
     state: Mapped[str] = mapped_column(String(16), default=BatchState.RUNNING)
-    # One word why it is paused, and a sentence with the cure; both empty unless paused.
+    # The reason for a pause in one word, and a sentence with the cure; both empty unless paused.
     reason: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
     # The file: where it came from, and its header in order.
     file: Mapped[str] = mapped_column(String(1000))
-    # By what a shipment is recognised when it is loaded again: a SHA-256 (hexadecimal) of file, list and switches
-    # together. Nobody is shown it: each file's own SHA-256 stands in the audit's line of the load.
+    # What identifies a shipment that is loaded again: a SHA-256 (hexadecimal) of file, list, and switches together. It
+    # is never shown; the audit line of the load has each file's own SHA-256.
     file_sha256: Mapped[str] = mapped_column(String(64))
     columns: Mapped[list[str]] = mapped_column(JSON)
-    # Counted at load, and again at a mend: its records, and its refused rows.
+    # Counted at load and at each mend: its records and its refused rows.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
-    # While set, only so many first records go, and the batch pauses when they are final. The resume after that pause
-    # empties it.
+    # While set, only this many first records go, and the batch pauses when they are final. The following resume clears
+    # it.
     canary: Mapped[int | None]
-    # While set, only so many first records go: in an environment where no token became active yet. Emptied as soon as
-    # one of them is active, or by a person's resume.
+    # While set, only this many first records go, in an environment without an active token. Cleared once one of them is
+    # active, or by a person's resume.
     trial: Mapped[int | None]
-    # Paused for an outage: when a few records are sent to see whether it is over.
+    # During a pause for an outage: when a few records will probe whether it is over.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # How many outages in a row made it pause, without an answered attempt between them.
+    # How many outages in a row paused it, without an answered attempt in between.
     outages: Mapped[int] = mapped_column(default=0)
     # The hours of a day in which it may run, as 22:00-05:30, and the IANA name of their time zone; both or neither.
     daily_window: Mapped[str | None] = mapped_column(String(11))
     zone: Mapped[str | None] = mapped_column(String(64))
     # While it runs: when its hours end; no call starts from then on.
     closes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Paused outside its hours or for a quota: when it goes on by itself.
+    # Paused outside its hours or for a quota: when it continues by itself.
     resumes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it was loaded, or last began to run again.
     running_since: Mapped[datetime] = mapped_column(UtcDateTime)
-    # The breaker judges a batch by the attempts whose ids are above these marks, whatever a clock says. A person's
-    # command moves `judged_after`. `running_after` moves whenever the batch goes on by itself as well; only attempts
-    # after it show whether PingOne is out.
+    # The breaker judges a batch by the attempts with ids above these marks, whatever the clock says. A person's command
+    # moves `judged_after`. `running_after` also moves whenever the batch continues by itself; only later attempts show
+    # an outage.
     judged_after: Mapped[int] = mapped_column(BigInteger, default=0)
     running_after: Mapped[int] = mapped_column(BigInteger, default=0)
-    # When its records were purged, and how it had ended, as worker.reports.facts reads it: counts, and no token and
-    # nobody. Both are empty while its records are here, or may be.
+    # When its records were purged, and how it had ended, as worker.reports.facts reads it: only counts. Both are empty
+    # while its records exist.
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # What the webhook was told last of the batch, as in `paused credentials`, and when; empty: nothing yet.
+    # What the webhook was told last, such as `paused credentials`, and when; empty: nothing yet.
     notice: Mapped[str | None] = mapped_column(String(60))
     notice_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Why that notice was not taken, in a few words; empty: it was, or it is on its way.
+    # Why that notice was not taken, in a few words; empty: it was taken, or is on its way.
     notice_error: Mapped[str | None] = mapped_column(String(200))

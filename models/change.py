@@ -1,17 +1,17 @@
-"""What records were before a person's commands changed them: lines of their history beside their attempts. Lines are
-written once, and their names go with those of the record when a person is erased."""
+"""What records were before a person's commands changed them: history beside their attempts. Lines are written once;
+erasing a person removes their names here too."""
 
 from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import LONGEST_ID, Base, BigKey
 
-# The condition of the partial index, as a constant: a database uses it only for a query that says the same words.
+# The condition of the partial index, as a constant: a database uses the index only if a query has the same words.
 UNNAMED = "audit_id IS NULL"
 
 
 class Change(Base):
-    """One record before one command: whose it was, and which device it had."""
+    """One record before one command: its person and its device."""
 
     __tablename__ = "change"
     __table_args__ = (
@@ -21,8 +21,8 @@ class Change(Base):
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     record_id: Mapped[int] = mapped_column(ForeignKey("record.id"))
-    # The line of the audit that says who commanded what, when, and on which ticket. Empty only within the transaction
-    # of the command, which writes that line last.
+    # The audit line with who commanded what, when, and on which ticket. Empty only within the command's transaction,
+    # which writes that line last.
     audit_id: Mapped[int | None] = mapped_column(BigKey)
     # As they were in the record.
     user_id: Mapped[str] = mapped_column(String(LONGEST_ID))

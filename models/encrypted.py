@@ -1,9 +1,8 @@
 """The encrypted column: AES-256-GCM, bound to its row, with the key's id in front.
 
-A sealed value is `key id (4 bytes) ‖ nonce (12) ‖ ciphertext and tag`. The associated data name the row, so a value
-that was copied to another row cannot be decrypted there. The first key encrypts; every key decrypts the values that
-have its id.
-"""
+A sealed value is `key id (4 bytes) ‖ nonce (12) ‖ ciphertext and tag`. The associated data names the row, so a value
+copied to another row cannot be decrypted there. The first key encrypts; every key decrypts the values that have its
+id."""
 
 import base64
 import binascii
@@ -19,17 +18,16 @@ from sqlalchemy import LargeBinary
 KEY_BYTES = 32
 # Length of a key's id, in bytes.
 _ID_BYTES = 4
-# Length of a nonce in bytes: the one that GCM is made for.
+# Length of a nonce in bytes, as GCM is designed for.
 _NONCE_BYTES = 12
 
-# The type of the column. It holds what `Keyring.seal` returned. The column type cannot decrypt it itself, since that
-# takes the row's identity.
+# The type of the column, with what `Keyring.seal` returned. It cannot decrypt by itself, since that needs the row's
+# identity.
 Encrypted = LargeBinary
 
 
 class DecryptionError(Exception):
-    """A sealed value cannot be decrypted: its key is not in the ring, or it belongs to another row, or it was
-    changed."""
+    """A sealed value cannot be decrypted: its key is not in the ring, it belongs to another row, or it was changed."""
 
 
 def generate_key() -> str:
@@ -38,20 +36,19 @@ def generate_key() -> str:
 
 
 def identify_row(batch_id: int, row_number: int) -> bytes:
-    """The identity of a record's row, to be used as associated data: it is known before the row is written, and never
-    changes."""
+    """The identity of a record's row, used as associated data: known before the row is written, and never changed."""
     return f"record:{batch_id}:{row_number}".encode()
 
 
 class Keyring:
-    """The keys of an installation; the first one encrypts. Raises ValueError for a key of the wrong form."""
+    """The keys of an installation; the first one encrypts. Raises ValueError for a malformed key."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise ValueError("at least one key is needed")
         raw = [decode_key(key) for key in keys]
         self._ciphers = {_key_id(key): AESGCM(key) for key in raw}
-        # The id of the first key, which stands in front of every value that is sealed from now on.
+        # The id of the first key, at the start of every value sealed from now on.
         self.sealing_id = _key_id(raw[0])
 
     def seal(self, plaintext: bytes, identity: bytes) -> bytes:
@@ -65,7 +62,7 @@ class Keyring:
         cipher = self._ciphers.get(sealed[:_ID_BYTES])
         if cipher is None:
             raise DecryptionError(
-                "the key that encrypted this record is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
+                "the key that encrypted this record is not among OATHBULK_ENCRYPTION_KEYS: add it after the first"
             )
         nonce = sealed[_ID_BYTES : _ID_BYTES + _NONCE_BYTES]
         try:
@@ -74,19 +71,19 @@ class Keyring:
             raise DecryptionError("the encrypted OTPs do not belong to this record, or were changed") from error
 
     def is_sealed_by_first_key(self, sealed: bytes) -> bool:
-        """Whether a value is encrypted with the first key, and not with one that is kept for decrypting only."""
+        """Whether a value is encrypted with the first key, not with one kept only for decrypting."""
         return sealed[:_ID_BYTES] == self.sealing_id
 
 
 def decode_key(key: str) -> bytes:
     """Read a key in the form of `generate_key`. Raises ValueError, whose message does not quote the key."""
     try:
-        # `validate`: two keys without the comma between them must not be taken for the first one.
+        # `validate`: without it, two keys without a comma between them would pass as the first one.
         raw = base64.b64decode(key, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise ValueError("a key is 32 bytes in base64url: make one with `oathbulk keygen`")
+        raise ValueError("a key is 32 bytes in base64url: create one with `oathbulk keygen`")
     return raw
 
 

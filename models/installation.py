@@ -1,4 +1,4 @@
-"""The installation that a database is of."""
+"""The identity of the installation that a database belongs to."""
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -7,10 +7,10 @@ from models.base import Base
 
 
 class InstallationId(Base):
-    """One row, made with the schema. Queues, and paces in Redis, are named by it, so that two installations may use one
-    Redis. A copy of a database has its id too."""
+    """One row, created with the schema. It names queues, and paces in Redis, so that two installations can share one
+    Redis. A copied database keeps the id."""
 
     __tablename__ = "installation"
 
-    # Eight hexadecimal digits, at random.
+    # Eight random hexadecimal digits.
     id: Mapped[str] = mapped_column(String(8), primary_key=True)

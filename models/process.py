@@ -1,4 +1,4 @@
-"""A worker process: when it was last seen, when it last ticked, and what is wrong with it, if anything is."""
+"""A worker process: when it was last seen, when it last ticked, and what is wrong with it, if anything."""
 
 from datetime import datetime
 
@@ -9,24 +9,27 @@ from models.base import Base, UtcDateTime
 
 
 class WorkerProcess(Base):
-    """One row a process, which the process itself writes every few seconds while it lives. All times are by the
-    database's clock."""
+    """One row for each process, which writes it every few seconds while it lives. All times are by the database's
+    clock."""
 
     __tablename__ = "process"
 
-    # Host and process id, as an attempt names its worker: `host:4711`.
+    # Host and process id, as in an attempt's worker: `host:4711`.
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
-    # Of oathbulk; empty if it is of a version that did not say.
+    # Its oathbulk version; empty for versions that did not say.
     version: Mapped[str | None] = mapped_column(String(40))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it gave its last sign of life.
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it last did the dispatcher's work; empty if it never did.
     ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Messages that it has dropped since it started, because no process of oathbulk sends such.
+    # Messages dropped since its start, because no oathbulk process sends such messages.
     dropped: Mapped[int] = mapped_column(server_default="0")
-    # When it ended, because something failed in it alone; in one word why; and a sentence with the
-    # cure. All three are empty while it is well.
+    # Milliseconds that a trip to the database and one to Redis took lately; empty if not known.
+    database_milliseconds: Mapped[int | None] = mapped_column()
+    redis_milliseconds: Mapped[int | None] = mapped_column()
+    # When it ended because it alone failed; the reason in one word; and a sentence with the cure. All three are empty
+    # while it is well.
     sick_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(String(1000))

@@ -4,13 +4,13 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a record was given up."""
+    """Why a record failed."""
 
     # PingOne refused OTP 1.
     INVALID_OTP = "invalid_otp"
     # PingOne refused OTP 2, or asked for yet another.
     RESYNC_FAILED = "resync_failed"
-    # PingOne asked for OTP 2, and the row brought none.
+    # PingOne asked for OTP 2, but the row had none.
     SECOND_OTP_MISSING = "second_otp_missing"
     # The TOTP pair was too old when its turn came.
     STALE_OTP = "stale_otp"
@@ -26,50 +26,58 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     # PingOne answered 404 more often than a device that was paired moments ago would explain.
     DEVICE_NOT_FOUND = "device_not_found"
-    # An OTP was posted as often as it may be, or the record as often as all its OTPs may be, without a usable answer.
+    # An OTP was posted as often as allowed, or all OTPs of the record together, without a usable answer.
     BUDGET_SPENT = "budget_spent"
-    # The record had as many attempts as it may have, although its device waits.
+    # The record used all its attempts, although its device waits.
     ATTEMPTS_SPENT = "attempts_spent"
     # PingOne finds nobody by the name, or the user of this id is gone.
     USER_NOT_FOUND = "user_not_found"
-    # PingOne finds several persons by the name.
+    # PingOne finds several people by the name.
     USER_AMBIGUOUS = "user_ambiguous"
-    # PingOne's inventory has no token of this serial number, and the batch may not import it.
+    # PingOne's inventory has no token with this serial number, and the batch may not import it.
     TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105 - no password
-    # PingOne's inventory has a token of this serial number with other parameters than the seed's.
+    # PingOne's inventory has a token with this serial number, but other parameters than the seed's.
     TOKEN_DIFFERS = "token_differs"  # noqa: S105 - no password
     # The token is another person's device.
     TOKEN_TAKEN = "token_taken"  # noqa: S105 - no password
     # PingOne refused to import this token.
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - no password
-    # The person has as many devices as one may have.
+    # The person has the maximum number of devices.
     TOO_MANY_DEVICES = "too_many_devices"
-    # The policy in force does not permit OATH tokens.
+    # The policy does not permit OATH tokens.
     METHOD_OFF = "method_off"
     # PingOne's license does not permit it.
     LICENSE = "license"
-    # Another record that is not final has the device that PingOne shows for the token.
+    # Another unfinished record has the device that PingOne shows for the token.
     DEVICE_IN_PROGRESS = "device_in_progress"
-    # The token was paired as often as is safe, and no device came of it.
+    # The token was paired as often as is safe, but no device was created.
     PAIRING_FAILED = "pairing_failed"
 
 
-# Time alone may mend these, and no OTP of such a record was answered. The replay schedule takes them.
+# These may pass with time, and no OTP of such a record was answered. The replay schedule takes them.
 TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 
-# Another row or file alone mends these: sent again as it is, the token ends as before.
+# Only another row or file mends these: sent again unchanged, the token would fail the same way.
 NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
+
+# Nothing is the matter with the token of these: another person may get it.
+OF_THE_PERSON = frozenset(
+    {
+        *(Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS, Reason.ACCOUNT_NOT_USABLE, Reason.FORBIDDEN),
+        Reason.TOO_MANY_DEVICES,
+    }
+)
 
 # The OTPs of these failed or are too old: two fresh ones mend them, unless a seed makes the OTPs.
 NEEDS_FRESH_OTPS = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED, Reason.SECOND_OTP_MISSING, Reason.STALE_OTP})
 
-# What a person can do about a dead letter, as its record's `detail` says it; SEED_CURES has what differs for a seed.
+# What a person can do about a dead letter, as in its record's `detail`; SEED_CURES has what differs for a seed.
 CURES = {
-    Reason.INVALID_OTP: "The OTP is wrong, says PingOne. Check that serial number, device and OTPs belong together, and"
-    " mend the row with two fresh, consecutive OTPs.",
-    Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice and mend the row with"
-    " these two consecutive OTPs.",
-    Reason.SECOND_OTP_MISSING: "The token is out of step and the row brought one OTP only. Mend the row with two"
+    Reason.INVALID_OTP: "PingOne says that the OTP is wrong. Check that serial number, device, and OTPs belong "
+    "together, and mend the row with two fresh, consecutive OTPs.",
+    Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice, and mend the row with these "
+    "two consecutive OTPs.",
+    Reason.SECOND_OTP_MISSING: "The token is out of step, and the row had only one OTP. Mend the row with two"
     " fresh, consecutive OTPs.",
     Reason.STALE_OTP: "The TOTP pair was too old to send. Mend the row with a fresh pair and its generated_at.",
     Reason.LOCKED: "The device is locked. Unlock it in PingOne; then replay, or mend the row with fresh"
@@ -78,55 +86,54 @@ CURES = {
     " OTPs if one was refused.",
     Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay; if an OTP"
     " was sent, mend the row with fresh ones.",
-    Reason.REJECTED: "PingOne refused the request. Look its codes up, put the cause right, and mend the row.",
+    Reason.REJECTED: "PingOne refused the request. Look up its codes, fix the cause, and mend the row.",
     Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
     " user's population, then replay.",
     Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. It deletes a device that waits for activation longer than"
     " 24 hours: pair the token again and mend the row with the new device_id. Or user_id or device_id is wrong: mend"
     " the row. If the device is there, replay.",
-    Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and of those that were posted an answer got lost."
+    Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and the answer to a posted one got lost."
     " Mend the row with fresh OTPs once the service is well.",
     Reason.ATTEMPTS_SPENT: "The service kept failing although the device waits. Replay once the service is well.",
-    Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and mend the row; or see whether"
-    " the worker application's role covers the person's population, then replay.",
-    Reason.USER_AMBIGUOUS: "PingOne finds several persons by this name. Mend the row with the user_id of the"
-    " right one.",
-    Reason.TOKEN_NOT_IN_INVENTORY: "PingOne's inventory has no token of this serial number. Import it there, then"
+    Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and mend the row; or check whether "
+    "the worker application's role covers the person's population, then replay.",
+    Reason.USER_AMBIGUOUS: "PingOne finds several people by this name. Mend the row with the user_id of the right one.",
+    Reason.TOKEN_NOT_IN_INVENTORY: "PingOne's inventory has no token with this serial number. Import it there, then"
     " replay; or mend with the vendor's file, --import and --pair.",
     Reason.TOKEN_DIFFERS: "PingOne's inventory has this serial number with another type, length, hash or time step, so"
     " every OTP would be refused. Revoke it there, then replay if the batch imports; or mend with --import and --pair.",
     Reason.TOKEN_TAKEN: "The token is another person's device. Correct the list and mend the row; or unpair the"
     " token in PingOne, then replay.",
-    Reason.TOKEN_REFUSED: "PingOne refused to import this token. Look its codes up, and ask the vendor for a corrected"
-    " file.",
-    Reason.TOO_MANY_DEVICES: "The person has as many devices as PingOne permits. Remove one of them or raise the limit"
+    Reason.TOKEN_REFUSED: "PingOne refused to import this token. Look up its codes, and ask the vendor for a "
+    "corrected file.",
+    Reason.TOO_MANY_DEVICES: "The person has the maximum number of devices. Remove one of them or raise the limit"
     " in PingOne's MFA settings, then replay.",
-    Reason.METHOD_OFF: "The policy in force does not permit OATH tokens. Enable them in it, then replay.",
-    Reason.LICENSE: "PingOne's license does not permit another device of this kind. Have it extended, then replay.",
-    Reason.DEVICE_IN_PROGRESS: "PingOne shows a device for this token that another record is at work on: the same token"
-    " stands in two batches, or twice in one. Wait until the other record is final, then replay.",
-    Reason.PAIRING_FAILED: "The token was paired three times without a device coming of it. Replay once the service is"
+    Reason.METHOD_OFF: "The policy does not permit OATH tokens. Enable them, then replay.",
+    Reason.LICENSE: "PingOne's license does not permit another device of this kind. Extend it, then replay.",
+    Reason.DEVICE_IN_PROGRESS: "PingOne shows a device for this token that another record works on: the same token "
+    "is in two batches, or twice in one. Wait until the other record is final, then replay.",
+    Reason.PAIRING_FAILED: "The token was paired three times, but no device was created. Replay once the service is"
     " well.",
 }
 
-# The cures that differ where a record has a seed: a replay makes the next OTPs from it, and its export has no column
-# for them.
+# The cures that differ for a record with a seed: a replay makes the next OTPs from it, and its export has no OTP
+# columns.
 SEED_CURES = {
-    Reason.INVALID_OTP: "An OTP of the seed is wrong, says PingOne. Check that serial number, device and seed belong"
-    " together, then replay; or mend with the vendor's file that has the right seed.",
-    Reason.RESYNC_FAILED: "PingOne did not accept two consecutive OTPs of the seed. Check that serial number, device"
-    " and seed belong together, then replay; or mend with the vendor's file that has the right seed.",
+    Reason.INVALID_OTP: "PingOne says that an OTP of the seed is wrong. Check that serial number, device, and seed "
+    "belong together, then replay; or mend with the vendor's file that has the right seed.",
+    Reason.RESYNC_FAILED: "PingOne did not accept two consecutive OTPs of the seed. Check that serial number, "
+    "device, and seed belong together, then replay; or mend with the vendor's file that has the right seed.",
     Reason.LOCKED: "The device is locked. Unlock it in PingOne, then replay.",
     Reason.BLOCKED: "The device is blocked. Unblock it in PingOne, then replay.",
     Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay.",
-    Reason.REJECTED: "PingOne refused the request. Look its codes up, put the cause right, then replay.",
-    Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and of those that were posted an answer got lost."
+    Reason.REJECTED: "PingOne refused the request. Look up its codes, fix the cause, then replay.",
+    Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and the answer to a posted one got lost."
     " Replay once the service is well.",
 }
 
 
 def find_cure(reason: Reason, *, has_seed: bool) -> str:
-    """Find what a person can do about a dead letter, whose OTPs are made of a seed or are a pair."""
+    """Find what a person can do about a dead letter with a seed, or with a pair."""
     return SEED_CURES.get(reason, CURES[reason]) if has_seed else CURES[reason]
 
 
@@ -137,9 +144,9 @@ class PauseReason(StrEnum):
     PERSON = "person"
     # PingOne refuses the worker application's credentials, or one access token after the other.
     CREDENTIALS = "credentials"
-    # PingOne answers 403 to one record after the other.
+    # PingOne answers 403 to one record after another.
     PERMISSIONS = "permissions"
-    # PingOne answers 404 to one record after the other: it deletes what waits for activation longer than 24 hours.
+    # PingOne answers 404 to one record after another: it deletes what waits for activation longer than 24 hours.
     DEVICES_GONE = "devices_gone"
     # PingOne did not understand the request (405, 415), or answers about other devices than it was asked about.
     PROTOCOL = "protocol"
@@ -149,7 +156,7 @@ class PauseReason(StrEnum):
     ENVIRONMENT = "environment"
     # Too many OTPs are refused.
     INVALID_OTPS = "invalid_otps"
-    # Too many OTPs and records come to nothing, for other reasons than a refused OTP.
+    # Too many OTPs and records fail for other reasons than a refused OTP.
     REFUSED = "refused"
     # Somebody else pairs or activates the devices of the batch while it runs.
     SOMEBODY_ELSE = "somebody_else"
@@ -165,41 +172,42 @@ class PauseReason(StrEnum):
     QUOTA = "quota"
 
 
-# A batch that is paused for one of these goes on by itself; for any other, a person has to resume it.
+# A batch paused for one of these continues by itself; for any other, a person has to resume it.
 PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 
-# What follows a sentence about an outage, whatever call got no answer.
+# What follows a sentence about an outage, whichever call got no answer.
 OUTAGE_CURE = (
-    "The batch goes on by itself once PingOne answers. If that lasts, look at PINGONE_API_URL, the proxy and the"
-    " network with `oathbulk doctor`."
+    "The batch continues by itself once PingOne answers. If that lasts, check PINGONE_API_URL, the proxy, and the "
+    "network with `oathbulk doctor`."
 )
 
-# What a person can do about a pause, as the batch's `detail` says it where nothing more particular is known.
+# What a person can do about a pause, as in the batch's `detail` if nothing more specific is known.
 PAUSE_CURES = {
     PauseReason.PERSON: "A person paused it.",
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"
     " PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with"
     " `oathbulk doctor`, then resume.",
-    PauseReason.PERMISSIONS: "PingOne forbids the worker application one record after the other. Give it the role"
+    PauseReason.PERMISSIONS: "PingOne forbids the worker application to act on one record after the other. Give it "
+    "the role"
     " Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
-    PauseReason.DEVICES_GONE: "PingOne does not know one device after the other. It deletes a device that waits for"
-    " activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows with the"
+    PauseReason.DEVICES_GONE: "One device after the other is unknown to PingOne. It deletes a device that waits for "
+    "activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows with the"
     " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
     " elsewhere. Check the URL with `oathbulk doctor`, then resume.",
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: fix it, then resume.",
-    PauseReason.ENVIRONMENT: "The configuration's environment is not the one that the batch was loaded for. Restore"
+    PauseReason.ENVIRONMENT: "The batch was loaded for another environment than the configured one. Restore"
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
-    PauseReason.REFUSED: "One record after the other comes to nothing, and each may cost an OTP. Look PingOne's codes"
-    " up, put the cause right, then resume, or cancel.",
-    PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how"
-    " they ended, put the cause right, then resume, or cancel.",
-    PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so that OTPs go out twice. Find the other"
+    PauseReason.REFUSED: "One record after the other fails, and each may cost an OTP. Look up PingOne's codes, fix "
+    "the cause, then resume or cancel.",
+    PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how "
+    "they ended, fix the cause, then resume or cancel.",
+    PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so OTPs go out twice. Find the other"
     " installation or run that has this shipment, stop one of them, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
     PauseReason.OUTAGE: f"PingOne does not answer. {OUTAGE_CURE}",
-    PauseReason.WINDOW: "It is outside the batch's daily window; the batch goes on by itself when that opens.",
-    PauseReason.QUOTA: "The quota of PingOne's license is used up; the batch goes on by itself when it resets.",
+    PauseReason.WINDOW: "It is outside the batch's daily window; the batch continues by itself when that opens.",
+    PauseReason.QUOTA: "The quota of PingOne's license is used up; the batch continues by itself when it resets.",
     PauseReason.INVALID_OTPS: "Wrong file, wrong lot, tokens imported with the wrong hash, or does this tenant want"
     " PINGONE_RESYNC_ON_FIRST_CALL? Find out with one token, then resume or cancel.",
 }

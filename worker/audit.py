@@ -68,9 +68,8 @@ def note_head(path: Path, head: Head) -> None:
     except OSError as error:
         log.warning(
             escape_line(
-                f"The head of the audit (line {head.line}) could not be noted in {path} ({error}). What was "
-                "commanded is done, and the next line's head is noted again. Mend the file, or set "
-                "OATHBULK_AUDIT_HEAD to another"
+                f"The head of the audit (line {head.line}) could not be noted in {path} ({error}). The command is "
+                f"done, and the next line's head will be noted. Fix the file, or set OATHBULK_AUDIT_HEAD to another"
             )
         )
 
@@ -250,8 +249,8 @@ def read_heads(given: str) -> list[NotedHead]:
         return _read_file(given)
     except (OSError, ValueError) as error:
         raise UnusableHead(
-            f"{given!r} is neither a head (HASH or ID:HASH, 64 hexadecimal digits) nor a file of heads that can be "
-            f"read ({getattr(error, 'strerror', None) or error})"
+            f"{given!r} is neither a head (HASH or ID:HASH, 64 hexadecimal digits) nor a readable file of heads "
+            f"({getattr(error, 'strerror', None) or error})"
         ) from error
 
 
@@ -272,7 +271,7 @@ def _read_file(path: str) -> list[NotedHead]:
         for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), ""), start=1):
             match = _NOTED_LINE.fullmatch(line)
             if match is None:
-                raise UnusableHead(f"line {number} of {path} is no head (`ID HASH TIME`): mend or remove it")
+                raise UnusableHead(f"line {number} of {path} is not a head (`ID HASH TIME`): fix or remove it")
             heads.append(NotedHead(match[2], int(match[1])))
     if not heads:
         raise UnusableHead(f"{path} holds no head: it is empty")

@@ -30,8 +30,7 @@ from worker.process import broker
 
 # What our queues are called here and on command lines (`-Q`); in Redis the installation's id stands behind each.
 ACTIVATE_QUEUE = "oathbulk.activate"
-DISPATCH_QUEUE = "oathbulk.dispatch"
-PREPARE_QUEUE = "oathbulk.prepare"
+DISPATCH_QUEUE, PREPARE_QUEUE = broker.TICKS
 # Seconds between two tries to read the installation's id while the database is away.
 BETWEEN_TRIES = 1.0
 
@@ -64,7 +63,7 @@ app.conf.update(
     # Threads begin and end tasks while it cleans up after a lost connection.
     worker_consumer="worker.process.broker:LastingConsumer",
     # A thread waits for the network most of its time; a client per thread is what makes httpx cheap.
-    worker_pool="threads",
+    worker_pool="worker.process.broker:AheadPool",
     worker_concurrency=settings.concurrency,
     # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
     worker_prefetch_multiplier=1,
@@ -145,7 +144,7 @@ def name_queues(database: Database) -> None:
         except DBAPIError as error:
             if not is_told:
                 # Celery has not set up its log yet.
-                print(f"oathbulk: waits for the database: {explain(error)}", file=sys.stderr, flush=True)  # noqa: T201
+                print(f"oathbulk: waiting for the database: {explain(error)}", file=sys.stderr, flush=True)  # noqa: T201
             is_told = True
             sleep(BETWEEN_TRIES)
     app.amqp.queues = [
@@ -183,8 +182,8 @@ def _close_flower(**_: object) -> None:
         password = secrets.token_urlsafe(18)
         options.basic_auth = [f"oathbulk:{password}"]
         print(  # noqa: T201
-            f"oathbulk: Flower asks for user oathbulk and password {password}, made up for this start. "
-            "FLOWER_BASIC_AUTH=user:password sets others.",
+            f"oathbulk: Flower asks for user oathbulk and password {password}, made up for this start. Set "
+            f"FLOWER_BASIC_AUTH=user:password to choose them.",
             file=sys.stderr,
             flush=True,
         )

@@ -1,6 +1,6 @@
 """Clocks: the seconds since this machine was started, by which deadlines are counted, since setting the time does not
-change them; whether the database's clock was set; the time between two log lines about one trouble; and PingOne's
-clock, by which the OTPs of TOTP seeds are made. Imports nothing of ours.
+change them; whether the database's clock was set; how far away a server is; the time between two log lines about one
+trouble; and PingOne's clock, by which the OTPs of TOTP seeds are made. Imports nothing of ours.
 
 `time.monotonic` stands still while a machine is suspended. After such a stop an OTP would go out minutes after it was
 marked as sent, and a call would wait for an answer that was given up long ago. So deadlines are counted by a clock that
@@ -13,8 +13,12 @@ while its worker is still in a call, and a device would be read too soon after a
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # CLOCK_MONOTONIC stands still while the machine is suspended; systems other than Linux have nothing better.
 _BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -49,12 +53,14 @@ class ClockWatch:
         self._ahead: tuple[float, float] | None = None
         self._was_suspended = 0.0
 
-    def is_steady(self, read: Callable[[], datetime], last_tick_at: datetime | None) -> bool:
-        """Whether the database's clock, as `read` tells it, went on as ours did since the last call. `last_tick_at`:
-        when any process of the fleet compared the clocks last, by the database's clock; it counts where this process
-        never did."""
-        before = self._clock()
-        now = read()
+    def read(self) -> float:
+        """Read our clock, right before the database is asked for its time."""
+        return self._clock()
+
+    def is_steady(self, now: datetime, before: float, last_tick_at: datetime | None) -> bool:
+        """Whether the database's clock, which was just read as `now`, went on as ours did since the last call.
+        `before`: our clock when the database was asked. `last_tick_at`: when any process of the fleet compared the
+        clocks last, by the database's clock; it counts where this process never did."""
         after = self._clock()
         ahead = now.timestamp() - after, now.timestamp() - before
         suspended = self._suspended()
@@ -64,6 +70,31 @@ class ClockWatch:
             return last_tick_at is None or abs((now - last_tick_at).total_seconds()) < UNWATCHED
         is_same = ahead[0] <= known[1] + TOLERANCE and known[0] <= ahead[1] + TOLERANCE
         return is_same and suspended - was_suspended < TOLERANCE
+
+
+# Trips to a server of which the shortest counts.
+LATEST_TRIPS = 8
+
+
+class Trips:
+    """How long a trip to a server takes: the shortest of the last few, since a busy process hears of an answer late.
+    Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._latest = deque[float](maxlen=LATEST_TRIPS)
+
+    def measure(self, ask: Callable[[], T]) -> T:
+        """Ask the server, and return its answer."""
+        began = self._clock()
+        answer = ask()
+        self._latest.append(self._clock() - began)
+        return answer
+
+    @property
+    def shortest(self) -> float | None:
+        """The seconds of a trip; None before the first one."""
+        return min(self._latest.copy(), default=None)
 
 
 # Seconds between two log lines about the same trouble.

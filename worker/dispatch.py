@@ -1,16 +1,18 @@
 """The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
 those whose lease ran out. The window is the most records that may be queued or in work at once."""
 
+from __future__ import annotations
+
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import structlog
 from celery import Celery
 from kombu.transport.redis import Channel
-from sqlalchemy import Connection, and_, bindparam, or_, select
+from sqlalchemy import Connection, Row, Select, and_, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
@@ -23,11 +25,11 @@ from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK, Database
 from worker.fleet import Processes
 from worker.leases.moves import LAST_START
-from worker.leases.queue import Queue, forget_messages, has_pending
+from worker.leases.queue import BATCHES_IN_WINDOW, Queue, forget_messages, has_pending
 from worker.pace.license_paces import PaceMemory, Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker
-from worker.tenants import read_resync
+from worker.tenants import select_resync, tell_resync
 
 log = structlog.get_logger()
 
@@ -53,10 +55,11 @@ _UNFINISHED = (
         Batch.canary,
         Batch.trial,
         Batch.outages,
+        select_resync(Batch.environment_id).label("resync"),
     )
     .where(
         or_(
-            Batch.id.in_(bindparam("in_window", expanding=True)),
+            Batch.id.in_(BATCHES_IN_WINDOW),
             and_(Batch.state != BatchState.PAUSED, has_pending()),
         )
     )
@@ -97,6 +100,11 @@ class Messages:
     environment: str
     ids: Sequence[int]
     is_ahead: bool = False
+
+    def split(self, first: Collection[int]) -> Iterator[Messages]:
+        """Put those of the `first` records ahead."""
+        yield replace(self, ids=[record_id for record_id in self.ids if record_id in first], is_ahead=True)
+        yield replace(self, ids=[record_id for record_id in self.ids if record_id not in first])
 
 
 class Broker(Protocol):
@@ -149,6 +157,16 @@ class Dispatcher:
         self._pace_memory = pace_memory
         self._processes = processes
         self._clock_watch = clock_watch
+        self._look = select(
+            database.locking(DISPATCH_LOCK).label("is_locked"),
+            database.now().label("now"),
+            processes.last_tick_at.label("last_tick_at"),
+        )
+        self._look_around = self._look.add_columns(
+            queue.needs_tending.label("needs_tending"),
+            processes.is_tick_due.label("is_tick_due"),
+            upkeep.is_due.label("is_upkeep_due"),
+        )
         ends_soon = Batch.closes_at <= database.now(LAST_START)
         self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
         if only_batch is not None:
@@ -169,14 +187,16 @@ class Dispatcher:
 
     def _tick(self) -> int:
         with self._database.writing() as connection:
-            if not self._database.try_lock(connection, DISPATCH_LOCK):
+            if (found := self._lock(connection, self._look_around)) is None:
                 return 0
-            self._restart_times_after_jump(connection)
-            self._processes.note_tick(connection)
-            if rescued := self._queue.rescue(connection):
-                log.warning("rescued", records=rescued)
-            self._queue.sweep_cancelled(connection)
-        self._upkeep.update_batches()
+            if found.is_tick_due:
+                self._processes.note_tick(connection)
+            if found.needs_tending:
+                if rescued := self._queue.rescue(connection):
+                    log.warning("rescued", records=rescued)
+                self._queue.sweep_cancelled(connection)
+        if found.is_upkeep_due:
+            self._upkeep.update_batches()
         if self._broker.is_new():
             # The next tick queues them again. Of those that a worker had fetched, the second message does nothing.
             forget_messages(self._database)
@@ -186,8 +206,7 @@ class Dispatcher:
         """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
         takes room in its license's window; one whose environment is not configured as it was at load does not."""
         with self._database.reading() as connection:
-            in_window = list(self._queue.count_window(connection))
-            batches = connection.execute(self._batches, {"in_window": in_window}).all()
+            batches = connection.execute(self._batches).all()
         licenses: dict[str, LicenseWork] = {}
         for batch in batches:
             environment = self._find_environment(batch.id, batch.environment, batch.environment_id)
@@ -195,20 +214,13 @@ class Dispatcher:
                 continue
             work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
             work.batch_ids.add(batch.id)
-            most = breaker.PROBES if batch.outages else self._choose_most(environment)
+            most = breaker.PROBES if batch.outages else _choose_most(environment, batch.resync)
             due = BatchWork(batch.id, environment.name, find_first(batch), most)
             if batch.state == BatchState.RUNNING and not batch.ends_soon:
                 work.running.append(due)
             elif batch.state == BatchState.CANCELLED:
                 work.cancelled.append(due)
         return list(licenses.values())
-
-    def _choose_most(self, environment: Environment) -> int | None:
-        """How many records of a batch may go at once while its environment is still to be learnt."""
-        if environment.resync_on_first_call is not None:
-            return None
-        with self._database.reading() as connection:
-            return read_resync(connection, environment.environment_id).most_at_once
 
     def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
         """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
@@ -223,15 +235,22 @@ class Dispatcher:
             return None
         return environment
 
-    def _restart_times_after_jump(self, connection: Connection) -> None:
-        """Count leases and delays anew where the database's clock was set, or where nobody can tell that it was not."""
-        last_tick_at = self._processes.last_tick_at(connection)
-        now = select(self._database.now())
-        if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
-            log.warning("clock_set", cure="keep the database server's clock with NTP")
+    def _lock(self, connection: Connection, look: Select[Any]) -> Row[Any] | None:
+        """Take the dispatcher's lock until the transaction ends, and return what `look` found beside that; None if
+        another transaction has the lock. Leases and delays are counted anew where the database's clock was set, or
+        where nobody can tell that it was not."""
+        asked_at = self._clock_watch.read()
+        found = connection.execute(look).one()
+        if not found.is_locked:
+            return None
+        if not self._clock_watch.is_steady(found.now, asked_at, found.last_tick_at):
+            log.warning("clock_set", cure="keep the database server's clock right with NTP")
             self._queue.restart_times(connection, self._settings.tuning.queue_lease)
             hours.restart_times(self._database, connection)
             preparation.restart_times(self._database, connection)
+            # What is due by the times of now.
+            found = connection.execute(look).one()
+        return found
 
     def _fill_window(self, work: LicenseWork) -> int:
         """Queue and publish what the window of a license has room for. The commit comes first: a message that gets lost
@@ -241,16 +260,15 @@ class Dispatcher:
             return 0
         depth = self._broker.count_waiting()
         with self._database.writing() as connection:
-            if not self._database.try_lock(connection, DISPATCH_LOCK):
-                return 0
             # Once more: the clock of this transaction says what is due.
-            self._restart_times_after_jump(connection)
+            if self._lock(connection, self._look) is None:
+                return 0
             window = self._choose_window(connection, work)
             lease = self._choose_queue_lease(window, work)
             due = self._enqueue(connection, work, window, lease) if depth < window else []
             ids = [record_id for messages in due for record_id in messages.ids]
-            labels = self._queue.read_labels(connection, ids)
-        self._publish(due, labels)
+            labels, first = self._queue.read_labels(connection, ids)
+        self._publish([part for messages in due for part in messages.split(first)], labels)
         return len(ids)
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
@@ -258,9 +276,11 @@ class Dispatcher:
         if self._settings.tuning.window is not None:
             return self._settings.tuning.window
         by_pace = round(work.pace.rate * WINDOW_SECONDS)
+        if by_pace <= FIRST_WINDOW:
+            return max(SMALLEST_WINDOW, by_pace)
         batch_ids = [due.batch_id for due in work.running]
         settled = self._queue.count_settled_lately(connection, batch_ids, WINDOW_SECONDS)
-        return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
+        return min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW)))
 
     def _choose_queue_lease(self, window: int, work: LicenseWork) -> float:
         """Seconds of a queue lease: at least twice what a full window needs at this pace, so that a message that still
@@ -301,6 +321,11 @@ class Dispatcher:
             with self._database.changing_many() as connection:
                 self._queue.unqueue(connection, [record_id for messages in unpublished for record_id in messages.ids])
             raise
+
+
+def _choose_most(environment: Environment, resync: dict[str, Any] | None) -> int | None:
+    """How many records of a batch may go at once while its environment is still to be learnt."""
+    return tell_resync(resync).most_at_once if environment.resync_on_first_call is None else None
 
 
 def share_room(

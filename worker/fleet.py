@@ -9,13 +9,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, update
+import redis
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from models.process import WorkerProcess
 from worker import __version__
+from worker.clocks import Trips
 from worker.database.engine import PROCESS_LOCK, Database
 
 # Why a process is sick that cannot reach PingOne while others do.
@@ -69,30 +72,54 @@ class KnownProcess:
     version: str | None = None
     # Messages on its queues that it dropped, since no process of ours sends such.
     dropped: int = 0
+    # Seconds that a trip to the database and one to Redis took it lately; None where that is not known.
+    database_trip: float | None = None
+    redis_trip: float | None = None
 
 
 class Processes:
     """The processes of the fleet, as the process of this name sees them and writes its own row. `count_dropped` counts
-    the messages that it has dropped. Thread-safe."""
+    the messages that it has dropped; `ask_redis` makes a trip to Redis, or raises redis.RedisError. Thread-safe."""
 
-    def __init__(self, database: Database, name: str, count_dropped: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        count_dropped: Callable[[], int] = lambda: 0,
+        ask_redis: Callable[[], object] = lambda: None,
+    ) -> None:
         self._database = database
         self.name = name
         self._count_dropped = count_dropped
+        self._ask_redis = ask_redis
+        self._to_database, self._to_redis = Trips(), Trips()
         now = database.now()
         self._me = WorkerProcess.name == name
-        self._last_tick = select(func.max(WorkerProcess.ticked_at))
-        self._seen = update(WorkerProcess).where(self._me).values(seen_at=now, dropped=bindparam("count"))
+        # When any process did the dispatcher's work last; NULL if none ever did.
+        self.last_tick_at = select(func.max(WorkerProcess.ticked_at)).scalar_subquery()
+        noted = ("dropped", "database_milliseconds", "redis_milliseconds")
+        self._seen = (
+            update(WorkerProcess)
+            .where(self._me)
+            .values(seen_at=now, **{name: bindparam(f"new_{name}") for name in noted})
+        )
         # After the database's clock was set back, the last tick may lie in the future.
         is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE_EVERY), WorkerProcess.ticked_at <= now)
         is_old = or_(WorkerProcess.ticked_at.is_(None), ~is_recent)
+        # Whether it is time to `note_tick` again.
+        self.is_tick_due = exists().where(self._me, is_old)
         self._ticked = update(WorkerProcess).where(self._me, is_old).values(ticked_at=now, seen_at=now)
 
     def show_life(self) -> None:
         """Write down that this process lives. If it had no row it gets one, and the rows of processes that are gone for
         long are deleted."""
+        with suppress(redis.RedisError):
+            self._to_redis.measure(self._ask_redis)
+        with self._database.writing_one() as connection:
+            if self._to_database.measure(lambda: self._write_seen(connection)):
+                return
         with self._database.writing() as connection:
-            if not connection.execute(self._seen, {"count": self._count_dropped()}).rowcount:
+            if not self._write_seen(connection):
                 self._join(connection)
                 old = WorkerProcess.seen_at < self._database.now(-KEPT_FOR)
                 connection.execute(delete(WorkerProcess).where(old, ~self._me))
@@ -101,10 +128,6 @@ class Processes:
         """Delete the row of this process, which ends in good order."""
         with self._database.writing() as connection:
             connection.execute(delete(WorkerProcess).where(self._me))
-
-    def last_tick_at(self, connection: Connection) -> datetime | None:
-        """Read when any process did the dispatcher's work last; None if none ever did."""
-        return connection.scalar(self._last_tick)
 
     def note_tick(self, connection: Connection) -> None:
         """Write down that this process does the dispatcher's work; every few seconds, however often it is called."""
@@ -119,12 +142,21 @@ class Processes:
             others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
             if connection.scalar(others.limit(1)) is None:
                 return False
-            if not connection.execute(self._seen, {"count": self._count_dropped()}).rowcount:
+            if not self._write_seen(connection):
                 self._join(connection)
             values = {"sick_since": self._database.now(), "reason": sickness.reason}
             sick = update(WorkerProcess).where(self._me, WorkerProcess.sick_since.is_(None))
             connection.execute(sick.values(values | {"detail": sickness.detail[:LONGEST_DETAIL]}))
             return True
+
+    def _write_seen(self, connection: Connection) -> bool:
+        """Write down that this process lives, and what it has counted and measured. False: it has no row."""
+        values = {
+            "new_dropped": self._count_dropped(),
+            "new_database_milliseconds": _to_milliseconds(self._to_database.shortest),
+            "new_redis_milliseconds": _to_milliseconds(self._to_redis.shortest),
+        }
+        return connection.execute(self._seen, values).rowcount == 1
 
     def _join(self, connection: Connection) -> None:
         now = self._database.now()
@@ -218,9 +250,19 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
             detail=row.detail,
             version=row.version,
             dropped=row.dropped,
+            database_trip=_to_seconds(row.database_milliseconds),
+            redis_trip=_to_seconds(row.redis_milliseconds),
         )
         for row in rows
     ]
+
+
+def _to_milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(1000 * seconds)
+
+
+def _to_seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _is_well(database: Database) -> ColumnElement[bool]:

@@ -150,7 +150,7 @@ def _find_reason(event: Event, status: BatchStatus) -> tuple[str | None, str | N
     cure = PAUSE_CURES[reason]
     # Where another cause than usual has paused it, the detail has another cure. It may name people, and is not told.
     is_usual = reason in (PauseReason.PERSON, *PASSING) or cure in (status.detail or cure)
-    return reason, cure if is_usual else "Its cause and cure stand in its status."
+    return reason, cure if is_usual else "Its status says the cause and cure."
 
 
 class NotTaken(Exception):

@@ -173,16 +173,16 @@ class Purging:
         open_jobs = select(InventoryJob.id).where(InventoryJob.batch_id == batch.id, text(UNFINISHED)).limit(1)
         if connection.scalar(open_jobs) is not None:
             undo = f"`oathbulk undo {quote(batch.name)} --yes`"
-            return f"an import or a revocation of it has not ended: {undo} follows it, and takes away what it made"
+            return f"an import or a revocation of it has not ended: {undo} waits for it, and removes what it made"
         if needing := _find_batch_that_needs(connection, batch.id, going):
-            return f"batch {needing}, which stays, has tokens that are not active there and came back in it"
+            return f"batch {needing}, which stays, has unfinished tokens that were loaded again in this one"
         if batch.state == BatchState.CANCELLED or self._gives_up:
             return None
         if waiting := _count_waiting(connection, batch.id):
             wait, them = agree(waiting, "waits", "wait"), agree(waiting, "it", "them")
             return (
-                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay or mend {them}, or "
-                f"give {them} up with --with-dead-letters"
+                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay or mend {them}, or close {them} "
+                f"with --with-dead-letters"
             )
         return None
 

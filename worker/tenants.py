@@ -2,13 +2,14 @@
 Whether OTP 1 has to go with `oathResync` is kept in the database, for all workers; what a device is when it is paired,
 the records show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.audit import Action
 from models.record import Record, all_posts
@@ -18,6 +19,8 @@ from worker import audit
 from worker.audit import Actor
 from worker.clocks import boot_time
 from worker.database.engine import Database
+from worker.database.errors import is_away
+from worker.leases.group_commit import Combiner
 from worker.rules.resync import FirstOtpAnswer, NeedsFlag, ResyncKnowledge, learn
 
 # Seconds after which it is read again while single answers do not count.
@@ -25,18 +28,27 @@ REREAD_AFTER = 1.0
 
 # What is said when the flag begins to go along, in log, audit and status.
 TRIED = (
-    "PingOne refused the first OTPs of several tokens and asked for a second OTP of none, so OTP 1 goes with oathResync"
-    " from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
+    "PingOne refused the first OTPs of several tokens and never asked for a second one, so OTP 1 goes with "
+    "oathResync from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
 )
 
 
 # What a person is told of an environment.
 LEARNT = {
-    NeedsFlag.UNKNOWN: "PingOne has asked for no second OTP yet: whether it wants oathResync with OTP 1 is not known",
+    NeedsFlag.UNKNOWN: "PingOne has not asked for a second OTP yet, so it is not known whether it wants oathResync "
+    "with OTP 1",
     NeedsFlag.NO: "oathResync is not needed with OTP 1",
     NeedsFlag.TRIED: TRIED,
-    NeedsFlag.YES: "oathResync goes with OTP 1: only so does PingOne ask for a second OTP",
+    NeedsFlag.YES: "oathResync goes with OTP 1: otherwise PingOne does not ask for a second OTP",
 }
+
+
+class _Lesson(NamedTuple):
+    """An answer to an OTP 1 of a record, which went with the flag or without it."""
+
+    answer: FirstOtpAnswer
+    had_flag: bool
+    record_id: int
 
 
 class Resync:
@@ -59,7 +71,7 @@ class Resync:
 
 
 class LearntResync(Resync):
-    """What an environment has shown so far. Thread-safe.
+    """What an environment has shown so far; one object a process. Thread-safe.
 
     While every answer counts, it is read for every record, since another worker may have learnt it; later once a
     second, until it is known for good. `on_tried` is called with the environment's id once the flag begins to go
@@ -73,6 +85,8 @@ class LearntResync(Resync):
         self._actor = actor
         self._on_tried = on_tried
         self._known = ResyncKnowledge()
+        # What several threads have learnt is written down together: each would wait for the others' commits.
+        self._lessons = Combiner[_Lesson, None](self._write_down, is_away)
         # In `boot_time` seconds.
         self._read_at = -REREAD_AFTER
 
@@ -83,32 +97,40 @@ class LearntResync(Resync):
 
     def sends_flag(self) -> bool:
         """Whether OTP 1 goes with `oathResync` now."""
-        is_due = self._known.is_learning or boot_time() >= self._read_at + REREAD_AFTER
-        if is_due and not self._known.is_for_good:
+        known = self._known
+        is_due = known.is_learning or boot_time() >= self._read_at + REREAD_AFTER
+        if is_due and not known.is_for_good:
             with self._database.reading() as connection:
-                self._known, self._read_at = read_resync(connection, self._environment_id), boot_time()
-        return self._known.sends_flag
+                self._known = known = read_resync(connection, self._environment_id)
+            self._read_at = boot_time()
+        return known.sends_flag
 
     def learn(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
         """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is
         learnt from this one: the record's own story must not depend on it."""
         if learn(self._known, answer, had_flag=had_flag) != self._known:
             with suppress(SQLAlchemyError):
-                self._write_down(answer, had_flag=had_flag, record_id=record_id)
+                self._lessons.submit(_Lesson(answer, had_flag, record_id))
 
-    def _write_down(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
+    def _write_down(self, lessons: Sequence[_Lesson]) -> Sequence[None]:
         self._make_row()
+        is_tried = False
         with self._database.writing() as connection:
-            before = read_resync(connection, self._environment_id, is_locking=True)
-            self._known = after = learn(before, answer, had_flag=had_flag)
-            if after == before:
-                return
-            values = {"value": asdict(after), "seen_at": self._database.now(), "record_id": record_id}
-            connection.execute(update(TenantFact).where(*_this(self._environment_id)).values(values))
-            if after.needs != before.needs:
-                self._tell(connection, after, record_id)
-        if after.needs == NeedsFlag.TRIED != before.needs:
+            first = known = read_resync(connection, self._environment_id, is_locking=True)
+            for lesson in lessons:
+                before, known = known, learn(known, lesson.answer, had_flag=lesson.had_flag)
+                if known != before:
+                    record_id = lesson.record_id
+                if known.needs != before.needs:
+                    self._tell(connection, known, record_id)
+                    is_tried = is_tried or known.needs == NeedsFlag.TRIED
+            if known != first:
+                values = {"value": asdict(known), "seen_at": self._database.now(), "record_id": record_id}
+                connection.execute(update(TenantFact).where(*_this(self._environment_id)).values(values))
+        self._known = known
+        if is_tried:
             self._on_tried(self._environment_id)
+        return [None] * len(lessons)
 
     def _make_row(self) -> None:
         """Make the row of this fact if there is none yet; two workers may do so at once."""
@@ -141,13 +163,22 @@ def read_resync(connection: Connection, environment_id: str, *, is_locking: bool
     """Read what is known of an environment; nothing, if nothing was learnt yet. Locked, nobody else learns before the
     transaction ends."""
     statement = select(TenantFact.value).where(*_this(environment_id))
-    value = connection.scalar(statement.with_for_update() if is_locking else statement)
+    return tell_resync(connection.scalar(statement.with_for_update() if is_locking else statement))
+
+
+def select_resync(environment_id: InstrumentedAttribute[str]) -> ColumnElement[Any]:
+    """SQL for what was learnt of the environment with this id: the argument of `tell_resync`."""
+    return select(TenantFact.value).where(*_this(environment_id)).scalar_subquery()
+
+
+def tell_resync(value: dict[str, Any] | None) -> ResyncKnowledge:
+    """Say what is known of an environment by what was written down of it; None: nothing was."""
     if value is None:
         return ResyncKnowledge()
     return ResyncKnowledge(NeedsFlag(value["needs"]), value["refused"], value["taken"])
 
 
-def _this(environment_id: str) -> tuple[Any, ...]:
+def _this(environment_id: str | InstrumentedAttribute[str]) -> tuple[Any, ...]:
     return TenantFact.environment_id == environment_id, TenantFact.name == FactName.RESYNC_ON_FIRST_CALL
 
 
@@ -163,5 +194,5 @@ def describe_pairing_answer(connection: Connection, environment_id: str) -> str 
     record_id, posts, at = last
     seen = f"(record {record_id}, {at:%Y-%m-%d})"
     if posts:
-        return f"a device that is made waits for an OTP {seen}"
-    return f"a device is ACTIVE as soon as it is made, so that no OTP proves its token {seen}"
+        return f"a new device waits for an OTP {seen}"
+    return f"a new device is ACTIVE at once, so that no OTP proves its token {seen}"

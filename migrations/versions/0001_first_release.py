@@ -160,7 +160,7 @@ def _create_record() -> None:
             "status IN ('pending', 'queued', 'activating', 'active', 'dead_letter', 'cancelled')", name="status"
         ),
     )
-    # Where two would do, SQLite takes the one that was created last: those of fewer rows.
+    # If two indexes fit, SQLite uses the one created last: the smaller one.
     _index("record", "ix_record_history", "environment_id", "serial_key")
     _index("record", "uq_record_batch_id_row_number", "batch_id", "row_number", unique=True)
     _index("record", "ix_record_dates", "batch_id", "not_before", "row_number", where="not_before IS NOT NULL")
@@ -189,6 +189,7 @@ def _create_record() -> None:
         "record",
         "ix_record_lacks_token",
         "batch_id",
+        "scheduled_at",
         "row_number",
         where=f"status = 'pending' AND NOT is_in_inventory AND (user_id <> '' OR NOT {_IS_NAMED})",
     )
@@ -196,6 +197,7 @@ def _create_record() -> None:
         "record",
         "ix_record_lacks_user",
         "batch_id",
+        "scheduled_at",
         "row_number",
         where=f"status = 'pending' AND user_id = '' AND {_IS_NAMED}",
     )
@@ -363,6 +365,8 @@ def _create_process() -> None:
         sa.Column("seen_at", TIME, nullable=False),
         sa.Column("ticked_at", TIME),
         sa.Column("dropped", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("database_milliseconds", sa.Integer()),
+        sa.Column("redis_milliseconds", sa.Integer()),
         sa.Column("sick_since", TIME),
         sa.Column("reason", sa.String(40)),
         sa.Column("detail", sa.String(1000)),
@@ -387,7 +391,7 @@ def _create_installation() -> None:
 
 
 def _index(table: str, name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
-    """Create an index; of the rows for which the condition `where` is true, if there is one."""
+    """Create an index; with `where`, of the rows that match it."""
     partial: dict[str, Any] = {}
     if where is not None:
         partial = {"postgresql_where": sa.text(where), "sqlite_where": sa.text(where)}

@@ -52,7 +52,7 @@ def undo(desk, *options):
 
     def is_done():
         results.append(desk.oathbulk("undo", "box", *options))
-        return "in hand: wait" not in results[-1].stderr
+        return "in progress: wait" not in results[-1].stderr
 
     wait_until(is_done, "nothing is in hand")
     return results[-1]

@@ -116,7 +116,10 @@ def test_doctor_says_where_heads_go_and_finds_a_place_that_takes_none_and_a_line
         return {check["check"]: (check["is_well"], check["detail"]) for check in checks}
 
     heads = str(desk.folder / "heads")
-    assert examine()["audit"] == (True, "lines are chained; heads go nowhere: name a file with OATHBULK_AUDIT_HEAD")
+    assert examine()["audit"] == (
+        True,
+        "lines are chained; heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD",
+    )
     assert examine(OATHBULK_AUDIT_HEAD=heads)["audit"] == (True, f"lines are chained; heads go to {heads}")
     for unfit in (str(desk.folder / "no" / "heads"), str(desk.folder)):
         assert examine(OATHBULK_AUDIT_HEAD=unfit)["audit"] == (False, f"heads cannot be noted in {unfit}")

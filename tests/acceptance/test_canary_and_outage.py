@@ -49,7 +49,7 @@ def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on
     result = run.wait(PATIENCE)
     assert (result.code, "60 of 60 active" in result.stdout) == (0, True), result.stderr
     # There is nothing that a person has to do.
-    assert "The batch goes on by itself once PingOne answers." in result.stderr
+    assert "The batch continues by itself once PingOne answers." in result.stderr
     assert "oathbulk resume" not in result.stderr
     # What the gateway took away never came to PingOne: each OTP came there once.
     assert set(pingone.times_posted().values()) == {1}

@@ -109,11 +109,26 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
     with contextlib.closing(sqlite3.connect(desk.home / "oathbulk.db")) as database, database:
         database.execute("UPDATE schema_revision SET version_num = '9999'")
     faults, told = examine(desk)
-    assert (faults, "type commands with the later version's oathbulk" in told["database"]) == (["database"], True)
+    assert (faults, "run commands with the later version's oathbulk" in told["database"]) == (["database"], True)
     for command in ("status", "db upgrade"):
         refused = desk.oathbulk(*command.split())
         told = refused.stderr.splitlines()
         assert (refused.code, len(told), "the database is at revision 9999" in told[0]) == (3, 1, True)
+
+
+def test_a_database_that_was_lost_is_not_made_anew_and_doctor_names_one_cure(set_out):
+    desk, _ = set_out
+    database, log = desk.home / "oathbulk.db", desk.home / "oathbulk.db-wal"
+    database.unlink()
+    log.touch()
+    for trace, cure in ((log, "remove oathbulk.db-wal"), (desk.home / "audit.heads", "remove audit.heads")):
+        trace.touch()
+        faults, told = examine(desk)
+        assert (faults, cure in told["database"], "server" in told["database"]) == (["database"], True, False)
+        refused = desk.oathbulk("status")
+        assert (refused.code, trace.name in refused.stderr, database.exists()) == (3, True, False)
+        trace.unlink()
+    assert desk.oathbulk("status").code == 0
 
 
 def test_a_broker_whose_user_may_not_do_what_workers_do_is_found_with_the_cure(set_out, own_valkey):
@@ -166,7 +181,7 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
             [],
             [
                 "users and devices permitted; inventory forbidden, the role Environment Admin is missing",
-                "without it there is no --import, nor a look at the inventory; MFA policies permitted "
+                "without it there is no --import, and no look at the inventory; MFA policies permitted "
                 f"{ADD_ROLE} Environment Admin in this environment",
             ],
         ),

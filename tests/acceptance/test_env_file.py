@@ -83,7 +83,7 @@ def test_what_was_rehearsed_is_found_until_something_is_loaded(persons_desk) -> 
     assert (found.code, f"Home: {rehearsal}" in found.stderr) == (0, True)
     for command in ("doctor", "config"):
         result = desk.oathbulk(command)
-        there = f"{empty}; the latest rehearsal's is another: OATHBULK_HOME={rehearsal} oathbulk {command}"
+        there = f"{empty}; the latest rehearsal has another home: OATHBULK_HOME={rehearsal} oathbulk {command}"
         assert there in " ".join((result.stdout + result.stderr).split())
         looked_at = desk.oathbulk(command, OATHBULK_HOME=str(rehearsal))
         assert (looked_at.code, "nothing was loaded" in looked_at.stdout + looked_at.stderr) == (0, False)

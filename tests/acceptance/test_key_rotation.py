@@ -29,7 +29,7 @@ def test_a_wrong_key_spends_no_otp_and_the_right_one_is_changed_while_workers_wo
     fleet.beat()
     wrong = fleet.worker("wrong", OATHBULK_ENCRYPTION_KEYS=new)
     fleet.wait_until(lambda: fleet.status().reason == "internal", "the batch is paused")
-    missing = "is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
+    missing = "is not among OATHBULK_ENCRYPTION_KEYS: add it after the first"
     assert (fleet.simulator.posts(), missing in (fleet.status().detail or "")) == (0, True)
     wrong.stop()
     fleet.batches.resume(BATCH)

@@ -106,6 +106,7 @@ def work(fleet, restart):
         program.stop()
     fleet.oathbulk("status", "status", BATCH, "--json")
     fleet.oathbulk("export", "export", BATCH, "-o", "export.csv")
+    fleet.oathbulk("doctor", "doctor", "--bundle", "bundle.json")
     access_tokens = fleet.simulator.access_tokens()
     assert len(access_tokens) > 1
     assert fleet.status().counts["active"] > RECORDS / 2

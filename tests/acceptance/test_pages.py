@@ -194,6 +194,7 @@ QUICK = {
         pairs="pallet-7.csv",
         simulated={"account_lock_after": 5},
     ),
+    "docs/first-contact.md": Situation(box()),
     "docs/quick-start.md": Situation(
         MENDABLE,
         on_the_way={"oathbulk mend shipment": write_otps_of_the_simulator},

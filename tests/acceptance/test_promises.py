@@ -372,7 +372,7 @@ def test_a_503_that_asks_for_a_day_is_shown_and_over_when_a_person_says_so(make_
     hold = fleet.status().hold
     assert 0 < hold.left <= fleet.settings.tuning.longest_hold
     said = " ".join(fleet.oathbulk("status", "status", BATCH).split())
-    asks = rf"PingOne answered 503 and asks for 86400 s\. To go on now: oathbulk resume {BATCH} --now"
+    asks = rf"PingOne answered 503 and asks for 86400 s\. To continue now: oathbulk resume {BATCH} --now"
     assert re.search(f"All workers hold until .*{asks}", said), said
     # No record waits for a time that was told: neither tomorrow's, nor the end of the hold.
     with fleet.database.reading() as connection:
@@ -440,7 +440,7 @@ def test_whoever_is_missing_is_named_with_what_brings_them(make_fleet, postgres_
     fleet.batches.pause(BATCH)
     expect(4, f"oathbulk resume {BATCH}")
     told = " ".join(fleet.oathbulk("resume", "resume", BATCH).split())
-    assert told.startswith(f"{BATCH} may run, but nothing works on it. No worker runs.")
+    assert told.startswith(f"{BATCH} may run, but no worker works on it. No worker runs.")
 
 
 def read_fleet(fleet: Fleet) -> list[KnownProcess]:

@@ -1,20 +1,14 @@
 """What is shipped: `oathbulk rehearse`, the whole job on one machine without accounts and servers; and the wheel alone,
 in an environment of its own, in a folder that holds no checkout."""
 
-import hashlib
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
+from support.processes.installed import install
 from support.servers.raw_server import RawServer
 from support.servers.stand_in import StandIn
 
@@ -66,7 +60,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
     assert result.code == 0, result.stdout + result.stderr
     said = (
         "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless",
-        "ended with it. To practise how tokens come back: oathbulk simulator --tokens 12",
+        "ended with it. To practice how tokens come back: oathbulk simulator --tokens 12",
     )
     assert [words for words in said if words not in result.stdout] == []
     home = rehearsals(empty_desk) / "rehearsal"
@@ -116,25 +110,8 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     assert ((home / "box" / "box.key").stat().st_mode & 0o777, empty_desk.processes()) == (0o600, [])
 
 
-@pytest.fixture
-def wheel_python(tmp_path):
-    """An interpreter that has oathbulk from its wheel, and its dependencies from here, but not the checkout."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    building = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "dist", CHECKOUT]
-    subprocess.run([*pip, *building], check=True, cwd=tmp_path)
-    (wheel,) = (tmp_path / "dist").iterdir()
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    installing = ["--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
-    subprocess.run([*pip, *installing], check=True, cwd=tmp_path)
-    # A directory that a .pth file names is searched, but not for .pth files, of which the checkout's is one.
-    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (packages / "dependencies.pth").write_text("\n".join(sorted(here)) + "\n")
-    return python
-
-
-def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
+def test_the_wheel_alone_activates_a_shipment(tmp_path):
+    wheel_python = install(CHECKOUT, tmp_path)
     tokens = make_tokens(10, out_of_step=2)
     command = [str(wheel_python.with_name("oathbulk"))]
     with StandIn(tokens) as pingone, CommandDesk(tmp_path / "desk", command=command) as desk:
@@ -156,26 +133,3 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
         # The templates of its pages are in the wheel.
         reported = desk.oathbulk("report", "shipment", "-o", "-")
         assert (reported.code, "All 10 rows are active." in reported.stdout) == (0, True), reported.stderr
-
-
-def make_wheel(clone: Path, umask: int) -> str:
-    """The hash of what `make wheel` makes in a clone, with the builder from here."""
-    subprocess.run(["git", "clone", "--quiet", CHECKOUT, clone], check=True, umask=umask)
-    python = clone / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    python.chmod(0o755)
-    for installed in (python.with_name("pip"), clone / ".venv" / ".local"):
-        installed.touch()
-    # What the make that runs these tests tells its children is not for this one.
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SOURCE_DATE"))}
-    subprocess.run(["make", "--silent", "wheel"], cwd=clone, env=env, check=True, umask=umask)
-    (wheel,) = (clone / "dist").iterdir()
-    return hashlib.sha256(wheel.read_bytes()).hexdigest()
-
-
-@pytest.mark.faults
-def test_whoever_builds_the_wheel_of_a_commit_gets_the_same_bytes(tmp_path):
-    ours = make_wheel(tmp_path / "ours", umask=0o022)
-    theirs = make_wheel(tmp_path / "at" / "another" / "place", umask=0o077)
-    assert ours == theirs

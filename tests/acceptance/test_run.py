@@ -130,7 +130,7 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     assert (result.code, *told) == (0, False, True)
     # A watch of one batch ends with it.
     assert (drawn.wait(), "8 of 8 active" in drawn.picture()) == (0, True)
-    assert "Not worked on here: wave-1, wave-2. To work on all that run: oathbulk run\n" in result.stderr
+    assert "Not worked on here: wave-1, wave-2. To work on all running batches: oathbulk run\n" in result.stderr
     assert [desk.status(f"wave-{number}")["counts"]["pending"] for number in (1, 2)] == [4, 4]
     assert len(pingone.posts) == len(pingone.active) == 8
 
@@ -172,7 +172,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     def full_picture():
         picture = terminal.picture()
         # One that was answered counts as activating until that is written down.
-        is_full = counts in picture and "4 activating" in picture and "The pace is still" in picture
+        is_full = counts in picture and "4 activating" in picture and "The search for the best pace" in picture
         return picture if is_full else None
 
     picture = wait_until(full_picture, "the picture shows a batch in full swing")
@@ -185,12 +185,12 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
         assert re.search(told, picture), picture
 
     terminal.press_ctrl_c()
-    wait_until(lambda: "calls in flight are answered" in terminal.read(), "it says what it waits for")
+    wait_until(lambda: "waiting for calls in flight" in terminal.read(), "it says what it waits for")
     pingone.let_go()
     assert terminal.wait() == 130
     # The cursor, which a live picture hides, is there again.
     assert terminal.read().rindex("\x1b[?25h") > terminal.read().rindex("\x1b[?25l")
-    assert "Go on with: oathbulk run shipment" in terminal.picture()
+    assert "Continue with: oathbulk run shipment" in terminal.picture()
     assert not desk.processes()
 
 
@@ -291,14 +291,14 @@ def test_ctrl_c_settles_what_is_in_hand_and_tells_what_goes_on(set_up):
     desk, pingone = set_up(make_tokens(30, out_of_step=6))
     run = start_and_hold(desk, pingone, 10, "--batch", "pallet 7")
     run.interrupt()
-    wait_until(lambda: "calls in flight are answered" in run.stderr, "it says what it waits for")
+    wait_until(lambda: "waiting for calls in flight" in run.stderr, "it says what it waits for")
     # An impatient person's second one changes nothing, nor does a supervisor's SIGTERM.
     run.interrupt()
     run.terminate()
     pingone.let_go()
     result = run.wait()
     assert (result.code, desk.processes()) == (130, [])
-    assert "settled or handed back. Go on with: oathbulk run 'pallet 7'" in result.stderr
+    assert "settled or handed back. Continue with: oathbulk run 'pallet 7'" in result.stderr
     assert "at this pace" not in result.stdout
     status = desk.status("pallet 7")
     # What was in flight was answered, and the answers were written down.
@@ -364,7 +364,7 @@ def test_a_run_waits_through_a_pause_from_beside_and_goes_on_with_the_resume(set
     # Ctrl-C ends it meanwhile; and a run that finds it paused waits too.
     run.interrupt()
     result = run.wait()
-    how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment"
+    how = "This run has ended. Continue with: oathbulk resume shipment, then oathbulk run shipment"
     assert (result.code, how in " ".join(result.stdout.split())) == (130, True)
     again = desk.start("run", "shipment")
     wait_until(lambda: waits in again.stderr, "it waits again")
@@ -451,7 +451,7 @@ def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone
         said = (
             "3 wait until their person is found. Paused (outage): PingOne has not answered; the next try",
             "HTTP 404.",
-            "look at PINGONE_API_URL, the proxy and the network with `oathbulk doctor`",
+            "check PINGONE_API_URL, the proxy, and the network with `oathbulk doctor`",
         )
         assert [words for words in said if words not in line] == []
         assert desk.oathbulk("status", "box", "--check").code == 5

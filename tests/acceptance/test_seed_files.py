@@ -39,7 +39,7 @@ def box(desk):
 def test_who_has_no_credentials_yet_is_told_how_to_look_at_the_file_alone(box):
     unset = dict.fromkeys(("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"), "")
     refused = box.oathbulk("check", *ASSIGNED, **unset)
-    told = "oathbulk: .*PINGONE_CLIENT_ID is not set.*; or look at the file alone, with --offline\n"
+    told = "oathbulk: .*PINGONE_CLIENT_ID is not set.*; or check only the file, with --offline\n"
     assert (refused.code, bool(re.fullmatch(told, refused.stderr))) == (3, True), refused.stderr
     alone = box.oathbulk("check", *ASSIGNED, "--offline", **unset)
     unknown = "not known: the database and PingOne: no environment is configured here"
@@ -66,7 +66,7 @@ def test_a_check_of_the_files_alone_gives_every_row_a_verdict_and_names_what_goe
     assert box.oathbulk(*accepted).code == 1
     assert box.oathbulk(*accepted, "--only-assigned").code == 0
     listless = box.oathbulk("check", "box.xml", "--key-file", "key.txt", "--offline")
-    assert "nobody is named who gets it: give --assign who.csv, a list of who gets what\n" in listless.stdout
+    assert "no person is named for it: add --assign who.csv, a list of who gets what\n" in listless.stdout
 
 
 def test_a_check_of_many_findings_is_one_screen_whose_first_line_adds_up(box):

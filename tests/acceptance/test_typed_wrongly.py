@@ -44,7 +44,7 @@ OPTIONS: list[Typed] = [
         "load shipment.csv --window 8-18 --zone UTC",
         {},
         USAGE,
-        "--window '8-18' is no daily window: write it as 22:00-05:30",
+        "--window '8-18' is not a daily window: write it as 22:00-05:30",
     ),
     ("load shipment.csv --window 08:00-18:00", {}, USAGE, "--window needs --zone"),
     (
@@ -55,7 +55,7 @@ OPTIONS: list[Typed] = [
     ),
     ("resume shipment --zone UTC", {}, USAGE, "--zone is the time zone of --window: give both"),
     ("undo shipment --all", {}, USAGE, "name a batch, or give --all with --only FILE"),
-    ("status shipment --by site --check", {}, USAGE, "leave out --watch, --check and --cures"),
+    ("status shipment --by site --check", {}, USAGE, "omit --watch, --check, and --cures"),
     ("status shipment --by city", {}, USAGE, "there is no column 'city'"),
     ("show --where site=Basel", {}, USAGE, "name the batch that has these columns, by --batch"),
     ("run shipment.csv --otp-type motp", {}, USAGE, "'--otp-type' 'motp' is not one of 'hotp', 'totp'"),
@@ -65,7 +65,7 @@ OPTIONS: list[Typed] = [
     ("export shipment -o out.csv --failed --status active", {}, USAGE, "--failed: leave out --status"),
     ("export shipment -o out.csv --failed --hand-out", {}, USAGE, "leave out --hand-out"),
     ("export shipment -o out.csv --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of 'invalid_otp'"),
-    ("simulator --set colour=red", {}, USAGE, "--set colour: no setting of the simulator; docs/deployment.md"),
+    ("simulator --set color=red", {}, USAGE, "--set color: unknown setting of the simulator; docs/deployment.md"),
     ("simulator --set failure_cont=5", {}, USAGE, "--set failure_cont: did you mean failure_count?"),
     (f"pause shipment --ticket {'x' * 201}", {}, USAGE, "--ticket is longer than 200 characters"),
     # What would let in anybody to the desk, or nobody.
@@ -81,7 +81,7 @@ OPTIONS: list[Typed] = [
             ("https://desk.example.com/desk", "without a path"),
             ("https://a:b@desk.example.com", "without a path"),
             ("https://x --proxy 10.0.0.1/24", "has host bits set"),
-            ("https://x --proxy proxy.example.com", "say an address"),
+            ("https://x --proxy proxy.example.com", "give an address"),
         )
     ),
 ]
@@ -101,7 +101,7 @@ FILES: list[Typed] = [
         "load shipment.csv --format pksc",
         {},
         USAGE,
-        "'pksc', which is no format that is known. Perhaps --format pskc is meant",
+        "'pksc', which is an unknown format. Perhaps --format pskc is meant",
     ),
     (
         "load shipment.csv --assign nowhere.csv",
@@ -120,7 +120,12 @@ FILES: list[Typed] = [
     ("db backup nowhere/out.db", {}, USAGE, "nowhere/out.db cannot be written: No such file or directory"),
     ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
     *(
-        (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
+        (
+            typed + "x" * 300,
+            {},
+            USAGE,
+            "x is out of reach (File name too long): check the path the path is the right one",
+        )
         for typed in ("export shipment -o ", "check shipment.csv -o ")
     ),
 ]
@@ -141,13 +146,28 @@ SETTINGS: list[Typed] = [
         "status",
         {"OATHBULK_CONCURENCY": "4"},
         USAGE,
-        "OATHBULK_CONCURENCY is no setting; did you mean OATHBULK_CONCURRENCY?",
+        "OATHBULK_CONCURENCY is an unknown setting; did you mean OATHBULK_CONCURRENCY?",
     ),
-    ("run shipment.csv", {"PINGONE_RAET": "4"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
+    (
+        "run shipment.csv",
+        {"PINGONE_RAET": "4"},
+        USAGE,
+        "PINGONE_RAET is an unknown setting; did you mean PINGONE_RATE?",
+    ),
     ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, SETUP, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
-    ("status", {"OATHBULK_HOME": "empty.csv"}, SETUP, "OATHBULK_HOME names empty.csv, which is no directory: name one"),
+    (
+        "status",
+        {"OATHBULK_HOME": "empty.csv"},
+        SETUP,
+        "OATHBULK_HOME names empty.csv, which is not a directory: name one",
+    ),
     ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
-    ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
+    (
+        "status",
+        {"OATHBULK_CONFIG": "mistyped.toml"},
+        USAGE,
+        "PINGONE_RAET is an unknown setting; did you mean PINGONE_RATE?",
+    ),
     ("status", {"OATHBULK_MAX_ATTEMPTS": "few"}, SETUP, "oathbulk: OATHBULK_MAX_ATTEMPTS should be a valid integer"),
     ("status", {"OATHBULK_DATABASE_URL": "mysql://me:hidden@host/x"}, SETUP, "postgresql+psycopg:// or sqlite:///"),
     (

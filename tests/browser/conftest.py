@@ -12,7 +12,7 @@ from support.fleets.real_fleet import Fleet
 from worker.simulator.shipment import make_shipment
 
 RECORDS = 60
-HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2, "unknown_device": 1}
+HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2, "wrong_second_otp": 1, "unknown_device": 1}
 MakeFleet = Callable[..., Fleet]
 # A browser asks its maker's servers for updates and news unless it is told not to.
 QUIET = (

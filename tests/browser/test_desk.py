@@ -16,6 +16,8 @@ from support.fleets.real_fleet import BATCH, Fleet
 from support.processes.program import Program
 
 from worker.desk.app import link_to
+from worker.reports.facts import read_statuses
+from worker.simulator.shipment import KEY, SEEDS, Box, make_box
 
 # What Chromium calls a request that it no longer needs.
 GIVEN_UP = "net::ERR_ABORTED"
@@ -167,6 +169,92 @@ def test_everything_works_without_scripts(browser: Browser, fleet: Fleet) -> Non
         page.get_by_role("link", name="Replay: device_not_found").click()
         page.get_by_role("button", name="Replay").click()
         expect(page.locator(".done")).to_contain_text("record of shipment goes again")
+
+
+# At a table, where a scanner types, and hands do without a mouse.
+
+
+@pytest.fixture
+def table(fleet: Fleet) -> Box:
+    """A box whose tokens are given out."""
+    box = make_box(24, totp=0)
+    fleet.simulator.seed(**box.world.model_dump(mode="json", exclude_defaults=True))
+    box.write(fleet.outside)
+    files = (str(fleet.outside / SEEDS), "--key-file", str(fleet.outside / KEY))
+    fleet.oathbulk("load", "load", *files, "--import", "--pair", "--give-out")
+    return box
+
+
+def type_in(page: Page, *texts: str) -> None:
+    """Type into the fields of a form, from the one that has the focus, each with Enter; the last one sends it."""
+    expect(page.locator("[autofocus]")).to_be_focused()
+    for text in texts[:-1]:
+        page.keyboard.type(text)
+        page.keyboard.press("Enter")
+    with page.expect_navigation():
+        page.keyboard.type(texts[-1])
+        page.keyboard.press("Enter")
+
+
+def test_twenty_tokens_are_given_out_with_the_keyboard_alone_and_three_wrong_scans_are_told(
+    browser: Browser, fleet: Fleet, table: Box
+) -> None:
+    tokens, desk, axe = table.tokens, serve(fleet), Axe()
+    rows = {width: slice(start, start + 9) for width, start in ((WIDE, 2), (NARROW, 11))}
+    for width, chosen in rows.items():
+        with enter(browser, desk, width, bypass_csp=True, color_scheme="dark" if width == NARROW else "light") as page:
+            page.goto(link_to("/batch/give", name="box"))
+            given = page.locator("tbody tr")
+            if width == WIDE:
+                type_in(page, tokens[0].serial, tokens[0].email)
+                expect(page.locator(".done")).to_have_text(f"Token {tokens[0].serial} is {tokens[0].email}'s.")
+                expect(given.first).to_contain_text("sign on with")
+                # A slip of the hand: nothing comes of it, and somebody else gets the token.
+                type_in(page, tokens[1].serial, "nobody@example.com")
+                expect(given.first).to_contain_text("PingOne finds nobody")
+                page.get_by_role("link", name=f"Take back: {tokens[1].serial}").press("Enter")
+                page.get_by_role("button", name="Take back").press("Enter")
+                expect(page.locator(".done")).to_contain_text("it waits to be given out")
+                for scan, told in (
+                    (("BOX9", tokens[2].email), "has no token BOX9"),
+                    ((tokens[0].serial, tokens[2].email), "and active: take it back first"),
+                    ((tokens[1].serial, tokens[0].email), "Tick below if they are to have two"),
+                ):
+                    type_in(page, *scan)
+                    expect(page.get_by_role("alert")).to_contain_text(told)
+                # What was asked has the focus.
+                type_in(page, " ")
+                expect(given).to_have_count(2)
+            for token in tokens[chosen]:
+                type_in(page, token.serial, token.email)
+            for token in tokens[chosen]:
+                expect(given.filter(has_text=token.serial).filter(has_text="active")).to_contain_text("sign on with")
+            for address in ("/batch/give", "/batch/take-back"):
+                page.goto(link_to(address, name="box", serial=tokens[chosen][0].serial))
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
+                assert [each for each in axe.run(page).response["violations"] if each["impact"] in GRAVE] == []
+    (status,) = read_statuses(fleet.database, "box")
+    assert (status.active, status.failed, status.on_the_table) == (20, 0, 4)
+
+
+def test_three_tokens_that_failed_are_mended_by_two_fresh_otps_with_the_keyboard_alone(
+    browser: Browser, fleet: Fleet
+) -> None:
+    reasons = {serial: expected.reason for serial, expected in fleet.shipment.expected.items()}
+    fresh = {reasons[row.serial]: row for row in fleet.shipment.fresh}
+    with enter(browser, serve(fleet), NARROW) as page:
+        for reason in ("invalid_otp", "resync_failed", "second_otp_missing"):
+            row = fresh[reason]
+            page.goto(link_to("/search", batch=BATCH, reason=reason))
+            with page.expect_navigation():
+                page.get_by_role("link", name=f"Enter two fresh OTPs: {row.serial}").press("Enter")
+            sent = next(each for each in fleet.shipment.rows if each.serial == row.serial)
+            type_in(page, sent.otp1, row.otp2 or "")
+            expect(page.get_by_role("alert")).to_contain_text("an OTP of this row was sent already")
+            type_in(page, row.otp1, row.otp2 or "")
+            expect(page.locator(".outcome")).to_have_text("Active")
+            expect(page.locator("form")).to_have_count(0)
+            expect(page.locator("#page")).to_contain_text("sign on with the number that it shows")
 
 
 # What every page is like.

@@ -35,7 +35,7 @@ class Disturbance:
 
 @contextmanager
 def kill(choose: Callable[[Stack, Random], Sequence[str]], stack: Stack, dice: Random) -> Iterator[None]:
-    """Kill these parts of the stack, and start them again, the first to be killed last."""
+    """Kill these parts of the stack, and restart them, the first to be killed last."""
     names = choose(stack, dice)
     for name in names:
         stack.kill(name)

@@ -1,4 +1,5 @@
-"""The network between a program and a server: connections that pass on what comes, until they are cut or stalled."""
+"""The network between a program and a server: connections that pass on what comes, at once or after a delay, until they
+are cut or stalled."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ class Network:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._links: list[Link] = []
 
-    def link(self, port: int) -> Link:
-        """A new way to the server on this port of this machine."""
-        link = Link(self, port)
+    def link(self, port: int, round_trip: float = 0.0) -> Link:
+        """A new way to the server on this port of this machine, of so many seconds there and back."""
+        link = Link(self, port, round_trip / 2)
         link.heal()
         self._links.append(link)
         return link
@@ -50,12 +51,14 @@ class Network:
 
 
 class Link:
-    """One way to one server. Its port stays the same, whatever happens to it."""
+    """One way to one server. Its port stays the same, whatever happens to it. `delay`: seconds that whatever is sent is
+    on its way."""
 
-    def __init__(self, network: Network, target: int) -> None:
+    def __init__(self, network: Network, target: int, delay: float = 0.0) -> None:
         self.port = find_free_port()
         self._network = network
         self._target = target
+        self._delay = delay
         self._server: asyncio.Server | None = None
         self._is_passing = asyncio.Event()
         self._hangs_up = False
@@ -133,8 +136,12 @@ class Link:
         while piece := await reader.read(PIECE):
             await self._is_passing.wait()
             _check(sender)
-            receiver.write(piece)
-            await receiver.drain()
+            if self._delay:
+                asyncio.get_running_loop().call_later(self._delay, receiver.write, piece)
+            else:
+                receiver.write(piece)
+                await receiver.drain()
+        await asyncio.sleep(self._delay)
         await self._is_passing.wait()
         _check(sender)
         with suppress(OSError):

@@ -171,7 +171,7 @@ def test_what_it_cannot_do_is_refused_with_its_cure(postgres_server: PostgresSer
     # So that what is written needs a transaction.
     set_default(postgres_server, postgres_url, "synchronous_commit", "off")
     with PgBouncer(postgres_url, prepared=0, mode="statement") as server:
-        assert explain_refusal(server.url).endswith("set pool_mode = transaction for it, or session")
+        assert explain_refusal(server.url).endswith("set its pool_mode to transaction or session")
     with PgBouncer(postgres_url, prepared=0) as server:
         assert "ALTER ROLE oathbulk SET" in explain_refusal(server.url + "?options=-c%20search_path%3Dother")
     # A standby behind it is no primary.

@@ -30,7 +30,7 @@ RULES = (
     (re.compile(rf"(?<![\d.]){re.escape(__version__)}(?!\d)"), "VERSION"),
     (re.compile(r'(name="form_key" value=)"[0-9a-f]+"'), r'\1"KEY"'),
     (re.compile(r"[0-9.]+ [MGT]B free"), "SIZE free"),
-    # A line that is drawn again and again and taken away in the end, while the cursor is hidden; and colours.
+    # A line that is drawn again and again and taken away in the end, while the cursor is hidden; and colors.
     (re.compile(r"\x1b\[\?25l.*?\x1b\[\?25h", re.DOTALL), ""),
     (re.compile(r"\x1b\[[?0-9;]*[A-Za-z]|\r"), ""),
     # What fills a line up to its end is not seen.

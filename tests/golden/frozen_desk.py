@@ -123,7 +123,7 @@ class FrozenDesk:
             for name, stream in (("stdout", stdout), ("stderr", stderr), ("stdin", _Screen(is_terminal=False))):
                 patch.setattr(sys, name, stream)
             for each in (console, error_console):
-                # A copy of what it knows: it may have size and colours of a terminal in which the tests are run.
+                # A copy of what it knows: it may have size and colors of a terminal in which the tests are run.
                 patch.setattr(each, "__dict__", dict(vars(each)))
                 each.size, each.soft_wrap = ConsoleDimensions(width or 80, HEIGHT), not width
                 each.no_color = True

@@ -15,9 +15,13 @@ from unittest.mock import Mock
 
 import pytest
 from golden.frozen_desk import FrozenDesk
-from golden.prepared import BOX
+from golden.prepared import BOX, FAILED_ROWS, PAIRS, SECOND_ID
+from support.data.batches import ENVIRONMENT_ID
+from support.judges.secret_search import Secrets
 from support.servers.web_desk import WebDesk
 
+from models.attempt import Failure, Outcome
+from models.reason import Reason
 from worker.cli.application import make_command
 from worker.cli.command_list import COMMANDS
 from worker.installation.installation import Installation
@@ -239,6 +243,53 @@ def test_a_standstill_without_a_worker_is_told(desk: FrozenDesk, hold: Compare) 
 def test_before_anything_was_loaded_a_command_says_so(command: str, desk: FrozenDesk, hold: Compare) -> None:
     shutil.rmtree(desk.home)
     hold(f"{command.split()[0]}/nothing loaded.txt", str(desk.type(*command.split())))
+
+
+def test_a_bundle_for_a_maintainer_names_no_person_and_no_token_and_holds_nothing_secret(desk: FrozenDesk) -> None:
+    """Of batches with every kind of failure, where each place that a server can write into holds a person's address or
+    a serial number."""
+    spoilt, kept = "ann.lee@example.test", "5d0c1ad0-5c6c-4a30-9a5a-3b2a3c1f7e55"
+    spoilt_call = dict.fromkeys(("call", "status", "code", "detail_code", "milliseconds"), spoilt)
+    calls = [
+        {"call": "otp2", "resync": True, "status": 400, "code": "INVALID_DATA", "error_id": kept, "milliseconds": 71},
+        spoilt_call | {"error_id": "MADE003000006", "correlation_id": "28392007", "person": spoilt},
+    ]
+    endings = [(Outcome.DEAD_LETTER, reason) for reason in Reason] + [(Outcome.RETRY, failure) for failure in Failure]
+    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as connection, connection:
+        connection.execute("UPDATE batch SET detail = ?, name = name || ' of Ann Lee' WHERE name = 'still'", [spoilt])
+        connection.execute("UPDATE process SET detail = ?", [f"MADE003000006 of 'Ann Lee' <{spoilt}> at /home/ann/x"])
+        connection.executemany(
+            "INSERT INTO attempt (record_id, batch_id, number, outcome, reason, lease_id, calls, requests, otp_posts,"
+            " ended_at) SELECT id, batch_id, 1, ?, ?, 'lease', ?, 1, 1, '2026-03-02' FROM record LIMIT 1",
+            [(*ending, json.dumps(calls)) for ending in endings],
+        )
+        columns = "serial_number, username, email, external_id, user_id, device_id"
+        known = {str(word) for row in connection.execute(f"SELECT {columns} FROM record") for word in row if word}
+        known |= {word for (word,) in connection.execute("SELECT name FROM batch") if " " in word}
+    known |= {spoilt, "Ann Lee", "alice", ENVIRONMENT_ID, SECOND_ID, "host-2", "/home", str(desk.folder), "MADE"}
+    otps = [tuple(row.split(",")[1:3]) for row in f"{PAIRS}{FAILED_ROWS}".splitlines() if row[:3] in ("NEW", "MAD")]
+    settings = {name: desk.variables[name] for name in ("OATHBULK_ENCRYPTION_KEYS", "PINGONE_CLIENT_SECRET")}
+    printed = desk.type("doctor", "--bundle", "-")
+    assert (printed.stderr, [word for word in sorted(known) if word in printed.stdout]) == ("", [])
+    pairs = [pair for pair in otps if all(len(otp) == 6 for otp in pair)]
+    assert not [otp for pair in pairs for otp in pair if otp in printed.stdout]
+    assert Secrets(pairs, settings).found_in(printed.stdout.encode()) == set()
+    told = json.loads(printed.stdout)
+    assert {(line["outcome"], line["reason"]) for line in told["attempts"]} >= {*endings}
+    assert told["attempts"][-1]["calls"] == [calls[0], {}]
+    assert {line["check"] for line in told["checks"]} >= {"workers", "batches", "roles"}
+    assert {"name": "PINGONE_CLIENT_SECRET", "value": "set"} in told["settings"]
+    assert sum(line["records"] for line in told["records"]) > len(known) / 3
+
+
+def test_a_bundle_is_shown_and_is_sent_nowhere(desk: FrozenDesk) -> None:
+    printed = desk.type("doctor", "--bundle", "bundle.json")
+    written = (desk.folder / "bundle.json").read_text(encoding="utf-8")
+    assert written in printed.stdout
+    assert printed.stdout.startswith("✓ home")
+    assert printed.stderr == "bundle.json holds these lines. Nothing was sent: read it, and send it yourself.\n"
+    assert "bundle.json exists" in desk.type("doctor", "--bundle", "bundle.json").stderr
+    assert json.loads(desk.type("doctor", "--bundle", "bundle.json", "--overwrite", "--json").stdout)["checks"]
 
 
 def test_a_webhook_is_told(desk: FrozenDesk, hold: Compare) -> None:

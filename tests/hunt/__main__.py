@@ -15,7 +15,7 @@ from hunt.walk import Walked
 
 # Schedules that a process runs before it reports.
 CHUNK = 50
-# Seeds of one hunt; hunts that begin with neighbouring numbers share none.
+# Seeds of one hunt; hunts that begin with neighboring numbers share none.
 SEEDS = 100_000_000
 # Parts of a day that processes walk.
 PARTS = 16

@@ -130,7 +130,7 @@ class ModelNetwork:
         self._connect()
         now = self._clock.monotonic()
         if now - began >= deadline / 2:
-            raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
+            raise NotDelivered(Answer(message="connecting left no time to wait for an answer"))
         if send_before is not None and now >= send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
         # No switch here: a worker that freezes between this look at the clock and the first byte cannot be fenced.

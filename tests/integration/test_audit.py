@@ -51,7 +51,7 @@ def batches(database: MovingDatabase) -> Batches:
 
 
 def check(database: MovingDatabase) -> CheckResult:
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         return audit.check(connection)
 
 

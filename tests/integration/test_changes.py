@@ -178,9 +178,9 @@ def test_a_token_is_given_out_before_all_others_and_its_history_says_by_whom(
         ("0099", "cleo@x.test", "has no token 0099"),
         ("0020", "cleo@x.test", "the token is ann@x.test's, and active: take it back first"),
         ("0021", "cleo@x.test", "the token is bob@x.test's already"),
-        ("0022", "cleo@x.test", "failed, or is closed"),
+        ("0022", "cleo@x.test", "failed or is closed: take it back at the desk"),
         ("0023", "cleo@x.test", "PingOne has the token as a device already"),
-        ("0013", "Ann@X.test", "Ann@X.test has a token of batch 'shipment' already"),
+        ("0013", "Ann@X.test", "batch 'shipment' has a token for Ann@X.test already"),
     ],
 )
 def test_a_wrong_scan_is_told_before_anything_is_done(
@@ -193,7 +193,7 @@ def test_a_wrong_scan_is_told_before_anything_is_done(
 
 def test_whoever_has_a_token_gets_a_second_one_only_if_that_is_meant(database: MovingDatabase, table: Made) -> None:
     assert give(database, TESTER, "shipment", "0013", "ann@x.test", may_have_two=True) == table.ids[1]
-    with pytest.raises(NotGiven, match="already, and on its way"):
+    with pytest.raises(NotGiven, match="already, and in progress"):
         give(database, TESTER, "shipment", "0013", "cleo@x.test")
 
 

@@ -47,6 +47,7 @@ from worker.batches.upkeep import Upkeep
 from worker.cli.doctor import check_keys
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
+from worker.leases import moves
 from worker.leases.lease import Claim, Leases
 from worker.leases.replay import NotReplayed, Why, mend
 from worker.pace.license_paces import PaceMemory
@@ -186,8 +187,8 @@ def test_a_finished_batch_is_not_paused_resumed_or_cancelled(
 
     for command, says in (
         (batches.pause, "nothing of it runs"),
-        (batches.resume, "nothing of it is to do"),
-        (batches.cancel, "nothing of it is to do"),
+        (batches.resume, "nothing is left to do"),
+        (batches.cancel, "nothing is left to do"),
     ):
         with pytest.raises(NotPossible, match=f"batch 'shipment' is finished: {says}"):
             command(made.name)
@@ -363,6 +364,22 @@ def test_a_replay_takes_a_cancel_back_and_never_touches_what_is_active_or_on_its
     assert statuses(database, made) == [Status.PENDING] * 2
     assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
     assert statuses(database, other) == on_its_way
+
+
+def test_a_large_batch_is_cancelled_and_replayed_in_parts_and_told_between_them(
+    monkeypatch: pytest.MonkeyPatch, database: MovingDatabase, batches: Batches
+) -> None:
+    monkeypatch.setattr(moves, "ROWS_TOGETHER", 2)
+    made, cancelling, replaying = make_batch(database, 5), Heard(), Heard()
+
+    assert batches.cancel(made.name, on_progress=cancelling) == 5
+    assert statuses(database, made) == [Status.CANCELLED] * 5
+    assert batches.replay(made.name, on_progress=replaying).records == 5
+    assert statuses(database, made) == [Status.PENDING] * 5
+
+    last = max(look(database, record_id).row_number for record_id in made.ids)
+    for heard, what in ((cancelling, "Closing rows"), (replaying, "Replaying rows")):
+        assert heard == [(what, done, last) for done in range(2, last + 1, 2)]
 
 
 @pytest.mark.parametrize("column", ["serial_number", "device_id"])

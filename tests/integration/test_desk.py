@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 from support.data.audit_lines import read
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, opened, statuses
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, opened, statuses
 from support.data.facts import write_metrics
 from support.data.loading import REFUSED, LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
@@ -33,6 +33,7 @@ from models.record import Record
 from models.record_states import UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
+from worker.batches.finding import UnknownColumn
 from worker.batches.loading import Loaded
 from worker.cli.console import PIPE
 from worker.cli.status import draw_batch, draw_batches
@@ -47,6 +48,7 @@ from worker.reports.export import export
 from worker.reports.facts import BatchStatus, read_parts, read_statuses
 from worker.reports.metrics import MetricsCollector
 from worker.reports.outlook import format_log_line
+from worker.reports.token_history import read_histories
 from worker.rules.steps import DeadLetter
 from worker.vault.otps import OtpPair
 
@@ -145,6 +147,8 @@ def test_a_row_that_was_not_loaded_is_closed_by_its_number(database: MovingDatab
     assert Batches(database, TESTER).cancel("shipment", ["file_row=900"]) == 1
     (status,) = read_statuses(database, "shipment")
     assert (status.failed, status.closed, status.refused) == (four_kinds.failed - 1, four_kinds.closed + 1, {})
+    with pytest.raises(UnknownColumn, match="was not loaded: `oathbulk mend` loads it"):
+        Batches(database, TESTER).replay("shipment", where=["file_row=900"])
 
 
 def read_text(page: str) -> str:
@@ -272,10 +276,10 @@ def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     assert "<img" not in desk.read("/batch", name="shipment")
     assert "All workers hold until" in read_text(desk.read("/batch/resume", name="shipment"))
     desk.command_well("pause", "shipment")
-    assert "shipment may run, but nothing works on it." in desk.command_well("resume", "shipment")
+    assert "shipment may run, but no worker works on it." in desk.command_well("resume", "shipment")
     state = look_at_batch(database, shipment.batch_id).state
     assert (state, database.values(is_to_be_lifted)) == (BatchState.RUNNING, [False])
-    assert "A hold of its workers ends within seconds." in desk.command_well("resume", "shipment", now="yes")
+    assert "Its hold ends within seconds." in desk.command_well("resume", "shipment", now="yes")
     assert database.values(is_to_be_lifted) == [True]
 
 
@@ -307,13 +311,36 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     wrong = desk.command("give", "shipment", serial="10", person="ann@x.test")
     assert (wrong.status_code, "has the token as 0010" in read_text(wrong.text)) == (422, True)
     answer = desk.command("give", "shipment", serial="0010", person="ann@x.test", ticket="CHG-7")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/batch/give?name=shipment")
-    page = read_text(desk.read("/batch/give", name="shipment"))
-    assert ("Token 0010 is ann@x.test's." in page, "0010 ann@x.test pending on its way" in page) == (True, True)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/batch/give?name=shipment&ticket=CHG-7")
+    html = desk.read(answer.headers["location"])
+    page = read_text(html)
+    waits = "0010 ann@x.test pending on its way: waits for a worker: no worker runs."
+    assert ("Token 0010 is ann@x.test's." in page, waits in page, 'value="CHG-7"' in html) == (True, True, True)
     twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
-    assert (twice.status_code, "Tick below if they are to have two." in read_text(twice.text)) == (422, True)
+    assert (twice.status_code, "Tick below if they should have two." in read_text(twice.text)) == (422, True)
     assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
+
+
+@pytest.mark.parametrize("failed", [{"status": Status.DEAD_LETTER, "reason": Reason.USER_NOT_FOUND}, {"user_id": "u1"}])
+def test_a_token_of_which_nothing_came_is_taken_back_from_a_wrong_name_and_given_again(
+    database: MovingDatabase, desk: WebDesk, failed: dict[str, Any]
+) -> None:
+    make_batch(database, [{"user_id": "", "device_id": "", "pairing": "unsent", "serial_number": "0010"}])
+    assert desk.command("give", "shipment", serial="0010", person="an@x.test").status_code == 303
+    database.change(update(Record).values(failed))
+    form = {"serial": "0010", "person": "an@x.test", FORM_KEY: desk.read_form_key("give", "shipment")}
+    assert "Nothing came of it in PingOne." in desk.read("/batch/take-back", name="shipment", serial="0010")
+    assert desk.post(link_to("/batch/take-back", name="shipment"), form).status_code == 303
+    record = look(database, 1)
+    assert (record.status, record.reason, record.user_id, record.email) == (Status.PENDING, None, "", None)
+    assert desk.command("give", "shipment", serial="0010", person="ann@x.test").status_code == 303
+    (history,) = read_histories(database, "0010")
+    assert [(line.action, line.email) for line in history.latest.changes] == [
+        ("give", None),
+        ("undo", "an@x.test"),
+        ("give", None),
+    ]
 
 
 def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_something_went_out_for_it(
@@ -363,7 +390,7 @@ def failed(installation: Installation, database: MovingDatabase, leases: Leases,
 def type_otps(desk: WebDesk, number: int, otp1: str, otp2: str, **fields: str) -> str:
     """What the page says once somebody has typed two OTPs."""
     serial = token(number)["serial"]
-    form = {"serial": serial, "otp1": otp1, "otp2": otp2, FORM_KEY: desk.read_form_key("otps", "box", serial=serial)}
+    form = {"serial": serial, "otp1": otp1, "otp2": otp2, FORM_KEY: desk.read_form_key("pace", "box")}
     answer = desk.post(link_to("/batch/otps", name="box"), form | fields)
     # The browser keeps no form that was answered by a page.
     assert (answer.status_code, answer.headers["location"]) == (303, f"/batch/otps?name=box&serial={serial}")
@@ -419,7 +446,7 @@ def test_two_fresh_otps_mend_one_token_which_goes_before_all_others(
     assert f"mend by {PERSON}, ticket CHG-7" in read_text(desk.read("/token", of="MADE000000"))
     left = [repr(row) for table in (Record, AuditLine, Change) for row in database.rows(select(table.__table__))]
     assert [otp for otp in FRESH if any(otp in text for text in (*left, caplog.text))] == []
-    assert "waits for no fresh OTPs" in type_otps(desk, 0, *FRESH)
+    assert "does not wait for fresh OTPs" in type_otps(desk, 0, *FRESH)
 
 
 def test_a_person_with_another_token_of_the_batch_gets_their_first_one_mended_if_they_are_to_have_two(
@@ -427,7 +454,7 @@ def test_a_person_with_another_token_of_the_batch_gets_their_first_one_mended_if
 ) -> None:
     names = update(Record).where(Record.batch_id == failed.batch_id, Record.serial_number != "MADE000001")
     database.change(names.values(user_id=token(0)["user_id"]))
-    assert "Tick below if they are to have two" in type_otps(desk, 0, *FRESH)
+    assert "Tick below if they should have two" in type_otps(desk, 0, *FRESH)
     assert "are on their way" in type_otps(desk, 0, *FRESH, second="yes")
 
 
@@ -444,7 +471,7 @@ def test_no_otps_are_taken_by_a_desk_without_a_key_nor_for_what_they_would_not_m
         assert ("/batch/otps" in page, "oathbulk mend box" in page) == (False, True)
         assert each.get("/batch/otps", name="box", serial="MADE000000").status_code == 404
     keyless.desk.installation.database.close()
-    assert "waits for no fresh OTPs" in type_otps(desk, 2, *FRESH)
+    assert "does not wait for fresh OTPs" in type_otps(desk, 2, *FRESH)
     for others in ({"reason": Reason.LOCKED}, {"reason": Reason.INVALID_OTP, "next_counter": 7}):
         database.change(update(Record).where(Record.serial_number == "MADE000000").values(others))
         assert "/batch/otps" not in desk.read("/token", of="MADE000000")
@@ -488,7 +515,7 @@ def test_the_pace_of_a_license_is_set_and_a_mistake_keeps_what_else_was_typed(
 ) -> None:
     answer = desk.command("pace", "shipment", pace="fixed", rate="nan", ticket='CHG "9"')
     assert (answer.status_code, last_line(database)) == (422, None)
-    assert "The rate is a number from 0.01 to 100,000. Nothing was done." in read_text(answer.text)
+    assert "The rate must be a number from 0.01 to 100,000. Nothing was done." in read_text(answer.text)
     kept = ('value="fixed" checked', 'name="rate" inputmode="decimal" value="nan"', 'value="CHG &#34;9&#34;"')
     assert ([part for part in kept if part not in answer.text], answer.text.count(" checked")) == ([], 1)
     desk.command_well("pace", "shipment", ticket="CHG-9", pace="share", share="60")

@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import celery
 import pytest
 import redis
-from sqlalchemy import event
+from sqlalchemy import Connection, delete, event, insert, select
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -37,6 +37,7 @@ from support.judges.status_moves import seen_moves
 from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record_states import OtpState, PairingState, Status
+from models.tenant_fact import FactName, TenantFact
 from worker.batches.commands import Batches, HoursChange
 from worker.clocks import ClockWatch, boot_time
 from worker.config.environment import Environment
@@ -54,10 +55,12 @@ from worker.fleet import (
     read_processes,
 )
 from worker.leases.lease import Leases
+from worker.leases.moves import put_first
 from worker.leases.queue import CHUNK, SOON, Queue, forget_messages
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
 from worker.rules.hours import DailyHours
+from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.rules.steps import Active, Retry
 
 SENT = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
@@ -101,6 +104,23 @@ def stage(database: MovingDatabase) -> Stage:
 # What is due goes onto the queue.
 
 
+def test_while_an_environment_is_learnt_few_records_go_at_once_and_more_with_each_otp_that_is_taken(
+    stage: Stage,
+) -> None:
+    make_batch(stage.database, 20)
+    stage.environments["default"] = make_environment(license="license", resync_on_first_call=None)
+    assert [stage.tick(), stage.tick()] == [3, 0]
+    write_resync(stage.database, ResyncKnowledge(taken=8))
+    assert stage.tick() == 4
+    write_resync(stage.database, ResyncKnowledge(NeedsFlag.NO))
+    assert stage.tick() == 13
+
+
+def write_resync(database: MovingDatabase, known: ResyncKnowledge) -> None:
+    fact = {"environment_id": ENVIRONMENT_ID, "name": FactName.RESYNC_ON_FIRST_CALL, "seen_at": database.now()}
+    database.change(delete(TenantFact), insert(TenantFact).values(fact | {"value": asdict(known)}))
+
+
 def test_a_tick_queues_once_what_is_due_and_every_message_says_batch_row_and_serial_number(stage: Stage) -> None:
     later = {"scheduled_at": stage.database.read_clock() + timedelta(seconds=300)}
     made = make_batch(stage.database, [{"serial_number": "A1"}, {"serial_number": "B2"}, later], name="july")
@@ -113,6 +133,39 @@ def test_a_tick_queues_once_what_is_due_and_every_message_says_batch_row_and_ser
     assert sorted(stage.broker.ids) == sorted(stage.broker.labels)
     stage.database.ahead = 301
     assert stage.tick(queue_lease=600) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_tick_makes_few_trips_to_the_database(stage: Stage) -> None:
+    """Each statement is one, and so are the begin and the end of a transaction: where PostgreSQL is far away, a tick
+    waits for nothing else."""
+    trips, dispatcher = list[str](), stage.dispatcher(window=2)
+
+    def begin(connection: Connection) -> None:
+        if not connection.connection.dbapi_connection.autocommit:
+            trips.extend(("BEGIN", "COMMIT"))
+
+    def count_trips() -> int:
+        trips.clear()
+        dispatcher.tick()
+        return len(trips)
+
+    dispatcher.tick()
+    event.listen(stage.database.engine, "begin", begin)
+    event.listen(stage.database.engine, "before_cursor_execute", lambda *args: trips.append(args[2]))
+    idle = count_trips()
+    make_batch(stage.database, 5)
+    filled = count_trips()
+    assert len(stage.broker.ids) == 2
+    assert (idle, filled, count_trips()) == (4, 11, 8)
+
+
+def test_what_somebody_waits_for_goes_ahead_of_all_that_waits_on_the_queue(stage: Stage) -> None:
+    made = make_batch(stage.database, 3)
+    with stage.database.changing_many() as connection:
+        put_first(connection, made.batch_id, made.ids[2:])
+    stage.tick()
+    assert (stage.broker.ahead, stage.broker.ids) == ([made.ids[2]], [made.ids[2], *made.ids[:2]])
 
 
 @pytest.mark.parametrize(
@@ -617,6 +670,23 @@ def test_a_process_lives_as_long_as_it_shows_it_and_says_its_version(database: M
 
 
 @ON_SQLITE
+def test_a_process_says_how_long_a_trip_to_each_server_takes_it(database: MovingDatabase) -> None:
+    asked = iter([None, redis.ConnectionError("away")])
+
+    def ask() -> None:
+        if failure := next(asked):
+            raise failure
+
+    process = Processes(database, "host:1", ask_redis=ask)
+    process.show_life()
+    first = known(database)["host:1"]
+    assert (first.database_trip, first.redis_trip) == (None, None)
+    process.show_life()
+    second = known(database)["host:1"]
+    assert None not in (second.database_trip, second.redis_trip)
+
+
+@ON_SQLITE
 def test_one_that_ends_is_forgotten_and_so_is_one_that_was_killed_long_ago(database: MovingDatabase) -> None:
     ended, _ = begin(database, "host:1", "host:2")
     ended.leave()
@@ -633,7 +703,7 @@ def test_a_tick_is_noted_every_few_seconds(database: MovingDatabase) -> None:
     for _ in range(8):
         with database.writing() as connection:
             process.note_tick(connection)
-            noted.add(process.last_tick_at(connection))
+            noted.add(connection.scalar(select(process.last_tick_at)))
         database.ahead += 1
     assert len(noted) == 2
 

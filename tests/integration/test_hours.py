@@ -85,7 +85,7 @@ def test_it_pauses_when_its_window_closes_says_when_it_goes_on_and_goes_on_by_it
 
     batch = look_at_batch(scripted_fleet.database, nightly.batch_id)
     assert (scripted_fleet.state(nightly), scripted_fleet.state(daily)) == (WAITS, RUNNING)
-    assert batch.detail == "outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC."
+    assert batch.detail == "outside its window 22:00-05:30 Europe/Berlin; continues by itself at 2026-11-26 21:00 UTC."
     assert f"{batch.resumes_at:%d %H:%M}" == "26 21:00"
     tick_at(scripted_fleet, "2026-11-26 20:59:55")
     assert scripted_fleet.state(nightly) == WAITS
@@ -146,7 +146,7 @@ def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_f
     assert tick_at(scripted_fleet, "2026-11-26 21:00:01") == other.ids
 
     assert scripted_fleet.state(stranger) == (BatchState.PAUSED, PauseReason.INTERNAL)
-    assert "'Mars/Olympus' is no time zone" in look_at_batch(scripted_fleet.database, stranger.batch_id).detail
+    assert "'Mars/Olympus' is not a time zone" in look_at_batch(scripted_fleet.database, stranger.batch_id).detail
 
 
 # What persons say.
@@ -183,7 +183,7 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
 
     outside = scripted_fleet.batches.resume(made.name)
 
-    assert str(outside) == "outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC"
+    assert str(outside) == "outside its window 22:00-05:30 Europe/Berlin; continues by itself at 2026-11-26 21:00 UTC"
     assert scripted_fleet.state(made) == WAITS
     assert scripted_fleet.tick() == []
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
@@ -195,7 +195,7 @@ def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_
 ) -> None:
     made = make(scripted_fleet, OPEN)
     outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
-    assert f"{outside}" == "outside its window 08:00-18:00 UTC; goes on by itself at 2026-11-26 08:00 UTC"
+    assert f"{outside}" == "outside its window 08:00-18:00 UTC; continues by itself at 2026-11-26 08:00 UTC"
     assert scripted_fleet.state(made) == WAITS
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
 
@@ -307,7 +307,7 @@ def test_every_batch_of_the_license_waits_until_the_quota_resets(
 
     assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA] * 2 + [RUNNING] * 2 + [BY_A_PERSON, WAITS]
     assert look_at_batch(database, made[0].batch_id).detail == (
-        "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
+        "PingOne's quota is used up until 2026-11-25 23:00 UTC: continues by itself then."
     )
     tick_at(scripted_fleet, "2026-11-25 22:59:55")
     assert scripted_fleet.state(made[0]) == FOR_QUOTA
@@ -320,7 +320,7 @@ def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(s
     made = make(scripted_fleet, "2026-11-26 04:00")
     pause_for_quota(scripted_fleet, "default")
     assert look_at_batch(scripted_fleet.database, made.batch_id).detail == (
-        "PingOne's quota is used up until 2026-11-26 05:00 UTC: goes on by itself then, "
+        "PingOne's quota is used up until 2026-11-26 05:00 UTC: continues by itself then, "
         "inside its window 22:00-05:30 Europe/Berlin."
     )
     tick_at(scripted_fleet, "2026-11-26 05:00:01")

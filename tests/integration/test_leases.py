@@ -621,7 +621,7 @@ OTHERS: list[dict[str, Any]] = [
 
 
 @ON_SQLITE
-@pytest.mark.parametrize(("posts", "says"), [(0, "ACTIVE as soon as it is made"), (1, "waits for an OTP")])
+@pytest.mark.parametrize(("posts", "says"), [(0, "ACTIVE at once"), (1, "waits for an OTP")])
 def test_the_last_device_that_was_made_shows_whether_one_waits_for_an_otp(
     database: MovingDatabase, posts: int, says: str
 ) -> None:

@@ -236,8 +236,8 @@ def test_a_token_or_device_on_two_rows_that_differ_is_not_loaded(desk: LoadingDe
     what = "device" if "serial" in other else "serial number"
     assert (loaded.total, loaded.rows_refused) == (apart, 2)
     assert {error.row_number: error.reason.split(" too, ")[0] for error in desk.refused} == {
-        2: f"the {what} stands on row {apart + 3} of this file",
-        apart + 3: f"the {what} stands on row 2 of this file",
+        2: f"the {what} is on row {apart + 3} of this file",
+        apart + 3: f"the {what} is on row 2 of this file",
     }
     assert token(0)["serial"] not in [record.serial_number for record in desk.records(loaded)]
 
@@ -253,7 +253,7 @@ def test_a_token_on_two_rows_that_say_the_same_is_loaded_once_and_a_refused_row_
     same, unfit = desk.refused
     assert (loaded.total, loaded.rows_refused) == (apart + 1, 2)
     assert (same.row_number, unfit.row_number) == (apart + 2, apart + 3)
-    assert same.reason.startswith("the serial number stands on row 2 of this file already")
+    assert same.reason.startswith("the serial number is on row 2 of this file already")
 
 
 def test_a_token_that_is_active_on_this_device_is_refused_or_left_out_on_purpose(desk: LoadingDesk) -> None:
@@ -438,7 +438,7 @@ def may_tick(database: MovingDatabase) -> bool:
 
 # Many chunks.
 
-ON_ROW_2 = "stands on row 2 of this file too, and the rows with it do not all say the same"
+ON_ROW_2 = "is on row 2 of this file too, and these rows differ"
 
 
 def test_every_bad_row_of_many_chunks_is_told_in_its_order(desk: LoadingDesk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +460,7 @@ def test_every_bad_row_of_many_chunks_is_told_in_its_order(desk: LoadingDesk, mo
 
     assert (loaded.total, loaded.rows_refused) == (30 - 9, 9)
     first, *others = desk.refused
-    assert (first.row_number, first.reason[:46]) == (2, "the serial number stands on row 8 of this file")
+    assert (first.row_number, first.reason[:46]) == (2, "the serial number is on row 8 of this file")
     assert [error.row_number - 2 for error in others] == list(bad)
     assert [error.reason.startswith(bad[error.row_number - 2][1]) for error in others] == [True] * 8
 
@@ -694,7 +694,7 @@ def test_a_token_in_progress_is_named_with_its_batch(desk: LoadingDesk) -> None:
     _, findings = examine(desk, token(0), token(1))
     found = findings["in_database"]
     assert (found.level, found.tokens, found.serials) == (Level.NOTE, 1, (token(0)["serial"],))
-    assert found.text == "Refused for what our own database holds: 1 row."
+    assert found.text == "Refused because of what our own database holds: 1 row."
     # Where the reason is told already, it is not told twice.
     assert findings["rows_refused"].text.endswith(
         "the serial number is in progress in batch 'earlier' (row 2): wait until it is finished, or cancel it there"
@@ -749,7 +749,7 @@ def test_a_pair_that_a_seed_of_ours_contradicts_is_asked_about(desk: LoadingDesk
     verdicts, findings = examine(desk, with_pair(SEED, 4, 6), token(1))
     found = findings["not_consecutive"]
     assert (found.level, found.serials) == (Level.ASK, (token(0)["serial"],))
-    assert found.text.startswith("With two OTPs that do not follow each other, by the seed that an earlier batch")
+    assert found.text.startswith("of the pairs are not consecutive, by the seed that an earlier batch")
     assert SEED.secret.reveal().hex() not in repr(verdicts) + found.text
 
 

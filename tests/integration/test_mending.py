@@ -746,7 +746,7 @@ def test_a_row_that_was_copied_goes_once(mends: Mends) -> None:
     assert mends.mend(
         [second | FRESH | {"serial": "12", "device_id": ""}, second | FRESH | {"file_row": ""}]
     ) == Mended(again=1, refused=1)
-    assert "the token stands on row 2 of this file already" in mends.refused[0].reason
+    assert "the token is on row 2 of this file already" in mends.refused[0].reason
 
 
 def test_an_export_is_no_shipment_and_one_with_its_secrets_pasted_in_is_refused(mends: Mends) -> None:

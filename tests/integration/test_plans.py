@@ -265,7 +265,7 @@ def plans(database: Database, queries: Sequence[Query], *, is_for_any: bool = Tr
                 yield explain_for_any(connection, query)
 
 
-def analyse(database: Database) -> None:
+def analyze(database: Database) -> None:
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
     # SQLite reads the statistics when a connection is opened.
@@ -280,7 +280,7 @@ def test_the_queries_of_every_tick_go_by_the_partial_indexes(database_url: str) 
         # SQLite has no statistics unless somebody asks for them, so it must do without, too.
         for is_analysed in (False, True) if database.is_sqlite else (True,):
             if is_analysed:
-                analyse(database)
+                analyze(database)
             for what, (expected, queries) in noted.items():
                 used = set().union(*map(indexes, plans(database, queries)))
                 assert expected <= used <= expected | AT_HAND, (what, expected, used)
@@ -291,7 +291,7 @@ def test_a_worker_finds_its_records_by_their_keys_whatever_the_statistics_say(po
     cost nothing."""
     with closing(MovingDatabase(postgres_url)) as setup:
         made = make_batch(setup, 3000)
-        analyse(setup)
+        analyze(setup)
     with closing(Database(postgres_url)) as database:
         queue, leases = Queue(database), Leases(database)
         with database.writing() as connection:

@@ -205,7 +205,7 @@ def test_a_command_and_a_worker_end_there_with_one_line_and_where_the_url_asks_f
             last = told.stderr.splitlines()[-1]
             assert (told.code, "Traceback" in told.stderr) == (3, False), told
             assert last.startswith("oathbulk: the database takes no writes"), told
-            assert "let OATHBULK_DATABASE_URL lead to the primary" in last
+            assert "name the primary, or all servers, in OATHBULK_DATABASE_URL" in last
 
         either = {"OATHBULK_DATABASE_URL": f"{postgres_url}?target_session_attrs=any"}
         for command in READING:
@@ -215,7 +215,7 @@ def test_a_command_and_a_worker_end_there_with_one_line_and_where_the_url_asks_f
             told = desk.oathbulk(*command.split(), **either)
             assert told.code == 3, (command, told)
             assert "oathbulk: the database takes no writes (" in told.stderr.splitlines()[-1]
-        for url, told in (({}, "lead to the primary"), (either, "the database takes no writes")):
+        for url, told in (({}, "name the primary"), (either, "the database takes no writes")):
             checks = desk.oathbulk("doctor", "--json", **url).json["checks"]
             (database,) = [each for each in checks if each["check"] == "database"]
             assert (database["state"], told in f"{database['detail']} {database['cure']}") == ("fault", True)
@@ -358,7 +358,7 @@ def fail_to_migrate(url: str) -> str:
 def test_another_encoding_is_refused_with_its_cure(postgres_server: PostgresServer, encoding: str) -> None:
     how = f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
     with made_database(postgres_server, how) as url, opened(url) as database:
-        with pytest.raises(OtherEncoding, match=f"is {encoding}, not UTF8: make another one") as refused:
+        with pytest.raises(OtherEncoding, match=f"is {encoding}, not UTF8: create another one") as refused:
             schema.upgrade(database)
         assert find_fault(database) == str(refused.value)
         assert not is_away(refused.value)
@@ -403,7 +403,7 @@ def test_a_role_that_may_make_or_read_no_table_is_told_which_right_it_lacks(
     assert "GRANT USAGE, CREATE ON SCHEMA public" in told
     with role(postgres_server, postgres_url) as guest, opened(guest) as database:
         told = find_fault(database)
-    assert told.startswith("the database refuses its role a right (permission denied for table schema_revision)")
+    assert told.startswith("the database role lacks a privilege (permission denied for table schema_revision)")
 
 
 def read_pid(connection: Connection) -> int:

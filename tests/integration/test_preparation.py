@@ -39,10 +39,12 @@ from worker.batches import hours, preparation
 from worker.batches.commands import Batches, distrust_all
 from worker.batches.imports import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.batches.long_list import Turns
+from worker.batches.mending import give
 from worker.batches.preparation import MOST_REFUSALS
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.config.settings import Settings, Tuning
+from worker.leases import moves
 from worker.leases.lease import Leases
 from worker.pace.search import SlotTooFar
 from worker.pingone.devices import Device, Pairing, User
@@ -344,13 +346,15 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
 
 @pytest.mark.parametrize("is_looked_up", [True, False])
 @pytest.mark.parametrize(("age", "is_made"), [(timedelta(minutes=30), True), (timedelta(hours=2), False)])
-def test_after_a_restore_a_device_that_is_younger_than_the_run_is_the_batch_s_although_the_backup_had_not_looked(
+def test_after_a_restore_a_device_that_is_younger_than_the_batch_is_the_batch_s_although_the_backup_had_not_looked(
     site: Site, age: timedelta, is_made: bool, is_looked_up: bool
 ) -> None:
-    """The backup was made before the inventory was read, and then the batch imported and paired everything."""
+    """The backup was made before the inventory was read, and then the batch imported and paired everything. A mend that
+    was typed again has let the batch run anew."""
     made = make(site, 1, user_id=ALICE if is_looked_up else "", username="alice")
     site.database.change(update(Batch).values(may_pair=True))
     site.database.ahead += 3600
+    site.database.change(update(Batch).values(running_since=site.database.now()))
     distrust_all(site.database, Settings(), TESTER)
     site.pingone.people = [User(ALICE, username="alice")]
     site.pingone.tokens = {
@@ -854,6 +858,39 @@ def test_a_batch_that_is_paused_or_closed_meanwhile_is_left_alone_after_the_call
     site.prepare()
     inventory_read_at = look_at_batch(site.database, made.batch_id).inventory_read_at
     assert (site.pingone.log, site.jobs(made), inventory_read_at) == (["list"], [], None)
+
+
+def give_out(site: Site, made: Made, number: int, **names: str) -> None:
+    """Somebody who stands at the table gets the token."""
+    with site.database.changing_many() as connection:
+        assert moves.give_out(connection, made.batch_id, {made.ids[number]: names}) == 1
+
+
+def test_what_is_given_out_is_looked_up_and_imported_before_all_others_by_whatever_name(site: Site) -> None:
+    made = make(site, [*people(41), *[{"user_id": ""}] * 2])
+    site.pingone.people = [User(ALICE, email="ada@example.com"), User(BOB, username="person0")]
+    site.most_tokens = 1
+    give_out(site, made, 42, email="ada@example.com")
+    imported: list[int] = []
+    site.pingone.before_import = lambda: imported.extend(
+        number for number, each in enumerate(made.ids) if look(site.database, each).import_job_id
+    )
+    site.prepare()
+    assert [call for call in site.pingone.log if "find" in call][:2] == ["find email 1", "find username 40"]
+    assert imported[0] == 42
+
+
+def test_who_gets_a_token_while_the_inventory_is_read_is_looked_up_before_its_next_page(site: Site) -> None:
+    made = make(site, [{"user_id": ""}] * 2)
+    site.pingone.page_size = 1
+    site.pingone.tokens = {serial(site, made, number): describe(serial(site, made, number)) for number in range(2)}
+    site.pingone.people = [User(ALICE, email="ada@example.com")]
+    given = iter([lambda: give(site.database, TESTER, "shipment", serial(site, made, 1), "ada@example.com")])
+    site.on_renew = lambda: next(given, lambda: None)()
+    site.prepare()
+    assert site.pingone.log == ["list", "find email 1", "list"]
+    assert look(site.database, made.ids[1]).user_id == ALICE
+    assert look_at_batch(site.database, made.batch_id).inventory_read_at
 
 
 @pytest.mark.parametrize("held", ["canary", "trial"])

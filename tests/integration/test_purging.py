@@ -137,7 +137,7 @@ def test_a_line_of_the_audit_says_who_purged_what_and_the_others_stay(desk: Purg
     assert (load.action, purge.action, purge.actor, purge.batch) == ("load", "purge", "tester", "july")
     told = {"records": 2, "older_than_days": 90, "active": 1, "dead_letter": 1, "ended_at": purge.facts["ended_at"]}
     assert purge.facts == told
-    with desk.database.reading() as connection:
+    with desk.database.reading_snapshot() as connection:
         assert audit.check(connection).broken is None
 
 
@@ -185,7 +185,7 @@ def test_a_batch_stays_in_which_the_tokens_of_one_that_stays_came_back_or_whose_
 
     july, again, importing = (each.obstacle or "" for each in desk.make().examine().candidates)
 
-    assert again == "batch july, which stays, has tokens that are not active there and came back in it"
+    assert again == "batch july, which stays, has tokens that are not active there and were loaded again in this one"
     assert (july != "", "has not ended" in importing) == (True, True)
 
 
@@ -222,7 +222,7 @@ def test_a_purge_that_is_killed_shows_nothing_of_the_batch_and_goes_on(
     for name in (rows[-1]["serial"], rows[-1]["device_id"], f"#{record_id}"):
         with pytest.raises(UnknownToken):
             read_histories(desk.database, name)
-    # A token is recognised until its record is gone.
+    # A token is recognized until its record is gone.
     again = desk.load([*rows, token(7)], "again")
     assert (again.total, again.rows_refused) == (6 - left, left)
 

@@ -345,11 +345,11 @@ def exported(database: MovingDatabase, name: str = "shipment", **options: Any) -
 @ON_SQLITE
 def test_what_a_column_of_the_file_names_as_a_result_is_replaced_by_it(desk: LoadingDesk) -> None:
     """Other exports are golden files."""
-    header = "Status,Cost Centre,Serial Number,OTP 1,OTP 2,user_id,device_id,correlation id"
+    header = "Status,Cost Center,Serial Number,OTP 1,OTP 2,user_id,device_id,correlation id"
     load(desk, header, f"old,4711,MADE5,111115,222225,{ids(5)},old")
 
     assert exported(desk.database) == [
-        ["Cost Centre", "Serial Number", "OTP 1", "OTP 2", "user_id", "device_id", *RESULT_COLUMNS],
+        ["Cost Center", "Serial Number", "OTP 1", "OTP 2", "user_id", "device_id", *RESULT_COLUMNS],
         ["4711", "MADE5", "", "", *ids(5).split(","), "pending", "", "", "", "", "0", "0", "2"],
     ]
 

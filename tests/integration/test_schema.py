@@ -196,7 +196,7 @@ def test_data_goes_through_a_migration_and_back_and_the_audit_stays_append_only(
     assert definitions(empty) | triggers(empty) == before
     assert {table: rows(empty, table)[: len(lines)] for table, lines in kept.items()} == kept
     assert refuses_changes(empty)
-    with empty.reading() as connection:
+    with empty.reading_snapshot() as connection:
         assert audit.check(connection) == audit.CheckResult(2)
     if empty.is_sqlite:
         assert read(empty, "PRAGMA foreign_key_check") == set()
@@ -252,7 +252,7 @@ def test_an_upgrade_that_waits_for_a_worker_that_waits_for_it_is_made_again(post
     # PostgreSQL ends the one who has waited for this long and finds that the other waits for it, too.
     url = f"{postgres_url}?options=-c%20deadlock_timeout%3D3s"
     with closing(MovingDatabase(url)) as database, ThreadPoolExecutor(1) as threads:
-        with database.reading() as worker:
+        with database.writing() as worker:
             worker.exec_driver_sql("SELECT count(*) FROM record")
             worker.exec_driver_sql("SET LOCAL deadlock_timeout = '5min'")
             upgraded = threads.submit(schema.upgrade, database)

@@ -39,7 +39,7 @@ KNOWN: dict[str, Any] = {
     "email": "Alice@example.test",
     "external_id": "E-4711",
     "lot": "L_7",
-    "extra": {"Cost centre": "Basel%1", "note": None},
+    "extra": {"Cost center": "Basel%1", "note": None},
 }
 
 
@@ -62,7 +62,7 @@ def two_batches(database: MovingDatabase) -> None:
 @pytest.mark.usefixtures("two_batches")
 def test_whatever_is_known_of_a_token_finds_it_by_its_beginning_and_by_nothing_else(database: MovingDatabase) -> None:
     known = ("ACME0017", "acme0017", DEVICE, DEVICE[:9], USER[:8].upper(), "alice", "ALI", "alice@exa", "E-47", "L_7")
-    others = ("CME0017", "lice", "asel", "Cost centre", "B%1", "L%7", "E_47", "null", "ACME00170")
+    others = ("CME0017", "lice", "asel", "Cost center", "B%1", "L%7", "E_47", "null", "ACME00170")
     found = {text: serials(database, Sought(text=text)) for text in (*known, "basel", "Basel%1", "Basel%", *others)}
     assert found == {text: [] if text in others else ["ACME0017"] for text in found}
 

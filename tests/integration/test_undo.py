@@ -220,7 +220,7 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     assert (shown.devices.made, shown.devices.ends, shown.tokens) == (1, {End.THERE: 1}, TokenCounts(1, not_ours=1))
     assert (result.devices.ends, result.tokens) == ({End.REMOVED: 1}, TokenCounts(1, 1, not_ours=1))
     left_alone = [
-        Kept(4, theirs, "this batch has made nothing of it that may be taken away"),
+        Kept(4, theirs, "this batch has made nothing of it that can be removed"),
         Kept(None, "UNKNOWN1", "no row of this batch has it"),
     ]
     assert list(result.kept.values()) == list(shown.kept.values()) == left_alone
@@ -260,7 +260,7 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
     assert (len(result.cancelled), list(result.kept)) == (2, ["eve@x.test"])
     assert statuses(database, made) == ["cancelled"] * 3
     (history,) = read_histories(database, f"#{made.ids[2]}")
-    assert dict(list_facts(history.latest))["meaning"].startswith("An undo took it back.")
+    assert dict(list_facts(history.latest))["meaning"].startswith("An undo closed it.")
     # Nothing is left of it, which is no failure; and a replay takes none of them unless it is chosen.
     again = desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"])
     assert (again.cancelled, list(again.kept)) == ([], ["änne@x.test", "Dora@x.test"])
@@ -430,7 +430,7 @@ def test_otps_that_a_new_device_would_refuse_go_by_no_replay_and_a_seed_begins_a
         ({"owner_id": None}, {}, End.LEFT, ""),
         ({"otp_sent_at": -2 * 86400.0, "pairing_began_at": -2 * 86400.0}, {}, End.LEFT, "it is somebody else's"),
     ],
-    ids=["made then", "somebody else's", "maybe there before", "made since"],
+    ids=["made at another time", "somebody else's", "maybe there before", "made since"],
 )
 def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_ours(
     database: MovingDatabase,
@@ -460,7 +460,7 @@ def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_our
     gone = look(database, made.ids[0])
     assert (gone.finalized_at - gone.otp_sent_at).total_seconds() >= desk.settings.tuning.over_after
     assert 5.0 in desk.waits
-    assert ("Waiting until the last requests to pair are over", 0, None) in desk.told
+    assert ("Waiting for the last pairing requests", 0, None) in desk.told
     assert desk.command.examine("shipment").devices.earlier == 1
 
 
@@ -526,7 +526,7 @@ def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_i
     with pytest.raises(NotPossible, match="runs") if is_resumed else nullcontext():
         told += desk.command.undo("shipment").kept.values()
 
-    shown_in_part = "PingOne shows its token in one place and not in another: give the command again"
+    shown_in_part = "PingOne shows its token in one place but not in another: run the command again"
     assert [(each.row_number, each.why) for each in told] == (
         [] if is_resumed else [(2, shown_in_part), (3, shown_in_part)]
     )
@@ -558,7 +558,7 @@ def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
     result = desk.command.undo("shipment")
 
     assert (result.tokens.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {serial}))
-    assert is_ours or "was not made then" in next(iter(result.kept.values())).why
+    assert is_ours or "was made at another time" in next(iter(result.kept.values())).why
     # The other's import made nothing.
     assert [look(database, record_id).import_job_id for record_id in made.ids] == [None if is_ours else job, None]
 
@@ -570,7 +570,7 @@ def test_a_token_that_somebody_revoked_and_imported_anew_is_theirs(
     note_job(database, made, JobState.DONE, made.id, sent_ago=86_400.0)
     result = desk.command.undo("shipment")
     assert (result.tokens.revoked, pingone.tokens()) == (0, {look(database, made.id).serial_number})
-    assert "was not made then" in next(iter(result.kept.values())).why
+    assert "was made at another time" in next(iter(result.kept.values())).why
 
 
 @pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])
@@ -939,7 +939,7 @@ def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
     with around(Removal, "remove", first=lambda *_: database.change(change)):
         (kept,) = desk.command.undo("shipment").kept.values()
 
-    assert kept.why == "its record was changed meanwhile, or a worker has it: give the command again"
+    assert kept.why == "its record was changed meanwhile, or a worker has it: run the command again"
     assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
 
 

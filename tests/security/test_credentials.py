@@ -282,9 +282,9 @@ def test_both_clients_take_redis_by_its_urls_authority_and_refuse_another_name_o
 
 # Text from outside.
 
-# The title of the window, the whole screen, colours, a line painted over, the same in one byte, and right to left.
+# The title of the window, the whole screen, colors, a line painted over, the same in one byte, and right to left.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31m\rpaid\x9b2J\x08\u202egnihton\x00"
-# rich's own: colours, cursor and erased lines of a live display.
+# rich's own: colors, cursor and erased lines of a live display.
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\x1b\[[0-9]*A|\x1b\[2K")
 
 

@@ -114,7 +114,7 @@ def test_a_batch_may_be_called_anything_and_is_found_under_that_name_only(
     batches.resume(name)
     assert batches.cancel(name) == 1
     assert [each.state for each in read_statuses(database) if each.name != name].count("running") == 0
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         lines = [line for line in audit.read(connection, name) if line.action != "load"]
         assert {(line.batch, line.actor, line.ticket) for line in lines} == {(name, word, word)}
         assert audit.check(connection).broken is None

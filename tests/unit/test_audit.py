@@ -42,7 +42,7 @@ def test_a_file_that_takes_nothing_is_told_with_the_cure_and_a_pipe_is_not_waite
     os.mkfifo(tmp_path / "pipe")
     note_head(tmp_path / place, Head(7, FIRST, AT))
     (message,) = caplog.messages
-    for said in ("line 7", str(tmp_path / place), "OATHBULK_AUDIT_HEAD", "What was commanded is done"):
+    for said in ("line 7", str(tmp_path / place), "OATHBULK_AUDIT_HEAD", "The command is done"):
         assert said in message
     assert read_noted_heads(tmp_path / "pipe") == read_noted_heads(None) == []
 
@@ -76,10 +76,10 @@ def test_what_is_no_head_and_no_file_is_refused(given: str) -> None:
 def test_a_file_with_anything_but_heads_in_it_is_refused_by_its_line(tmp_path: Path, content: str) -> None:
     """A file that was damaged or tampered with must not pass for one whose heads were all found."""
     (tmp_path / "heads").write_text(content)
-    with pytest.raises(UnusableHead, match=r"line 1 of .* is no head|it is empty"):
+    with pytest.raises(UnusableHead, match=r"line 1 of .* is not a head|it is empty"):
         read_heads(str(tmp_path / "heads"))
 
 
 def test_a_device_without_an_end_is_no_file_of_heads() -> None:
-    with pytest.raises(UnusableHead, match="line 1 of /dev/zero is no head"):
+    with pytest.raises(UnusableHead, match="line 1 of /dev/zero is not a head"):
         read_heads("/dev/zero")

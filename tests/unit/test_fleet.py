@@ -76,7 +76,8 @@ class World:
 
     def is_steady(self, last_tick_at: datetime | None = None, **changes: float) -> bool:
         vars(self).update({name: getattr(self, name) + change for name, change in changes.items()})
-        return self.watch.is_steady(self.read, last_tick_at)
+        before = self.watch.read()
+        return self.watch.is_steady(self.read(), before, last_tick_at)
 
 
 @pytest.mark.parametrize("step", [-3600.0, -90.0, -5.0, 5.0, 90.0, 3600.0])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.pages.reading import CHECKOUT, find_code, read_page
+from support.pages.reading import CHECKOUT, find_listed_keys
 
 GOLDEN = CHECKOUT / "tests" / "golden"
 # Golden files of what is no listing of a command.
@@ -36,18 +36,7 @@ def find_printed(command: str) -> set[str]:
     return {key if command == "purge" else SEVERAL.sub("", key) for key in keys}
 
 
-def find_listed() -> dict[str, set[str]]:
-    """Find the keys that the page lists, by the commands that its headings name."""
-    listed: dict[str, set[str]] = {}
-    for section in read_page("docs/json.md").split("\n## ")[1:]:
-        heading, _, text = section.partition("\n")
-        cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-        for command in find_code(heading):
-            listed.setdefault(command.split()[0], set()).update(key for cell in cells for key in find_code(cell))
-    return listed
-
-
-LISTED = find_listed()
+LISTED = find_listed_keys()
 
 
 def is_like(key: str, listed: str) -> bool:

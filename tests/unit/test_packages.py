@@ -1,5 +1,6 @@
-"""The packages: the locks fit pyproject.toml, so that `make lock` was run after its last change; no licence comes in
-that nobody has looked at; and the public workflow tries the very Pythons that they are for. Asks no index."""
+"""The packages: the locks fit pyproject.toml, so that `make lock` was run after its last change; no license comes in
+that nobody has looked at; the public workflow tries the very Pythons that they are for; and workflows run no action
+that can change under its name. Asks no index."""
 
 import json
 import re
@@ -16,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[2]
 LOCKS = CHECKOUT / ".ci" / "locks"
+WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yml"))
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 BUILD: list[str] = PROJECT["build-system"]["requires"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
@@ -91,17 +93,17 @@ ALLOWED = {
 }
 
 
-def is_allowed(licence: str) -> bool:
+def is_allowed(license: str) -> bool:
     """One of those between which we may choose, or all of those that hold together, must be allowed."""
-    return any({*re.split(r"; | AND ", choice)} <= ALLOWED for choice in licence.split(" OR "))
+    return any({*re.split(r"; | AND ", choice)} <= ALLOWED for choice in license.split(" OR "))
 
 
 def test_every_package_has_a_licence_that_is_allowed() -> None:
     command = [sys.executable, "-m", "piplicenses", "--python", sys.executable, "--format", "json", "--packages"]
     done = subprocess.run([*command, *read_lock("dev")], check=True, capture_output=True, text=True)
-    licences = {package["Name"]: package["License"] for package in json.loads(done.stdout)}
-    assert len(licences) > 50
-    assert {name: licence for name, licence in licences.items() if not is_allowed(licence)} == {}
+    licenses = {package["Name"]: package["License"] for package in json.loads(done.stdout)}
+    assert len(licenses) > 50
+    assert {name: license for name, license in licenses.items() if not is_allowed(license)} == {}
 
 
 def test_an_unknown_licence_is_noticed_alone_and_beside_others() -> None:
@@ -117,3 +119,35 @@ def test_every_python_of_the_classifiers_is_tried_and_no_other_and_the_lock_is_u
     assert f"sys.version_info >= (3, {int(pythons[-1][2:]) + 1})" in installer
     assert f"3.11 to {pythons[-1]}" in installer
     assert "--require-hashes --no-deps --requirement $locks/build.txt --requirement $locks/$need.txt" in installer
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_names_each_action_by_its_commit_and_permits_no_more_than_each_job_needs(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    used = re.findall(r"uses: (.*)", text)
+    assert [each for each in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", each)] == []
+    assert len({*used}) == len({each.partition("@")[0] for each in used}), "one version of each"
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    checkouts = [
+        step for job in workflow["jobs"].values() for step in job["steps"] if "checkout@" in step.get("uses", "")
+    ]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_what_is_published_was_checked_and_is_signed_by_jobs_that_build_nothing() -> None:
+    jobs = yaml.safe_load(WORKFLOWS[1].read_text(encoding="utf-8"))["jobs"]
+    needs = {name: job.get("needs") for name, job in jobs.items()}
+    assert needs == {
+        "check": None,
+        "make": "check",
+        "attest": "make",
+        "image": "attest",
+        "index": "attest",
+        "page": ["image", "index"],
+    }
+    assert jobs["check"]["steps"][-1] == {"run": ".ci/run"}
+    assert {"run": "make release"} in jobs["make"]["steps"]
+    writing = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
+    assert writing == {"attest", "image", "index", "page"}
+    assert jobs["index"]["environment"]["name"] == "pypi"

@@ -35,7 +35,10 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(encod
 # Options in the text of pages that belong to other programs than ours.
 FOREIGN = {
     "docs/decisions/0002-threads-that-write-together.md": {"--all-tasks"},
-    "docs/deployment.md": {"--no-index", "--build-arg"},
+    "docs/deployment.md": {
+        *("--no-index", "--build-arg", "--check", "--ignore-missing", "--repo", "--upgrade"),
+        *("--certificate-oidc-issuer", "--certificate-identity"),
+    },
     "docs/monitoring.md": {"--read_only", "--basic-auth", "--address", "--auth"},
     "docs/operating.md": {"--force", "--upgrade"},
     "docs/performance.md": {"--quick", "--only", "--sample"},
@@ -58,6 +61,17 @@ def test_a_page_names_what_is_there_and_marks_what_is_typed(page: str) -> None:
         "not marked as typed": [line for line in unmarked if line.startswith(("oathbulk ", "$ "))],
     }
     assert {what: found for what, found in wrong.items() if found} == {}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_a_page_has_short_lines_and_short_cells(page: str) -> None:
+    """What a command prints, and an address, is as long as it is."""
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    shown = {line for block in find_blocks(text) if block.kind not in ("", "sh") for line in block.lines}
+    prose = [line for line in text.splitlines() if line not in shown and not line.startswith("|")]
+    rows = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
+    assert [line for line in prose if len(line) > 100 and "://" not in line] == []
+    assert [cell for row in rows for cell in row.split(" | ") if len(cell) > 160] == []
 
 
 def leads_somewhere(page: str, link: str) -> bool:
@@ -164,8 +178,8 @@ def test_every_finding_of_preflight_is_there_and_what_accept_takes_is_what_is_as
     calls = [*find_calls("worker/preflight")]
     findings = {text for called, _, text in calls if called in ("Finding", "name_tokens", "_name_rows")}
     assert set(read_first_column("Before a load")) == findings | ASKED_BY_TABLE
-    checked = read_page("docs/commands.md#check")
-    assert {name for name in findings | ASKED_BY_TABLE if f"`{name}`" not in checked} == set()
+    asked = re.findall(r"^\| (.*) \| \?(?: ·)? \|", SECTIONS["Before a load"], re.MULTILINE)
+    assert {name for row in asked for name in re.findall(r"`(\w+)`", row)} == set(Question)
     assert {text for _, given, text in calls if given[1:2] == ["Level.ASK"]} | ASKED_BY_TABLE == set(Question)
 
 

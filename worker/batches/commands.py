@@ -110,7 +110,7 @@ class Batches:
             if batch.state == BatchState.CANCELLED:
                 raise _refuse_cancelled(name)
             if not has_unfinished(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it is to do")
+                raise NotPossible(f"batch {name!r} is finished: nothing is left to do")
             if batch.state == BatchState.RUNNING and change is None and lift_in is None:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
@@ -141,7 +141,7 @@ class Batches:
             self._write_down(connection, Action.RESUME, name, where=leave_out_names(where), records=count)
             return count
 
-    def cancel(self, name: str, where: Sequence[str] = ()) -> int:
+    def cancel(self, name: str, where: Sequence[str] = (), on_progress: OnProgress = tell_nobody) -> int:
         """Cancel a batch: what is to do is closed. Or close, with `where`, what failed or has not begun, and meets all
         of these conditions, each written as COLUMN=VALUE; the batch goes on. Returns how many rows were closed at
         once; those in work follow when their call ends. Raises UnknownBatch, UnknownColumn, NotPossible."""
@@ -155,13 +155,19 @@ class Batches:
                 self._write_down(connection, Action.CANCEL, name, where=leave_out_names(where), records=count)
                 return count
             if not has_unfinished(connection, batch.id) and not self._has_failed_or_closed(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it is to do")
+                raise NotPossible(f"batch {name!r} is finished: nothing is left to do")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
-            count = moves.cancel(self._database, connection, batch.id)
+            count = moves.cancel(self._database, connection, batch.id, on_progress)
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 
-    def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
+    def replay(
+        self,
+        name: str,
+        reasons: Collection[Reason] | None = None,
+        where: Sequence[str] = (),
+        on_progress: OnProgress = tell_nobody,
+    ) -> Replayed:
         """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
         batch; with `where`, the records that meet all of it, also those that an undo took back. Raises UnknownBatch,
         UnknownColumn."""
@@ -169,7 +175,7 @@ class Batches:
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
-            count = replay(self._database, connection, batch.id, reasons, chosen)
+            count = replay(self._database, connection, batch.id, reasons, chosen, on_progress=on_progress)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
             facts: dict[str, Any] = {"reasons": sorted(reasons or ()), "records": count}
@@ -328,6 +334,6 @@ def _refuse_beside_workers(database: Database, connection: Connection) -> None:
     if alive:
         live, it = agree(len(alive), "process lives", "processes live"), agree(len(alive), "it", "them")
         raise WorkersLive(
-            f"{len(alive)} worker {live}: {', '.join(alive)}. End {it}, then give the command again; one that was "
-            f"killed counts as alive for {GONE_AFTER:.0f} seconds"
+            f"{len(alive)} worker {live}: {', '.join(alive)}. End {it}, then run the command again; a killed one "
+            f"counts as alive for {GONE_AFTER:.0f} seconds"
         )

@@ -187,8 +187,8 @@ _UNTRIED = [
     for of_batch, condition, order in (
         (Record.batch_id, LASTING, Record.scheduled_at),
         (Record.batch_id, EXPIRING, Record.otp_expires_at),
-        (Record.batch_id, LACKS_USER, Record.row_number),
-        (Record.batch_id, LACKS_TOKEN, Record.row_number),
+        (Record.batch_id, LACKS_USER, Record.scheduled_at),
+        (Record.batch_id, LACKS_TOKEN, Record.scheduled_at),
         (Record.batch_id + literal_column("0"), IN_WINDOW, Record.lease_until),
     )
 ]

@@ -33,7 +33,7 @@ from models.refused_row import RefusedRow
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, FILE_ROW, RowRefused, canonical_column, normalise, read_not_before
+from worker.intake.rows import COLUMNS, FILE_ROW, RowRefused, canonical_column, normalize, read_not_before
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.
@@ -94,11 +94,11 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
     """Make one SQL condition of conditions on the records of this batch, each written as COLUMN=VALUE; an empty value
     matches a row without one. Raises UnknownBatch; UnknownColumn also if no record matches, since a value may be
     misspelt."""
-    batch = find_batch(connection, name, Batch.id, Batch.columns)
-    chosen = _hold_all(Record, batch.columns, where)
-    if where and not _matches(connection, Record, batch.id, chosen):
-        raise _tell_no_match(name, where)
-    return chosen
+    chosen = choose_rows(connection, name, where)
+    batch = find_batch(connection, name, Batch.id)
+    if where and not _matches(connection, Record, batch.id, chosen.records):
+        raise UnknownColumn(f"what has {' and '.join(where)} in {name!r} was not loaded: `oathbulk mend` loads it")
+    return chosen.records
 
 
 def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> ChosenRows:
@@ -108,7 +108,7 @@ def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> Chos
     chosen = ChosenRows(*(_hold_all(table, batch.columns, where) for table in (Record, RefusedRow)))
     is_there = _matches(connection, Record, batch.id, chosen.records)
     if where and not is_there and not _matches(connection, RefusedRow, batch.id, chosen.not_loaded):
-        raise _tell_no_match(name, where)
+        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
     return chosen
 
 
@@ -122,10 +122,6 @@ def _matches(
     return connection.scalar(select(table.id).where(table.batch_id == batch_id, chosen).limit(1)) is not None
 
 
-def _tell_no_match(name: str, where: Sequence[str]) -> UnknownColumn:
-    return UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
-
-
 def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedRow] = Record) -> ColumnElement[Any]:
     """Find the column of rows that a person names: one of ours, or one of a file's own `columns`. In the `table` of the
     rows that were not loaded, most are null. Raises UnknownColumn."""
@@ -133,10 +129,10 @@ def find_column(columns: Sequence[str], name: str, table: type[Record | RefusedR
     if attribute := attributes.get(canonical_column(name) or ""):
         found: ColumnElement[Any] = getattr(table, attribute, null())
         return found
-    of_file = {normalise(column): column for column in columns if not canonical_column(column)}
-    if written := of_file.get(normalise(name)):
+    of_file = {normalize(column): column for column in columns if not canonical_column(column)}
+    if written := of_file.get(normalize(name)):
         if set(written) & set('"\\'):
-            raise UnknownColumn(f"column {written!r} cannot be asked for: its name has a quotation mark or a backslash")
+            raise UnknownColumn(f"column {written!r} cannot be used: its name has a quotation mark or a backslash")
         return cast("ColumnElement[Any]", Record.extra[written].as_string() if table is Record else null())
     raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*attributes, *of_file.values()])}")
 
@@ -207,8 +203,8 @@ def explain_purged(name: str, purged_at: datetime) -> str:
     """Say that a batch was purged, and what is left of it."""
     named = quote(name)
     return (
-        f"batch {name!r} was purged on {purged_at:%Y-%m-%d}: its records are gone, and with them the ids of what it "
-        f"made in PingOne. `oathbulk status {named}` tells how it ended, `oathbulk audit {named}` what was done"
+        f"batch {name!r} was purged on {purged_at:%Y-%m-%d}: its records are gone, including the ids of what it made "
+        f"in PingOne. `oathbulk status {named}` shows how it ended, `oathbulk audit {named}` what was done"
     )
 
 

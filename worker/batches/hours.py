@@ -30,7 +30,7 @@ class OutOfHours:
     begins_at: datetime
 
     def __str__(self) -> str:
-        return f"outside its window {self.hours}; goes on by itself at {format_time(self.begins_at)}"
+        return f"outside its window {self.hours}; continues by itself at {format_time(self.begins_at)}"
 
 
 def let_run(
@@ -68,7 +68,7 @@ def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: D
     has = read_hours(connection, batch_id)
     if wanted is None or wanted == has:
         return
-    keeps = f"keeps to its window {has}" if has else "runs all day"
+    keeps = f"has the window {has}" if has else "runs all day"
     command = f"oathbulk resume {quote(name)} --window {wanted.hours} --zone {wanted.zone}"
     raise OtherHours(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
 

@@ -28,7 +28,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
 from models.record_states import NOBODY, PairingState, Status
-from worker.batches.long_list import Findings, Obstacle, Superseded, Turn, Turns, may_go
+from worker.batches.long_list import PREPARED_IN_ORDER, Findings, Obstacle, Superseded, Turn, Turns, may_go
 from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Tuning
@@ -56,8 +56,9 @@ from worker.vault.otps import Seed, open_otps
 # A job that still runs after this time counts as lost: its tokens are looked for in the inventory.
 LONGEST_JOB = timedelta(minutes=10)
 NOT_READABLE = (
-    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). PingOne does not tell which"
-    " role permits it: try Environment Admin. Or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an"
+    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). PingOne does not say "
+    "which role permits it: try Environment Admin. Or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET "
+    "to an"
     " application that has it. Then resume."
 )
 
@@ -97,11 +98,11 @@ MOST_REFUSED = 5
 ASK_AGAIN = 1.0
 
 _REFUSED = (
-    "PingOne refuses to import one token after the other. Look its codes up, and put the cause right. Then resume, and"
-    " replay the reason `token_refused`; or cancel."
+    "PingOne refuses to import one token after the other. Look up its codes, and fix the cause. Then resume, and "
+    "replay the reason `token_refused`; or cancel."
 )
 _FULL = (
-    "PingOne's inventory takes no more tokens: the environment has as many as it may have. Remove tokens that nobody"
+    "PingOne's inventory is full: the environment has the maximum number of tokens. Remove tokens that nobody"
     " uses, or ask Ping Identity for more, then resume."
 )
 # A row of the table of jobs.
@@ -277,7 +278,9 @@ class Tokens:
         # Near the end of the hours no job begins: its result would be read only when they begin again.
         self._may_begin = is_running(database, LAST_START)
 
-    def read_inventory(self, turn: Turn, environment: Environment, call: Call, turns: Turns) -> None:
+    def read_inventory(
+        self, turn: Turn, environment: Environment, call: Call, turns: Turns, after_page: Callable[[], object]
+    ) -> None:
         """Read the whole inventory, and take in what it shows of this batch; a reading that breaks off begins anew.
         Raises any PingOneError, SlotTooFar, and Obstacle if tokens are to be imported and none may be read."""
         lost = self.begin_reading(turn.batch_id)
@@ -286,6 +289,7 @@ class Tokens:
                 self.take_in(turn.batch_id, page.items, turn.first)
                 if not turns.renew(turn.batch_id):
                     return
+                after_page()
         except Forbidden as failure:
             if turn.may_import:
                 raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
@@ -404,7 +408,7 @@ class Tokens:
             size = self.jobs.choose_size(connection, turn.batch_id)
             columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps)
             lacking = select(*columns).where(*lacks_token(turn), Record.import_job_id.is_(None))
-            rows = connection.execute(lacking.order_by(Record.row_number).limit(size)).all()
+            rows = connection.execute(lacking.order_by(*PREPARED_IN_ORDER).limit(size)).all()
             if is_whole and len(rows) < size:
                 return None
             tokens = {row.id: token for row in rows if (token := make_token(self._keyring, row))}
@@ -468,7 +472,7 @@ class Tokens:
             if not is_busy:
                 self._wait(ASK_AGAIN)
         elif result.has_made_nothing:
-            self.note_refused(job.id, result.reason or "the job has made no token, and tells no reason")
+            self.note_refused(job.id, result.reason or "the job has made no token, without a reason")
             self._check_refusals(batch_id, job.size)
         else:
             for serial_number in self.note_done(batch_id, job.id, result):

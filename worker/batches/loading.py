@@ -190,8 +190,8 @@ class Conflicts:
             return None
         what = "serial number" if _is_same_token(found, row) else "device"
         return (
-            f"an undo of batch {self._name_batch(found)!r} has the {what} in hand: wait for its end; if it was killed,"
-            f" that is at {found.undone_until:%H:%M:%S} UTC",
+            f"an undo of batch {self._name_batch(found)!r} is working on the {what}: wait until it ends; if it "
+            f"was killed, that is at {found.undone_until:%H:%M:%S} UTC",
             RowFault.IN_PROGRESS,
         )
 
@@ -205,7 +205,7 @@ class Conflicts:
         batch, active_serial = self._name_batch(same[0]), same[0].serial_number
         if not _is_same_token(same[0], row):
             what = f"its device is that of token {active_serial}, which is active in batch {batch!r}"
-            cure = "correct serial or device_id; if the slip was there, nothing is left to do"
+            cure = "correct serial or device_id; if the mistake was there, nothing is left to do"
             return f"{what}: {cure}", RowFault.PERSON_UNFIT
         return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
@@ -300,7 +300,7 @@ def find_used_otps(keyring: Keyring, found: Any, source: OtpSource | None) -> fr
 
 def _refuse_repeated(what: str, row_number: int) -> Refusal:
     """Refuse a row whose serial number or device an earlier row of its file has."""
-    return f"the {what} stands on row {row_number} already: keep one of the two rows", RowFault.REPEATED
+    return f"the {what} is on row {row_number} already: keep one of the two rows", RowFault.REPEATED
 
 
 def _is_same_token(found: Found, row: Row) -> bool:

@@ -32,6 +32,10 @@ A = TypeVar("A")
 LEASE = 60.0
 
 
+# The order in which records are prepared: what was given out comes first, since its due time is before the load.
+PREPARED_IN_ORDER = (Record.scheduled_at, Record.row_number)
+
+
 class Superseded(Exception):
     """No further call may start: the batch no longer runs, or another worker has taken over its list."""
 
@@ -175,7 +179,7 @@ class Turns:
             batch = next((each for each in waiting if is_lacking(connection, each)), None)
         if batch is None:
             return None
-        with self._database.writing() as connection:
+        with self._database.writing_one() as connection:
             mine = update(Batch).where(Batch.id == batch.id, self._is_running, self._is_free)
             taken = mine.values(prepared_until=self._database.now(LEASE)).returning(
                 Batch.prepared_until, *columns, Batch.canary, Batch.trial, (Batch.outages > 0).label("is_probing")
@@ -188,7 +192,7 @@ class Turns:
 
     def renew(self, batch_id: int) -> bool:
         """Keep the batch for this worker. False: the batch no longer runs, or another worker prepares it."""
-        with self._database.writing() as connection:
+        with self._database.writing_one() as connection:
             mine = update(Batch).where(self.is_held(batch_id), self._is_running)
             renewed = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until)
             held_until = connection.scalar(renewed)
@@ -204,7 +208,7 @@ class Turns:
     def end(self, batch_id: int, wait: float) -> None:
         """End the turn: the batch may be prepared again in `wait` seconds. Does nothing if another worker has the turn
         already."""
-        with self._database.writing() as connection:
+        with self._database.writing_one() as connection:
             until = self._database.now(wait)
             connection.execute(update(Batch).where(self.is_held(batch_id)).values(prepared_until=until))
 

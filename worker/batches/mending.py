@@ -12,7 +12,7 @@ from itertools import islice
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, null, or_, select, update
+from sqlalchemy import Connection, and_, false, func, null, or_, select, update
 from sqlalchemy import Row as ResultRow
 
 from models.audit import Action, AuditLine
@@ -58,72 +58,75 @@ from worker.intake.rows import (
     spell_columns,
 )
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.moves import give_out, put_back, put_first, put_off, set_date
-from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
+from worker.leases.moves import give_out, put_first, put_off, set_date
+from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_back
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
 
 OTHER_TOKEN = (
-    f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted or"
-    " filled without the others; take the row from this batch's export again"
+    f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted "
+    f"or filled alone; take the row from this batch's export again"
 )
 NO_ROW = (
-    f"{FILE_ROW} names no row of this batch: the file was exported from another one; or empty that cell, and the row is"
-    " found by its serial number"
+    f"{FILE_ROW} names no row of this batch: the file may be another batch's export; or empty that cell, so that the "
+    f"row is found by its serial number"
 )
-TWICE = "the token stands on row {row} of this file already, which names it otherwise: keep one of the two rows"
+TWICE = "the token is on row {row} of this file already, under another name: keep one of the two rows"
 OTHER_TYPE = (
-    "otp_type is missing or says hotp, and the token was loaded as totp: put the column back, with totp and the"
-    " generated_at of the fresh OTPs"
+    "otp_type is missing or says hotp, but the token was loaded as totp: restore the column, with totp and the "
+    "generated_at of the fresh OTPs"
 )
 OLD_NAME = (
-    "the row names another person, but also the one of before, by a name that counts first (user_id, username, email,"
-    " external_id): empty what is not true any more"
+    "the row names another person, but also the earlier one, by a name that has precedence (user_id, username, "
+    "email, external_id): empty what is no longer true"
 )
 FOR_ANOTHER = (
-    "the row names another person than its record, which is still to go for the one of before: take that back first, by"
-    " `oathbulk undo BATCH --only FILE`, and mend then"
+    "the row names another person than its record, which is still to go for the earlier one: run `oathbulk undo "
+    "BATCH --only FILE` first, then mend"
 )
 ACTIVE_FOR_ANOTHER = (
-    "the token is active, and the row names another person than the one who has it: take it back first, by"
-    " `oathbulk undo {batch} --only FILE` with a FILE of this serial number, and mend then"
+    "the token is active, and the row names another person than the one who has it: run `oathbulk undo {batch} "
+    "--only FILE` with this serial number first, then mend"
 )
 OTHER_ZEROS = (
-    "the batch has this token as {serial}: write it so, with its zeros, or name it by {file_row} as its export does"
+    "the batch has this token as {serial}: write it that way, with its zeros, or name it by {file_row} as its export "
+    "does"
 )
-OLD_TIME = "generated_at is that of the earlier pair: write down when the fresh OTPs were produced"
+OLD_TIME = "generated_at is that of the earlier pair: enter when the fresh OTPs were produced"
 SENT_BEFORE = "an OTP of this row was sent already: press the token for two fresh, consecutive OTPs"
 HAS_SEED = (
-    "the batch has the seed of this token, which makes its OTPs: empty otp1 and otp2, or give the vendor's file if the"
-    " seed is wrong"
+    "the batch has the seed of this token, which makes its OTPs: empty otp1 and otp2, or give the vendor's file if "
+    "the seed is wrong"
 )
 NO_FRESH_OTPS = (
-    "otp1 and otp2 are empty, and those that it has cannot go again: press the token for two fresh, consecutive OTPs,"
-    " and write them there"
+    "otp1 and otp2 are empty, and the earlier OTPs cannot go again: press the token for two fresh, consecutive OTPs, "
+    "and enter them there"
 )
 NO_SEED = (
-    "the seed of this token was erased when it became active: give the vendor's file, with a list of those who get"
-    " theirs anew (--assign FILE)"
+    "the seed of this token was erased when it became active: give the vendor's file, with a list of who gets a "
+    "token again (--assign FILE)"
 )
 NO_OTPS = (
-    "the batch has nothing of this token: write two fresh, consecutive OTPs into otp1 and otp2, or give the vendor's"
-    " file; or the serial is not as it was loaded, such as without its zeros"
+    "the batch has nothing of this token: write two fresh, consecutive OTPs into otp1 and otp2, or give the vendor's "
+    "file; or the serial differs from the loaded one, for example in its zeros"
 )
 KEY_IS_GONE = (
-    "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first; if it is"
-    " lost, give the vendor's file where the batch had a seed, or load fresh OTPs as a batch of its own"
+    "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it after the first; if it is "
+    "lost, give the vendor's file if the batch had a seed, or load fresh OTPs as a new batch"
 )
 DEVICE_OF_ANOTHER = (
-    "the batch made a device of this token for another person, or for one who is named otherwise there: name the "
-    "person as the batch does, or take the device away first, by `oathbulk undo BATCH --only FILE`"
+    "the batch made a device of this token for another person, or under another name: name the person as the batch "
+    "does, or remove the device first with `oathbulk undo BATCH --only FILE`"
 )
 TYPE_BOTH = (
-    "type both OTPs as the token showed them, one after the other: each has 6 or 8 digits, with zeros at the beginning"
-    " too; a token with a clock shows the second one when its number changes"
+    "type both OTPs as the token showed them, one after the other: each has 6 or 8 digits, including leading zeros; "
+    "a token with a clock shows the second one when its number changes"
 )
-HAS_OWNER = "PingOne has the token as a device already: see whose it is, and unpair it there; or name another token"
-OTHER_SEED = "the batch imported this token with another seed: take it away first, by `oathbulk undo BATCH --only FILE`"
+HAS_OWNER = (
+    "PingOne has the token as a device already: find out whose it is, and unpair it there; or name another token"
+)
+OTHER_SEED = "the batch imported this token with another seed: remove it first with `oathbulk undo BATCH --only FILE`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ class Corrected:
 @dataclass(slots=True)
 class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: new records, of rows
-    that are new or were not loaded; `given` out; `dated`: records that only begin at another date. Left as they are:
+    that are new or were not loaded; `given` out; `dated`: records that only begin on another date. Left as they are:
     `active`, `in_work`, `taken_back` by an undo or closed by a person, and `left_out`, since another batch made the
     token active. `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so
     nothing goes yet."""
@@ -488,7 +491,7 @@ def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
     return max(seed.counter, count_used(record))
 
 
-_CHANGED = "another command changed the same records at this moment: nothing was done, try again"
+_CHANGED = "another command is changing the same records: nothing was done, try again"
 _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns, Batch.may_pair)
 
 
@@ -522,9 +525,7 @@ class Mender:
             is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or cured
             if mended.added and not is_of_batch:
                 problem = f"none of its tokens is one of batch {batch.name!r}"
-                raise UnusableFile(
-                    shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to"
-                )
+                raise UnusableFile(shipment.path, problem, "Load it as a new batch, or mend the batch it belongs to")
             if mended.again or mended.added or mended.given:
                 self._let_go(connection, shipment, batch)
             facts = describe_files(shipment) | asdict(mended) | {"accepted": list(accepted)}
@@ -587,7 +588,12 @@ def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Ro
     owned: dict[tuple[str, str], set[str]] = {}
     may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
     columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
-    for owner in connection.execute(columns.where(Record.batch_id == batch_id, may_have_two)):
+    owners = columns.where(Record.batch_id == batch_id, may_have_two)
+    names = [name for row in rows for name in list_names(row)]
+    # For one row somebody waits, and a large batch takes a second to read. SQLite's `lower` changes ASCII letters only.
+    if len(rows) == 1 and all(folded.isascii() for _, folded in names):
+        owners = owners.where(or_(false(), *(func.lower(getattr(Record, kind)) == folded for kind, folded in names)))
+    for owner in connection.execute(owners):
         for name in list_names(owner):
             owned.setdefault(name, set()).add(owner.serial_key)
     return [
@@ -620,11 +626,9 @@ def give(
         if isinstance(unfit, RowError):
             raise NotGiven(unfit.reason)
         if not may_have_two and _find_second_tokens(connection, batch.id, [row]):
-            raise HasToken(f"{person} has a token of batch {name!r} already, or one is on its way")
+            raise HasToken(f"batch {name!r} has a token for {person} already, or one is on its way")
         if not give_out(connection, batch.id, {record.id: named}):
             raise NotGiven(_CHANGED)
-        # A worker looks the person up at once.
-        connection.execute(update(Batch).where(Batch.id == batch.id).values(prepared_until=null()))
         audit.append(database, connection, actor, Action.GIVE, name, {"serial": record.serial_number})
         return int(record.id)
 
@@ -643,9 +647,7 @@ def take_back(database: Database, actor: Actor, name: str, serial_number: str, w
         )
         record = connection.execute(given).first()
         if record is None or not put_back(database, connection, record.id):
-            raise NotPossible(
-                "the token is somebody else's by now, or something went to PingOne for it: look how it stands"
-            )
+            raise NotPossible("the token has another person now, or PingOne was called for it: look at its status")
         audit.append(database, connection, actor, Action.UNDO, name, {"serial": record.serial_number})
 
 
@@ -677,7 +679,7 @@ def mend_pair(
             Record.batch_id == batch.id, Record.serial_key == serial_number.lower(), needs_fresh_otps()
         )
         if (record := connection.execute(failed).one_or_none()) is None:
-            raise NotPossible("the token waits for no fresh OTPs: look how it stands now")
+            raise NotPossible("the token does not wait for fresh OTPs: look at its status")
         # The OTPs of a token with a clock are as old as the typing of them.
         generated_at = record.now.isoformat() if record.otp_type == OtpType.TOTP else ""
         reader = PairReader(Header(1, ",", _TYPED, _TYPED), record.now)
@@ -711,14 +713,14 @@ def _find_on_the_table(
         if alike:
             spellings = " or ".join(each.serial_number for each in alike.values())
             raise NotGiven(
-                f"batch {name!r} has the token as {spellings}: write it so, with its zeros, if it is that one"
+                f"batch {name!r} has the token as {spellings}: write it that way, with its zeros, if it is that one"
             )
         not_loaded = select(RefusedRow.row_number).where(
             RefusedRow.batch_id == batch_id, RefusedRow.serial_key == serial_number.lower()
         )
         if (row := connection.scalar(not_loaded)) is not None:
             raise NotGiven(f"row {row} of batch {name!r}, with this token, was not loaded: mend it first")
-        raise NotGiven(f"batch {name!r} has no token {serial_number}: see what is printed on it")
+        raise NotGiven(f"batch {name!r} has no token {serial_number}: check what is printed on it")
     if record.is_on_the_table and record.owner_id in (None, NOBODY):
         return record
     whose = next((value for kind in (*NAMES, "user_id") if (value := getattr(record, kind))), "somebody")
@@ -726,26 +728,36 @@ def _find_on_the_table(
         raise NotGiven(HAS_OWNER)
     if record.status == Status.ACTIVE:
         command = f"oathbulk undo {quote(name)} --where {quote(f'serial={record.serial_number}')}"
-        raise NotGiven(f"the token is {whose}'s, and active: take it back first, by `{command} --yes`, then mend it")
+        raise NotGiven(f"the token is {whose}'s, and active: run `{command} --yes` first, then mend it")
     if record.status not in FINAL:
-        raise NotGiven(f"the token is {whose}'s already, and on its way")
-    raise NotGiven("the token failed, or is closed: mend it with a list of serial and person, by `oathbulk mend`")
+        raise NotGiven(f"the token is {whose}'s already, and in progress")
+    raise NotGiven(
+        "the token failed or is closed: take it back at the desk if it was given out just now, or run `oathbulk mend`"
+        " with a list of serial and person"
+    )
 
 
 def _choose_kind(connection: Connection, batch_id: int, person: str) -> str:
     """Choose by what a person is named: as the batch names others, or else by how it is written."""
-    kinds = [name for name in (*NAMES, "user_id") if _is_used(connection, batch_id, name)]
     if UUID.fullmatch(person):
         return "user_id"
-    if kinds:
-        return kinds[0]
-    return "email" if "@" in person else "username"
+    return _find_kind(connection, batch_id) or ("email" if "@" in person else "username")
 
 
-def _is_used(connection: Connection, batch_id: int, name: str) -> bool:
-    """Whether rows of the batch name people by this."""
-    named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, name), "") != "")
-    return connection.scalar(named.limit(1)) is not None
+def read_kind(database: Database, name: str) -> str | None:
+    """Read by which kind of name (`models.person.PERSON`) a batch names people; None if it names nobody yet. Raises
+    UnknownBatch."""
+    with database.reading() as connection:
+        return _find_kind(connection, find_batch(connection, name, Batch.id).id)
+
+
+def _find_kind(connection: Connection, batch_id: int) -> str | None:
+    """Find by what rows of the batch name people, the most telling name first."""
+    for kind in (*NAMES, "user_id"):
+        named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, kind), "") != "")
+        if connection.scalar(named.limit(1)) is not None:
+            return kind
+    return None
 
 
 def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> MendedBatch:

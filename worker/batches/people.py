@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, literal, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch, BatchState
@@ -13,7 +13,7 @@ from models.record import Record
 from models.record_indexes import LACKS_USER
 from models.record_states import NOBODY
 from worker.batches import state
-from worker.batches.long_list import Findings, LongList, Obstacle, Turn, may_go
+from worker.batches.long_list import PREPARED_IN_ORDER, Findings, LongList, Obstacle, Turn, may_go
 from worker.database.engine import Database
 from worker.pingone.devices import User, UserAttribute, fold_case
 from worker.pingone.errors import Forbidden, TooManyTerms
@@ -28,13 +28,13 @@ _CANDIDATES = 5
 # Why a person who was found gets no token.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 _NOT_READABLE = (
-    "The worker application may not read users, so nobody is found by name. Give it the role Identity Data Read Only or"
+    "The worker application may not read users, so it finds nobody by name. Give it the role Identity Data Read Only or"
     " Identity Data Admin, then resume; or mend the rows with user ids."
 )
 _NOBODY = (
-    "None of the first people was found by name. PingOne shows no users to a worker application without a role in their"
-    " population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, and"
-    " replay the reason `user_not_found`. If they do not exist, only resume."
+    "None of the first people was found by name. PingOne shows no users to a worker application without a role in "
+    "their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, "
+    "and replay the reason `user_not_found`. Otherwise, only resume."
 )
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
@@ -72,9 +72,8 @@ class People:
         the read raises, and Obstacle if no users may be read."""
 
         def take() -> Sequence[_Named]:
-            named = (_Named(attribute, self._read_rows(turn, attribute)) for attribute in _COLUMNS)
-            first = next((each for each in named if each.rows), None)
-            return [first] if first else []
+            rows = self._read_rows(turn)
+            return [_Named(UserAttribute(rows[0].attribute), rows)] if rows else []
 
         def ask(named: _Named) -> Sequence[User]:
             names = list(dict.fromkeys(row.name for row in named.rows))
@@ -85,19 +84,18 @@ class People:
 
         return LongList(take, ask, lambda named, users: self._write(turn.batch_id, named, users))
 
-    def _read_rows(self, turn: Turn, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the next records whose person is named by this attribute, and by no earlier one."""
-        column = _COLUMNS[attribute]
-        earlier = [_COLUMNS[each] for each in list(_COLUMNS)[: list(_COLUMNS).index(attribute)]]
+    def _read_rows(self, turn: Turn) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the next records whose person is to be looked up, all by the same attribute."""
+        attribute = case(*((column.is_not(None), literal(each.value)) for each, column in _COLUMNS.items()))
         lacking = (
-            select(Record.id, column.label("name"))
+            select(Record.id, func.coalesce(*_NAMES).label("name"), attribute.label("attribute"))
             .where(*may_go(turn.batch_id, turn.first), text(LACKS_USER))
-            .where(column.is_not(None), *(each.is_(None) for each in earlier))
-            .order_by(Record.row_number)
-            .limit(self._most_names)
+            .order_by(*PREPARED_IN_ORDER)
+            .limit(len(_COLUMNS) * self._most_names)
         )
         with self._database.reading() as connection:
-            return connection.execute(lacking).all()
+            rows = connection.execute(lacking).all()
+        return [row for row in rows if row.attribute == rows[0].attribute][: self._most_names]
 
     def _write(self, batch_id: int, named: _Named, users: Sequence[User]) -> None:
         """Write down who was found. A record whose token belongs to another person by the inventory is given up."""

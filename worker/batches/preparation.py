@@ -122,12 +122,13 @@ class Preparation:
         unknown = self._people.list_unknown(
             turn, lambda attribute, names: reads.find_users(attribute, names, call=call)
         )
+        look_up = partial(self._do, turn, people, unknown.advance, call)
         ends_at, is_left = boot_time() + TURN, True
         with suppress(Superseded):
             while is_left and boot_time() < ends_at:
                 permit()
-                is_busy = self._do(turn, people, unknown.advance, call)
-                advance = partial(self._advance_tokens, turn, tokens.environment, call, is_busy=is_busy)
+                is_busy = look_up()
+                advance = partial(self._advance_tokens, turn, tokens.environment, call, look_up, is_busy=is_busy)
                 is_left = self._do(turn, tokens, advance, call) or is_busy
         return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
@@ -149,9 +150,11 @@ class Preparation:
             self._failures.note_answer(turn)
         return is_left
 
-    def _advance_tokens(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
+    def _advance_tokens(
+        self, turn: Turn, environment: Environment, call: Call, look_up: Callable[[], object], *, is_busy: bool
+    ) -> bool:
         """Do the next step about tokens: follow an import, read the inventory, or start an import. False: nothing is
-        left to do. `is_busy`: there is other work, so this need not wait."""
+        left to do. `look_up` looks people up meanwhile; `is_busy`: there is other work, so this need not wait."""
         if job := self._tokens.jobs.find_unfinished(turn.batch_id):
             self._tokens.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
             return True
@@ -159,7 +162,7 @@ class Preparation:
         if not lacks:
             return False
         if not was_read_lately:
-            self._tokens.read_inventory(turn, environment, call, self._turns)
+            self._tokens.read_inventory(turn, environment, call, self._turns, look_up)
             return True
         if turn.may_import:
             return self._tokens.start_next(turn, environment, call, is_busy=is_busy)
@@ -283,7 +286,7 @@ class Failures:
             self._pause_for_credentials(batch_id, environment)
         else:
             did = "gives no usable answer to" if isinstance(failure, OutcomeUnknown) else "refuses"
-            detail = f"PingOne {did} what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
+            detail = f"PingOne {did} what prepares the batch: {failure}. Fix the cause, then resume or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
 
     def _count_silence(self, batch_id: int, failure: PingOneError) -> None:

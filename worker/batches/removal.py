@@ -132,12 +132,12 @@ class DeviceOutcome:
 
 # Why a device that looks so is left.
 _WHY = {
-    Sight.FOREIGN: "this id is another token's device, or no token's, in PingOne: it stays",
-    Sight.UNNAMED: "PingOne shows the device in one place and not in another: give the command again",
+    Sight.FOREIGN: "in PingOne, this id is another token's device, or no token's: it stays",
+    Sight.UNNAMED: "PingOne shows the device in one place but not in another: run the command again",
     Sight.HIDDEN: "PingOne does not show which token the device is: let the worker application read the inventory",
 }
 _NOT_KNOWN_FREE = "the token was not known to be free before it was paired, so the device may not be this batch's"
-_OTHER_TIME = "it was not made when this batch asked for it, so it is somebody else's: it stays"
+_OTHER_TIME = "it was made at another time than this batch asked for it, so it is somebody else's: it stays"
 _TAKEN = "the token is another person's device now: it stays"
 
 
@@ -306,8 +306,8 @@ def explain_other_batch(name: str) -> str:
     """Explain that something stays because another batch uses it, and what would change that."""
     named = quote(name)
     return (
-        f"batch {name} goes on with this token, so it stays: `oathbulk cancel {named}` ends that; where it is active "
-        f"there, `oathbulk undo {named}`, or remove it in PingOne"
+        f"batch {name} goes on with this token, so it stays: `oathbulk cancel {named}` ends that; if it is active "
+        f"there, run `oathbulk undo {named}`, or remove it in PingOne"
     )
 
 
@@ -330,9 +330,11 @@ def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
     )
 
 
-_PAIRED = "it is paired, as a device that this batch did not make: it stays until that is removed in PingOne"
-_OTHER_IMPORT = "its import is of unknown fate, and the inventory's token of this serial number was not made then"
-_DIFFERS = "its import is of unknown fate, and the inventory has another token of this serial number"
+_PAIRED = "it is paired as a device that this batch did not make: it stays until you remove that in PingOne"
+_OTHER_IMPORT = (
+    "the fate of its import is unknown, and the inventory's token with this serial number was made at another time"
+)
+_DIFFERS = "the fate of its import is unknown, and the inventory has another token with this serial number"
 
 # Ids that one statement names.
 _CHUNK = 1000

@@ -70,21 +70,21 @@ THREADS = 32
 # Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
 ASK_AGAIN = 1.0
 # Words for the progress of each step.
-WAITING = "Waiting until the last requests to pair are over"
+WAITING = "Waiting for the last pairing requests"
 READING = "Reading devices"
 REMOVING = "Removing devices"
-FOLLOWING = "Waiting for the end of imports"
+FOLLOWING = "Waiting for imports to end"
 REVOKING = "Revoking tokens"
 
-_CHANGED = "its record was changed meanwhile, or a worker has it: give the command again"
-_HALF_SHOWN = "PingOne shows its token in one place and not in another: give the command again"
-_NOT_REVOKED = "PingOne has not revoked its token: give the command again"
+_CHANGED = "its record was changed meanwhile, or a worker has it: run the command again"
+_HALF_SHOWN = "PingOne shows its token in one place but not in another: run the command again"
+_NOT_REVOKED = "PingOne has not revoked its token: run the command again"
 _NAMES_NOBODY = (
-    "no row of {where} has a value in {column}, so the list tells nothing: name persons as the batch's own list did,"
-    " or their tokens by serial"
+    "no row of {where} has a value in {column}, so the list matches nothing: name people as the batch's own list "
+    "did, or tokens by serial"
 )
 _NOT_OF_BATCH = "no row of this batch has it"
-_NOTHING_MADE = "this batch has made nothing of it that may be taken away"
+_NOTHING_MADE = "this batch has made nothing of it that can be removed"
 _FORBIDDEN = (
     "PingOne forbids the worker application to read or revoke tokens: give it the role that imports them, or set "
     "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application that has it"
@@ -284,7 +284,7 @@ class Undo:
                 with self._noting_obstacle(undone.tokens):
                     self._revoke_tokens(batch, {row.id for row in made}, removed, undone, held, undone.tokens, of_list)
         except Superseded:
-            raise NotPossible(f"batch {name!r} is being undone by another command: wait for its end") from None
+            raise NotPossible(f"batch {name!r} is being undone by another command: wait until it ends") from None
         finally:
             with self._database.changing_many() as connection:
                 let_go(connection, held)
@@ -348,12 +348,12 @@ class Undo:
         if batch.state == BatchState.RUNNING and is_unfinished:
             raise NotPossible(f"batch {name!r} runs: {first}")
         if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
-            raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {first}")
+            raise NotPossible(f"batch {name!r} is paused and continues by itself ({batch.reason}): {first}")
         if in_hand := count_in_hand(self._database, connection, batch.id):
             are, calls_have = agree(in_hand, "is", "are"), agree(in_hand, "its call has", "their calls have")
             raise NotPossible(
-                f"{count_things(in_hand, 'record')} of batch {name!r} {are} in hand: wait until {calls_have} ended (a "
-                "minute at most), then give the command again"
+                f"{count_things(in_hand, 'record')} of batch {name!r} {are} in progress: wait until {calls_have} "
+                "ended (a minute at most), then run the command again"
             )
         return UndoneBatch(batch.id, name, stop)
 
@@ -568,7 +568,7 @@ class Undo:
         except Forbidden as failure:
             counts.obstacle = f"{_FORBIDDEN} ({failure})"
         except PingOneError as failure:
-            counts.obstacle = f"PingOne does not do it ({failure}): give the command again later"
+            counts.obstacle = f"PingOne does not do it ({failure}): run the command again later"
         except PaceOutOfReach:
             counts.obstacle = "Redis is out of reach: check OATHBULK_REDIS_URL and the server"
 

@@ -61,6 +61,8 @@ class Upkeep:
         has_ended = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
         due_to_pause = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_ended)
         self._due_to_pause = due_to_pause.with_for_update(skip_locked=True)
+        # Whether `update_batches` has something to do.
+        self.is_due = or_(due_again.exists(), _WATCHED.exists(), due_to_pause.exists())
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
         """Pause a batch for what only a person can mend. False if the batch no longer runs."""
@@ -159,7 +161,7 @@ class Upkeep:
 
     def update_batches(self) -> None:
         """Pause and resume batches as time and their records ask for: hours that begin and end, quotas that reset,
-        probes, the end of an outage, canaries and trials that are done. Called at every tick."""
+        probes, the end of an outage, canaries and trials that are done. Called at every tick where `is_due`."""
         with self._database.writing() as connection:
             # A batch that was paused for an outage runs with a few records at first; the dispatcher sees to that.
             for batch_id in connection.scalars(self._due_again).all():
@@ -199,7 +201,7 @@ class Upkeep:
         try:
             step(self._database, connection, batch_id)
         except UnfitHours as error:
-            detail = f"Its daily window cannot be read here: {error}. Update tzdata, then resume."
+            detail = f"This machine cannot read its daily window: {error}. Update tzdata, then resume."
             stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
             connection.execute(stopped.where(Batch.id == batch_id))
 
@@ -281,10 +283,10 @@ class Consequences:
         """End this process if PingOne answers others and not this one; False if that is not so."""
         if not self._upkeep.fails_alone(batch_id, self._fitness.name):
             return False
-        detail = "PingOne's answers do not arrive here, and other processes have theirs: look at this machine's proxy"
+        detail = "PingOne's answers do not arrive here, but other processes get theirs: check this machine's proxy"
         return self._fitness.fall_sick(Sickness(NETWORK, f"{detail} and network."))
 
 
 def explain_decryption_failure(failure: DecryptionError) -> str:
     """Say what keeps OTPs from being decrypted, in a sentence for a person."""
-    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: fix it, then resume."
+    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: fix that, then resume."

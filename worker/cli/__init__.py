@@ -1,9 +1,8 @@
 """The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
 
 Begin with `command_list`, which lists the commands, and `application`, which imports a command's module when the
-command is called, so that nobody waits for the others. `options` has what several commands share, `failures` says which
-failure has which exit code.
-"""
+command is called, so that no command waits for the others. `options` has what several commands share, `failures` says
+which failure has which exit code."""
 
 import os
 import re
@@ -12,14 +11,14 @@ from io import TextIOWrapper
 
 
 def main() -> None:
-    """Run the command that stands in this process's arguments."""
-    # Neither this nor what follows is imported at the top: whoever imports one command alone would import it too, and
-    # whoever asks for the list of commands would wait for typer.
+    """Run the command in this process's arguments."""
+    # Neither this nor what follows is imported at the top: importing a single command would import it too, and the list
+    # of commands would wait for typer.
     from worker.cli.command_list import answer
 
     _write_what_is_not_encodable()
     _forget_odd_sizes()
-    # A shell that asks what could be typed next gives no arguments, and a variable instead.
+    # A shell that asks for completions gives no arguments, but a variable.
     code = None if "_OATHBULK_COMPLETE" in os.environ else answer(sys.argv[1:])
     if code is not None:
         sys.exit(code)
@@ -29,15 +28,15 @@ def main() -> None:
 
 
 def _write_what_is_not_encodable() -> None:
-    """Let a terminal that cannot show a character, as in the C locale, get it as `\\xb7` instead of an error."""
+    """Let a terminal that cannot show a character, as in the C locale, print it as `\xb7` instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _forget_odd_sizes() -> None:
-    """Let the terminal itself tell its size where the variables for it have none that a terminal can have; rich takes
-    any digits for a number, and fills lines of any length."""
+    """Let the terminal report its own size if the variables for it are impossible; rich takes any digits for a number,
+    and fills lines of any length."""
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "80"), re.ASCII):
             del os.environ[name]

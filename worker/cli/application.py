@@ -1,5 +1,5 @@
-"""The command `oathbulk`: its commands, each of which is imported when it is called; what is typed before them; and how
-one ends that was typed wrongly."""
+"""The command `oathbulk`: its commands, each imported when it is called; what is typed before them; and the end of a
+mistyped one."""
 
 import gc
 import os
@@ -14,13 +14,13 @@ from typer.core import TyperCommand, TyperGroup
 from worker.cli.command_list import COMMANDS, OPTIONS, SUMMARY, print_version, write_help
 from worker.cli.exit_codes import WRONG_USAGE
 
-# The class of all that typer finds wrong with arguments. Typer itself names only the one that commands raise.
+# The class of all faults that typer finds in arguments. Typer itself exports only the one that commands raise.
 UsageError: Any = typer.BadParameter.__base__
 
 
 class LazyGroup(TyperGroup):
-    """The command `oathbulk`, whose commands are listed and completed by their help lines alone. One is imported when
-    it is called, and no other."""
+    """The command `oathbulk`, which lists and completes its commands from their help lines alone. Only the called one
+    is imported."""
 
     def __init__(self, **attributes: Any) -> None:
         commands = {name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()}
@@ -39,8 +39,8 @@ class LazyGroup(TyperGroup):
 def make_command(name: str) -> Any:
     """Import a command and make it."""
     place = COMMANDS[name]
-    # What is imported here stays until the end. Looking for garbage in it, while it comes and once more as the process
-    # ends, would take a quarter of a short command's time.
+    # What is imported here stays until the end. Collecting garbage in it, during the import and at the end of the
+    # process, would take a quarter of a short command's time.
     gc.disable()
     found = getattr(import_module(f"worker.cli.{place.module}"), place.attribute)
     gc.freeze()
@@ -58,7 +58,7 @@ def make_command(name: str) -> Any:
 
 
 def _hide_types_of_flags(command: Any) -> None:
-    """Let the help of a command show no type beside options that take no value."""
+    """Hide the type of options without a value in a command's help."""
     context = typer.Context(command, **_SETTINGS)
     for option in (*command.params, command.get_help_option(context)):
         if getattr(option, "is_bool_flag", False):
@@ -84,7 +84,7 @@ def name_env_file(
 ) -> None:
     """Note which file the settings are read from."""
     if env_file is not None:
-        # Not at the top: whoever asks for help, a completion or the version does not wait for dotenv.
+        # Not at the top: help, completion, and version do not need dotenv.
         from worker.config.settings import ENV_FILE
 
         # Every part of this process looks for it there, and so do the processes that it starts.
@@ -92,13 +92,13 @@ def name_env_file(
 
 
 def run_command() -> None:
-    """Run the command of this process's arguments, and exit with a code that says how it ended."""
+    """Run the command in this process's arguments, and exit with a code that says how it ended."""
     try:
         sys.exit(typer.main.get_command(app)(prog_name="oathbulk", standalone_mode=False))
     except UsageError as error:
         _exit_for_usage(error)
     except (Exception, KeyboardInterrupt) as error:
-        # Not at the top: to know the failures of every part is to import every part.
+        # Not at the top: knowing the failures of every part means importing every part.
         from worker.cli.failures import exit_for
 
         exit_for(error)
@@ -106,10 +106,10 @@ def run_command() -> None:
 
 def _exit_for_usage(error: Any) -> NoReturn:
     """Say on stderr, in one line each, what is wrong with the arguments, and which help to read; end the process."""
-    # Not at the top: rich takes as long to import as typer, and most commands are typed well.
+    # Not at the top: rich takes as long to import as typer, and most commands are typed correctly.
     from worker.cli.console import error_console, print_failure
 
-    # Typer passes on pydantic's words for a value that is none of a choice.
+    # Typer passes on pydantic's words for a value that is not one of the allowed ones.
     print_failure(error.format_message().replace(": Value error, ", ": ", 1))
     if error.ctx is not None:
         error_console.print(f"Try '{error.ctx.command_path} --help' for help.", style="dim")

@@ -1,4 +1,4 @@
-"""`oathbulk audit`: lists what persons did, and checks that no line was changed since."""
+"""`oathbulk audit`: lists who did what, and checks that no line was changed since."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -30,17 +30,17 @@ def audit_command(
         str | None,
         typer.Option(
             metavar="HEAD",
-            help="Look for what was noted elsewhere: a line's hash, ID:HASH, or a file of heads. Default: the file that"
-            " OATHBULK_AUDIT_HEAD names.",
+            help="Compare with a noted head: a line's hash, ID:HASH, or a file of heads. Default: the file that "
+            "OATHBULK_AUDIT_HEAD names.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what persons did, and check that no line was changed since."""
+    """Show who did what, and check that no line was changed since."""
     installation = Installation()
-    # Before the lines, so that no head is there of a line that is not yet.
+    # Before the lines, so that no head belongs to a line that is not read yet.
     heads, unread = _read_heads(installation, verify)
-    with installation.database.reading() as connection:
+    with installation.database.reading_snapshot() as connection:
         checked = audit.check(connection)
         missing = audit.find_missing(connection, heads)
         if batch is not None:
@@ -65,8 +65,8 @@ def audit_command(
 
 
 def _read_heads(installation: Installation, given: str | None) -> tuple[list[NotedHead], str]:
-    """Read the heads that a person gives, or else those that were noted; and say why these cannot be read, if so.
-    Raises UnusableHead if what a person gives is none."""
+    """Read a person's heads, or else the noted ones; and say why these cannot be read, if so. Raises UnusableHead if
+    the person's are invalid."""
     if given is not None:
         return audit.read_heads(given), ""
     try:
@@ -76,7 +76,7 @@ def _read_heads(installation: Installation, given: str | None) -> tuple[list[Not
 
 
 def _ensure_known(connection: Connection, batch: str) -> None:
-    """Raise UnknownBatch unless the audit or the database knows this batch. One that is gone may have left lines."""
+    """Raise UnknownBatch unless the audit or the database knows this batch. A deleted one may have left lines."""
     if connection.scalar(select(AuditLine.id).where(AuditLine.batch == batch).limit(1)) is None:
         find_batch(connection, batch, Batch.id, may_be_purged=True)
 
@@ -102,7 +102,7 @@ def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[Missin
 
 def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]], room: Room) -> Iterator[Text]:
     """Lay the lines out in columns; nothing is cut off, however long it is. On a terminal without room for the last
-    column, the facts stand below their line."""
+    column, the facts are below their line."""
     rows = [("line", "when (UTC)", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
     drawn = align(rows)
     if max(line.cell_len for line in drawn) <= room.width:
@@ -123,20 +123,20 @@ def _format_cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
 def _format_facts(facts: object) -> str:
     """Write the facts of a line as `name=value, …`, without those that are empty."""
     if not isinstance(facts, dict):
-        # We write dictionaries alone, so somebody changed this line.
+        # We write only dictionaries, so somebody changed this line.
         return str(facts)
     return ", ".join(f"{name}={_format_fact(value)}" for name, value in facts.items() if value not in (None, []))
 
 
 def _format_fact(value: object) -> str:
-    """Write the value of a fact: a list without Python's brackets, and of a dictionary `name: value`."""
+    """Write the value of a fact: a list without Python's brackets, a dictionary as `name: value`."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return ", ".join(f"{name}: {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:
-    """Print on stderr where the audit is broken, and which noted heads are not in it any more."""
+    """Print on stderr where the audit is broken, and which noted heads are no longer in it."""
     if checked.broken:
         error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
     if missing:

@@ -11,15 +11,19 @@ from models.reason import Reason
 from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
+from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation, read_fleet
 from worker.observability.wording import agree, count_things
 from worker.reports.command_results import describe_cancelled, describe_closed, describe_replayed, describe_resumed
 from worker.reports.facts import read_statuses
 from worker.reports.outlook import describe_outlook, describe_waves
 
+# What is said where a command is interrupted.
+UNCHANGED = "Nothing was changed."
+
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Start no new call; calls in flight are settled."""
+    """Start no new call, or keep rows back past their date."""
     count = Installation().batches(ticket).pause(batch, where or ())
     console.print(describe_kept_back(batch, where, count) if where else describe_paused(batch))
 
@@ -28,19 +32,15 @@ def resume(
     batch: BatchName,
     window: Hours = None,
     zone: Zone = None,
-    no_window: Annotated[
-        bool, typer.Option("--no-window", help="Run all day from now on, whatever hours the batch had.")
-    ] = False,
-    now: Annotated[
-        bool, typer.Option("--now", help="Also end the hold in which all workers of its license wait.")
-    ] = False,
+    no_window: Annotated[bool, typer.Option("--no-window", help="Run all day from now on.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Also end the hold of its license.")] = False,
     where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Let a paused batch run again; with --window or --no-window, in other hours from now on."""
+    """Continue a paused batch; with --window or --no-window, in other hours from now on."""
     if where:
         if window or zone or no_window or now:
-            raise typer.BadParameter("lets some records go, and changes nothing else", param_hint="--where")
+            raise typer.BadParameter("starts some records, and changes nothing else", param_hint="--where")
         installation = Installation()
         console.print(describe_let_go(batch, where, installation.batches(ticket).let_begin(batch, where)))
         (status,) = read_statuses(installation.database, batch)
@@ -49,7 +49,7 @@ def resume(
         return
     hours = parse_hours(window, zone)
     if hours is not None and no_window:
-        raise typer.BadParameter("says the opposite of --window: give one of them", param_hint="--no-window")
+        raise typer.BadParameter("is the opposite of --window: give one of them", param_hint="--no-window")
     change = HoursChange(hours) if hours is not None or no_window else None
     installation = Installation()
     lift_in = installation.license_of if now else None
@@ -60,7 +60,8 @@ def resume(
 
 def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
     """Close what is to do, or, with --where, what failed or has not begun."""
-    cancelled = Installation().batches(ticket).cancel(batch, where or ())
+    with showing_progress(UNCHANGED) as progress:
+        cancelled = Installation().batches(ticket).cancel(batch, where or (), progress)
     console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
 
 
@@ -69,35 +70,36 @@ def replay(
     reason: Annotated[
         list[Reason] | None,
         typer.Option(
-            help="Only dead letters of this reason, and nothing that was cancelled; may be given several times. "
-            "Default: all dead letters, and all that was cancelled with the batch."
+            help="Only dead letters with this reason, and nothing cancelled; repeatable. Default: all dead letters, "
+            "and everything cancelled with the batch."
         ),
     ] = None,
     where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Put dead letters, and cancelled records, back to pending, and the batch to running."""
+    """Send dead letters and cancelled records again."""
     installation = Installation()
-    replayed = installation.batches(ticket).replay(batch, reason, where or ())
+    with showing_progress(UNCHANGED) as progress:
+        replayed = installation.batches(ticket).replay(batch, reason, where or (), progress)
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))
     print_waves(installation, batch)
 
 
 def print_waves(installation: Installation, batch: str) -> None:
-    """Say which records of a batch do not go yet, although a command has just let it go on; nothing where all do."""
+    """Say which records of a batch do not start yet, although a command has just continued it; nothing if all do."""
     (status,) = read_statuses(installation.database, batch)
     if waves := describe_waves(status):
         console.print(waves, soft_wrap=True)
 
 
 def describe_paused(batch: str) -> str:
-    """Say that a batch is paused, and how it goes on."""
-    return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
+    """Say that a batch is paused, and how to continue it."""
+    return f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}"
 
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records were kept back that have not begun, and how they are let go."""
-    failed = "What failed there waits too, should it go again."
+    """Say how many records were kept back before they began, and how to start them."""
+    failed = "What failed there waits too if you replay it."
     if not records:
         begun = f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or was so before."
         return f"{begun} {failed}"
@@ -110,7 +112,7 @@ def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
 
 
 def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
-    """Say how many records wait for no date any more."""
+    """Say how many records no longer wait for a date."""
     if not records:
         return f"None of {batch} with {' and '.join(where)} waited for a date."
     it = agree(records, "it", "them")

@@ -1,6 +1,6 @@
-"""`oathbulk check`: what a shipment is, what a run would do, and all that can be known before a call is spent. And the
-preflight as all commands run it: the files and the database first, then PingOne as far as it can be asked; and what it
-has found, as they print it."""
+"""`oathbulk check`: what a shipment is, what a run would do, and everything that can be known before a call is spent.
+Also the preflight of all commands: files and database first, then PingOne as far as it can be asked; and how they print
+its findings."""
 
 import csv
 import re
@@ -73,27 +73,27 @@ from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 from worker.vault.otps import Seed
 
-# Requests a second with which a batch begins where no environment is configured.
+# A batch's initial requests a second if no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default
-# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. Those of a server are
+# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. A server's are
 # explained in our words.
 _SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
 _OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
-# Findings that the refused rows tell themselves, where these are printed.
+# Findings that printed refused rows show themselves.
 TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
-# How a level is drawn: a mark and its colour.
+# How a level is drawn: a mark and its color.
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
-# Reasons that are printed, and numbers or ranges of rows of each: as many as a person reads.
+# Maximum number of reasons, and numbers or ranges of rows for each.
 SHOWN = 20
-# Tokens, rows and reasons of a finding that are shown beside others, and the lines of such a screen.
+# Maximum number of tokens, rows, and reasons of a finding beside others, and lines of such a screen.
 EXAMPLES, MOST_LINES = 3, 24
-# The part in which reasons of the same kind differ: which row another batch has of the token.
+# The part in which reasons of the same kind differ: which row of another batch has the token.
 _OF_ROW = re.compile(r" \(row \d+\)")
 
 
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
-    """Find the batch that this very file was loaded as, in the environment of this name; None if it was not loaded.
-    Makes no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    """Find the batch that this file was loaded as, in the environment with this name; None if it was not loaded. Makes
+    no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
     if installation.is_empty:
         return None
     environment_id = installation.environment(environment).environment_id
@@ -116,10 +116,9 @@ def examine(
     needs_pingone: bool = False,
     mends: str | None = None,
 ) -> Report:
-    """Make the preflight of a shipment that is to be loaded, or to mend the batch of the name `mends`, and print what
-    it finds. Raises NotReady if something stops it, or is asked and was not accepted; and what `run_preflight`
-    raises."""
-    # What is wrong with database or keys is told before PingOne is asked.
+    """Make the preflight of a shipment that will be loaded, or mend the batch `mends`, and print its findings. Raises
+    NotReady if something stops it, or a question was not accepted; and what `run_preflight` raises."""
+    # Faults of database or keys are reported before PingOne is asked.
     _ = installation.database, installation.keyring
     undone = "nothing was mended" if mends else "nothing was loaded"
     report = run_preflight(
@@ -128,7 +127,7 @@ def examine(
     blocking = report.blocking(asked.accepted)
     stops = [finding.text for finding in blocking if finding.level == Level.STOP]
     if not as_json:
-        # Of rows that are printed, and where nothing of the file is left to load, this is said in other words.
+        # With printed rows, and if nothing of the file is left to load, this is said in other words.
         elsewhere = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
         print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else elsewhere)
     elif blocking:
@@ -139,7 +138,7 @@ def examine(
     if blocking:
         names = [finding.name for finding in blocking]
         error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
-        asks = f"{undone}, since it is asked about {', '.join(names)}"
+        asks = f"{undone}, because of questions about {', '.join(names)}"
         raise NotReady(f"{shipment.path}: {asks}. Correct it, or accept it.")
     return report
 
@@ -154,11 +153,9 @@ def run_preflight(
     needs_pingone: bool = False,
     mends: str | None = None,
 ) -> Report:
-    """Find what can be known of a shipment for the environment that is asked for, showing how far it is. `undone`: what
-    is said after Ctrl-C. If PingOne cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
-    `mends`: the name of the batch to which the rows belong.
-
-    Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
+    """Find what can be known of a shipment for the requested environment, and show the progress. `undone`: the words
+    after Ctrl-C. If PingOne cannot be asked, its part is unknown; with `needs_pingone` that is raised. `mends`: the
+    name of the rows' batch. Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
     environment = _find_environment(installation, asked)
     rate = environment.rate if environment else USUAL_RATE
     with showing_progress(f"{undone.capitalize()}.", is_quiet=is_quiet) as progress:
@@ -185,8 +182,7 @@ def run_preflight(
 
 
 def _find_environment(installation: Installation, asked: LoadOptions) -> Environment | None:
-    """Find the environment that is asked for; where PingOne is asked nothing, it need not be configured. Raises
-    ConfigError."""
+    """Find the requested environment; if PingOne is not asked, it need not be configured. Raises ConfigError."""
     try:
         return installation.environment(asked.environment)
     except ConfigError:
@@ -199,8 +195,8 @@ def _find_environment(installation: Installation, asked: LoadOptions) -> Environ
 def _reading_rows(
     installation: Installation, environment: Environment | None, shipment: Shipment, mends: str | None
 ) -> Iterator[tuple[RowReader, ResyncKnowledge]]:
-    """Yield a reader of rows, and what the environment has taught. A database in the home that is not there yet is not
-    made for it."""
+    """Yield a reader of rows, and what the environment has taught. A missing database in the home is not created for
+    it."""
     if environment is None or installation.is_empty:
         with reading_without_records() as reader:
             yield reader, ResyncKnowledge()
@@ -220,7 +216,7 @@ def _ask_pingone(
     switches: Switches,
     on_progress: OnProgress,
 ) -> None:
-    """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH, and NotPingOne."""
+    """Add what PingOne says to the report. Raises one of _OUT_OF_REACH, and NotPingOne."""
     print_hosts(installation, environment.name)
     deadline = installation.settings.tuning.call_deadline
     # Before a Redis is started, and once, so that wrong credentials are one failure.
@@ -232,7 +228,7 @@ def _ask_pingone(
         # No token endpoint refuses without a code (RFC 6749, section 5.2).
         raise NotPingOne(f"PINGONE_TOKEN_URL={environment.token_url}", refusal) from refusal
     with _home_to_ask_from(installation) as asking_from, parts_with_redis(asking_from) as parts:
-        # The pace remembers in it what the fleet has found before.
+        # The pace remembers there what the fleet found before.
         _ = asking_from.database
         parts.redis.ping()
         asking = TenantCheck(parts.clients.reads(environment), environment, parts.settings, switches, on_progress)
@@ -241,8 +237,8 @@ def _ask_pingone(
 
 @contextmanager
 def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
-    """Yield an installation with a home. Where there is none yet, and the command makes none, its place is taken by an
-    empty one that is removed afterwards."""
+    """Yield an installation with a home. If there is none yet, and the command makes none, an empty one replaces it and
+    is removed afterwards."""
     if installation.makes_home or not installation.is_empty:
         yield installation
         return
@@ -252,7 +248,7 @@ def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
 
 def print_refused_rows(refused: RowErrors, listing: str) -> None:
     """Print refused rows on stderr, those with the same reason in one line, and how many more there are. `listing`: the
-    command that lists each by itself."""
+    command that lists each one."""
     groups = _group_by_reason(refused)
     shown = dict([*groups.items()][:SHOWN])
     for reason, errors in shown.items():
@@ -260,7 +256,7 @@ def print_refused_rows(refused: RowErrors, listing: str) -> None:
     more = refused.total - sum(map(len, shown.values()))
     if more or len(shown) < refused.total:
         others = f"… and {more} more. " if more else ""
-        error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
+        error_console.print(f"{others}Every row: {listing}", soft_wrap=True)
 
 
 def _group_by_reason(refused: RowErrors) -> dict[str, list[RowError]]:
@@ -297,8 +293,8 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
 
 
 def print_findings(report: Report, accepted: frozenset[str], elsewhere: Collection[str] = ()) -> None:
-    """Print the findings, the gravest first and each on a line, and then what is not known. `elsewhere`: findings
-    that are left out, since they are said in other words."""
+    """Print the findings, the most serious first, each on a line, and then what is not known. `elsewhere`: findings to
+    skip, since they are said in other words."""
     findings = [finding for finding in report.findings if finding.name not in elsewhere]
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         console.print(_write_finding(finding, accepted))
@@ -316,14 +312,14 @@ def _write_finding(finding: Finding, accepted: Collection[str]) -> Text:
 def write_accepting_command(names: Sequence[str]) -> str:
     """Write the command that was typed, with these findings accepted."""
     words = ["oathbulk", *sys.argv[1:]]
-    # What comes after -- is no option.
+    # Nothing after -- is an option.
     end = words.index("--") if "--" in words else len(words)
     words[end:end] = [word for name in names for word in ("--accept", name)]
     return shlex.join(words)
 
 
 def _describe_rows(reason: str, errors: Sequence[RowError], most: int = SHOWN) -> str:
-    """Say which rows, or lines of the list, are refused for a reason; a row alone with its token, and with all of its
+    """Say which rows, or lines of the list, are refused for a reason; a single row with its token, and with its whole
     reason."""
     numbers = sorted(error.list_line or error.row_number for error in errors)
     one, many = ("line {} of the list", "{} lines of the list") if errors[0].list_line else ("row {}", "{} rows")
@@ -337,7 +333,7 @@ def _describe_rows(reason: str, errors: Sequence[RowError], most: int = SHOWN) -
 
 
 def _name_ranges(numbers: Iterable[int]) -> Iterator[str]:
-    """Write ascending numbers, those that follow each other as a range: 3, 8-12, 40."""
+    """Write ascending numbers, consecutive ones as a range: 3, 8-12, 40."""
     for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]
         yield f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0])
@@ -348,12 +344,13 @@ def check(
     file: File,
     asked: LoadOptions,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict, as a CSV.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict to this CSV file."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a shipment is, what a run would do, and everything that can be found before a call is spent; change
+    """Show what a shipment is, what a run would do, and every problem that can be found before a call is spent. Change
     nothing."""
     if output is not None:
         asked.source.refuse_to_replace(file, output)
@@ -363,7 +360,7 @@ def check(
         installation.environment(asked.environment)
     except ConfigError as error:
         if not asked.offline:
-            raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
+            raise ConfigError(f"{error}; or check only the file, with --offline") from error
     report = run_preflight(installation, shipment, asked, undone="nothing was changed", is_quiet=as_json)
     work = None if report.batch else expect_work(report, shipment.switches, asked.hours, asked.accepted)
     if as_json:
@@ -392,7 +389,7 @@ def _to_json(
     report: Report,
     work: ExpectedWork | None,
 ) -> dict[str, Any]:
-    """All that is told; `run` is null where the file is a batch already."""
+    """The whole result; `run` is null if the file is a batch already."""
     listed, verdicts, settings = shipment.assignment, report.verdicts, installation.settings
     rate = {"rate": report.rate, "is_rate_bought": report.is_rate_bought}
     limits = {"otp_post_budget": settings.otp_post_budget, "max_attempts": settings.max_attempts}
@@ -421,19 +418,19 @@ def _to_json(
 
 
 def _tell_secret(row: Row) -> str:
-    """Tell what tells a seed apart, and no part of it; empty for a pair."""
+    """Show what distinguishes a seed, and no part of it; empty for a pair."""
     return repr(row.otps.secret) if isinstance(row.otps, Seed) else ""
 
 
 def _print_screen(
     shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork | None, output: Path | None
 ) -> None:
-    """Print on one screen the verdict, the findings with some examples each, and the commands that go on. What does not
-    fit is in `--json`."""
+    """Print on one screen the verdict, the findings with some examples each, and the next commands. What does not fit
+    is in `--json`."""
     room = measure_room(console)
     head = [] if work is None else [*_describe_work(shipment, asked, report, work)]
     kinds = ", ".join(f"{count:,} × {kind}" for kind, count in report.verdicts.kinds.most_common())
-    head.append(f"{shipment.path}: {shipment.format.name}; {kinds or 'no token that can be read'}.")
+    head.append(f"{shipment.path}: {shipment.format.name}; {kinds or 'no readable token'}.")
     above = [line for text in head for line in break_lines(text, room)]
     below = [line for text in _describe_next(shipment, asked, report, output) for line in break_lines(text, room)]
     found = [
@@ -444,11 +441,11 @@ def _print_screen(
     for line in [*above, *found, *below]:
         console.print(line, soft_wrap=True)
     if not report.is_complete:
-        error_console.print("PingOne could not be asked: fix that, or leave it out by --offline.")
+        error_console.print("PingOne could not be asked: fix that, or skip it with --offline.")
 
 
 def _cut_text(text: Text, most: int, room: Room) -> list[Text]:
-    """Break a text into so many lines at most."""
+    """Break a text into at most this many lines."""
     lines = break_lines(text, room)
     if len(lines) > most:
         lines[most - 1 :] = [cut_line(Text(" ").join(lines[most - 1 :]), room.width)]
@@ -456,7 +453,7 @@ def _cut_text(text: Text, most: int, room: Room) -> list[Text]:
 
 
 def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork) -> Iterator[str]:
-    """Say what becomes of all rows, what a run would do with them, for how long, and from when on."""
+    """Say what becomes of all rows, what a run would do with them, for how long, and when they start."""
     verdicts = report.verdicts
     if verdicts.are_all_left_out:
         yield describe_all_active(shipment.path, verdicts.rows)
@@ -488,23 +485,24 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions
 
 
 def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
-    """Say how many requests that are, and how long they take at which pace and in which hours."""
-    pace = "that the license has" if report.is_rate_bought else "with which it begins"
+    """Say how many requests that takes, and how long, at which pace and in which hours."""
+    pace = "that the license has" if report.is_rate_bought else "it begins with"
     sentences = (
         f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at the"
         f" {report.rate:g} a second {pace}."
     )
     if asked.share is not None:
-        sentences += f" It keeps to {write_share(asked.share)} of what the license permits."
+        sentences += f" It uses {write_share(asked.share)} of what the license permits."
     if asked.hours is not None and work.days is not None:
-        sentences += f" It works from {asked.hours} only: on {count_things(work.days, 'day')}."
+        sentences += f" It works only from {asked.hours}: on {count_things(work.days, 'day')}."
     if asked.canary is not None:
         sentences += f" It pauses after {count_things(asked.canary, 'record')}."
     return sentences
 
 
 def _describe_findings(report: Report, accepted: frozenset[str]) -> Iterator[tuple[Text, int]]:
-    """Write the findings and the reasons of refused rows, the gravest first, each with the most lines that it gets."""
+    """Write the findings and the reasons of refused rows, the most serious first, each with its maximum number of
+    lines."""
     findings = sorted(report.findings, key=lambda finding: list(Level).index(finding.level))
     for finding in findings:
         if finding.level != Level.NOTE:
@@ -523,7 +521,7 @@ def _describe_findings(report: Report, accepted: frozenset[str]) -> Iterator[tup
 
 
 def _describe_next(shipment: Shipment, asked: LoadOptions, report: Report, output: Path | None) -> Iterator[str]:
-    """Say where each row is told, and which command goes on."""
+    """Say where each row is listed, and which command continues."""
     verdicts, blocking = report.verdicts, report.blocking(asked.accepted)
     words = write_words(replace(asked, accept=None, offline=False))
     if output is not None:

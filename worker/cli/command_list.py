@@ -9,20 +9,21 @@ import sys
 from collections.abc import Sequence
 from textwrap import fill
 
+from migrations import HEAD
 from worker import __version__
 from worker.cli.exit_codes import ALL_ACTIVE, WRONG_USAGE
 
 SUMMARY = "Activates whole shipments of hardware OATH tokens in PingOne MFA."
-# Columns, where stdout is no terminal.
+# Columns, if stdout is not a terminal.
 _USUAL_WIDTH = 80
 # Columns; longer lines are hard to read.
 _WIDEST = 120
 
 
 class Place:
-    """Where a command is, and what the list of commands says of it, which is its docstring."""
+    """Where a command is, and its line in the list of commands, which is its docstring."""
 
-    # No dataclass and no named tuple: importing what makes them would double what the list of commands takes.
+    # Not a dataclass or a named tuple: importing their modules would double the time of the list.
     def __init__(self, module: str, attribute: str, help: str) -> None:
         self.module, self.attribute, self.help = module, attribute, help
 
@@ -38,9 +39,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "run": Place(
             "run",
             "run",
-            "Load a shipment and activate it here, and nothing else, until it is finished, also through a person's"
-            " pause. Run again, by the file or by the name of its batch, it goes on where it was; without a name, all"
-            " batches that run go on.",
+            "Load a shipment and work on this batch only, until it finishes; keep waiting while someone has paused "
+            "it. Run it again, with the file or the batch's name, to continue. Without a name, continue all running "
+            "batches.",
         ),
     },
     "Before a run": {
@@ -48,8 +49,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "check": Place(
             "check",
             "check",
-            "Tell what a shipment is, what a run would do, and everything that can be found before a call is spent;"
-            " change nothing.",
+            "Show what a shipment is, what a run would do, and every problem that can be found before a call is "
+            "spent. Change nothing.",
         ),
     },
     "Batches": {
@@ -57,20 +58,21 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "mend": Place(
             "loading",
             "mend",
-            "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
-            " once more.",
+            "Bring corrected rows into their batch: an export of it, or the vendor's file or the list again.",
         ),
-        "give": Place("loading", "give", "Say who gets a token that waits to be given out, and wait for its end."),
+        "give": Place(
+            "loading", "give", "Give a token that waits to be given out to a person, and wait until it is active."
+        ),
         "status": Place(
             "status",
             "status",
-            "Show counts, pace, time left and reasons; and what will happen if nobody does anything.",
+            "Show counts, pace, time left, reasons, and what happens if nobody does anything.",
         ),
-        "pause": Place("batches", "pause", "Start no new call; calls in flight are settled."),
+        "pause": Place("batches", "pause", "Start no new call, or keep rows back past their date."),
         "resume": Place(
             "batches",
             "resume",
-            "Let a paused batch run again; with --window or --no-window, in other hours from now on.",
+            "Continue a paused batch; with --window or --no-window, in other hours from now on.",
         ),
         "cancel": Place(
             "batches",
@@ -80,68 +82,66 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "replay": Place(
             "batches",
             "replay",
-            "Put dead letters, and cancelled records, back to pending, and the batch to running.",
+            "Send dead letters and cancelled records again.",
         ),
         "pace": Place(
             "pace",
             "pace",
-            "Show or set how many requests a second a license's workers make; what is set holds from the next second "
-            "on.",
+            "Show or set how many requests a second a license's workers make. A change takes effect within a second.",
         ),
     },
-    "What became of them": {
+    "Results": {
         "show": Place(
             "show",
             "show",
-            "Tell all that is known of one token, and what happens next; or list the tokens that begin so. No OTP is "
-            "shown.",
+            "Show everything known about one token, and what happens next; or list the tokens that match. Never "
+            "shows an OTP.",
         ),
         "export": Place(
             "export",
             "export",
-            "Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch.",
+            "Write a batch as CSV: your columns, and how each row ended. The corrected file can mend the batch.",
         ),
         "report": Place(
             "export",
             "report",
-            "Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP.",
+            "Write the desk's page of a batch to one HTML file. It holds no OTP.",
         ),
         "verify": Place(
             "undo",
             "verify_command",
-            "Read every device and token of a batch back from PingOne, at the pace, and report each difference.",
+            "Read every device and token of a batch back from PingOne, and report each difference.",
         ),
         "undo": Place(
             "undo",
             "undo",
-            "Take away what a batch made: its devices, then the tokens that it imported and that nobody has. Without "
-            "--yes, say which those are.",
+            "Remove what a batch made: its devices, then the tokens that it imported and that nobody has. Without "
+            "--yes, only say which those are.",
         ),
     },
     "This installation": {
         "config": Place(
             "config",
             "config",
-            "Print every setting: its value, where that comes from, and its default. Of a secret it says only whether "
-            "it is set.",
+            "Print every setting: its value, its source, and its default. For a secret, print only whether it is set.",
         ),
         "doctor": Place(
             "doctor",
             "doctor",
-            "Check all that a run needs, and name the cure of what is wrong: settings, keys, disk, database, workers,"
-            " broker, proxy, TLS, access token, roles, clock, backup.",
+            "Check everything a run needs, and say how to fix what is wrong: settings, keys, disk, database, "
+            "workers, broker, proxy, TLS, access token, roles, clock, backup.",
         ),
         "metrics": Place(
             "metrics",
             "metrics",
-            "Serve metrics for Prometheus at /metrics, until Ctrl-C; the database is read at each scrape.",
+            "Serve metrics for Prometheus at /metrics, until Ctrl-C. Reads the database at each scrape.",
         ),
         "desk": Place(
             "desk",
             "desk",
-            "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in.",
+            "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. Prints a link to open.",
         ),
-        "audit": Place("audit", "audit_command", "Show what persons did, and check that no line was changed since."),
+        "audit": Place("audit", "audit_command", "Show who did what, and check that no line was changed since."),
         "db": Place("database", "app", "The database: its schema, its keys, a backup, and what follows a restore."),
         "keygen": Place(
             "database",
@@ -151,8 +151,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "purge": Place(
             "purge",
             "purge",
-            "Remove the records of batches that finished long ago, or a person's names; without --yes, say what would"
-            " go.",
+            "Remove the records of batches that finished long ago, or a person's names. Without --yes, only say what "
+            "would go.",
         ),
         "simulator": Place(
             "simulator",
@@ -163,10 +163,10 @@ HEADINGS: dict[str, dict[str, Place]] = {
 }
 COMMANDS = {name: place for commands in HEADINGS.values() for name, place in commands.items()}
 
-# Those of `oathbulk` itself, before a command.
+# Options of `oathbulk` itself, before a command.
 OPTIONS = {
-    "--env-file FILE": "Read settings from it. Default: .env in OATHBULK_HOME.",
-    "--version": "Print the version and exit.",
+    "--env-file FILE": "Read settings from this file. Default: .env in OATHBULK_HOME.",
+    "--version": "Print the versions of oathbulk, its schema, and Python, and exit.",
     "--install-completion": "Install completion for the current shell.",
     "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",
     "-h, --help": "Show this message and exit.",
@@ -175,7 +175,7 @@ OPTIONS = {
 
 def answer(arguments: Sequence[str]) -> int | None:
     """Print what these arguments ask for, if that is the list of commands or the version, and return the exit code;
-    None if it is something else. Without any argument the list goes to stderr, as nothing was asked for."""
+    None for anything else. Without any argument the list goes to stderr, since nothing was requested."""
     if not arguments:
         _print(write_help(_measure_width()), is_asked_for=False)
         return WRONG_USAGE
@@ -189,12 +189,12 @@ def answer(arguments: Sequence[str]) -> int | None:
 
 
 def print_version() -> None:
-    """Print name and version."""
-    _print(f"oathbulk {__version__}\n")
+    """Print the version, and those of the database's schema and of Python."""
+    _print(f"oathbulk {__version__}, schema {HEAD}, Python {'.'.join(map(str, sys.version_info[:3]))}\n")
 
 
 def write_help(width: int) -> str:
-    """Write the list of commands, in lines of at most so many columns."""
+    """Write the list of commands, in lines of at most `width` columns."""
     sections = {"Options": OPTIONS}
     for heading, commands in HEADINGS.items():
         sections[heading] = {name: place.help for name, place in commands.items()}
@@ -202,13 +202,13 @@ def write_help(width: int) -> str:
     blocks = [f"Usage: oathbulk [OPTIONS] COMMAND [ARGS]...\n\n{SUMMARY}"]
     for heading, lines in sections.items():
         blocks.append("\n".join([f"{heading}:", *(_write_line(*line, column, width) for line in lines.items())]))
-    blocks.append("oathbulk COMMAND --help tells more of each.")
+    blocks.append("Run oathbulk COMMAND --help for more about each.")
     return "\n\n".join(blocks) + "\n"
 
 
 def _print(text: str, *, is_asked_for: bool = True) -> None:
-    """Print to stdout what was asked for, else to stderr. It may be closed, or its reader have seen enough, as `head`
-    has."""
+    """Print requested output to stdout, anything else to stderr. The stream may be closed, or its reader may stop
+    early, as `head` does."""
     stream = sys.stdout if is_asked_for else sys.stderr
     if stream is None:
         return
@@ -216,7 +216,7 @@ def _print(text: str, *, is_asked_for: bool = True) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        # Python would try once more as it ends, and complain.
+        # Python would try again as it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -25,7 +25,7 @@ from worker.installation.installation import Installation
 _LONGEST_NAME = max(map(len, (*ENVIRONMENT_SETTINGS, *OWN_SETTINGS)))
 # Columns of a value; longer ones move the rest of their line.
 _USUAL_VALUE = 20
-# The defaults of fields that are filled in from others.
+# The defaults of fields that are derived from others.
 _DERIVED = {
     "auth_environment_id": "PINGONE_ENVIRONMENT_ID",
     "api_url": "by PINGONE_REGION",
@@ -33,15 +33,15 @@ _DERIVED = {
     "license": "PINGONE_ENVIRONMENT_ID",
     "home": "oathbulk in $XDG_STATE_HOME",
 }
-# What is written where there is no value, unless that means something.
+# Written for a missing value, unless that means something.
 _NOT_SET = "not set"
 _WITHOUT_VALUE = {"resync_on_first_call": "auto", "replay_cron": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class SettingInForce:
-    """A setting as it holds for a command that is typed now. `source` is the kind of place that it comes from; `file`
-    is the file, None for the process environment and a default."""
+    """A setting as it applies to a command typed now. `source` is the kind of place that it comes from; `file` is the
+    file, None for the process environment and a default."""
 
     name: str
     value: str
@@ -53,7 +53,7 @@ class SettingInForce:
         return {name: None if value == _NOT_SET else value for name, value in asdict(self).items()}
 
     def write_line(self) -> str:
-        """Write the setting in one line, whatever its length, for eyes and for grep."""
+        """Write the setting on one line, whatever its length, for eyes and for grep."""
         origin = str(self.file or ("process environment" if self.source == "environment" else self.source))
         if self.source != "default":
             origin += f" (default: {self.default})"
@@ -61,10 +61,9 @@ class SettingInForce:
 
 
 def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
-    """Print every setting: its value, where that comes from, and its default. Of a secret it says only whether it is
-    set."""
+    """Print every setting: its value, its source, and its default. For a secret, print only whether it is set."""
     installation = Installation()
-    settings = [*_describe_environment(installation, environment), *_describe_own(installation)]
+    settings = [*describe_environment(installation, environment), *describe_own(installation)]
     if as_json:
         print_json({"environment": environment, "settings": [setting.to_json() for setting in settings]})
     else:
@@ -79,16 +78,16 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
         print_failure(str(error))
 
 
-def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
+def describe_own(installation: Installation) -> Iterator[SettingInForce]:
     """Describe the settings of this installation."""
     variables = installation.variables
     source = VariableSource(Settings, variables, find_credentials(variables), installation.env_file)
     return _describe(OWN_SETTINGS, source, installation.settings, ".env")
 
 
-def _describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
-    """Describe the settings of a PingOne environment; as they are written, where they are not complete yet. Raises
-    ConfigError if the environment is configured nowhere, or a file of a value cannot be read."""
+def describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
+    """Describe the settings of a PingOne environment; as written, if they are not complete yet. Raises ConfigError if
+    the environment is configured nowhere, or a value's file cannot be read."""
     source = open_source(installation.settings, name, installation.variables, installation.env_file)
     try:
         environment = installation.environment(name)
@@ -101,7 +100,7 @@ def _describe_environment(installation: Installation, name: str) -> Iterator[Set
 def _describe(
     names: Sequence[str], source: VariableSource, loaded: Described | None, kind_of_file: str
 ) -> Iterator[SettingInForce]:
-    """Describe the settings of these names as a source finds them, and as they were loaded, if they could be."""
+    """Describe the settings with these names as a source finds them, and as they were loaded, if possible."""
     kinds = dict.fromkeys(source.credentials.values(), "systemd credential")
     if source.file:
         kinds[source.file.path] = kind_of_file
@@ -120,7 +119,7 @@ def _describe(
 
 
 def _write_value(field: str, value: object) -> str:
-    """Write the value of a field for a person; of a secret, only that it is set."""
+    """Write a field's value for a person; for a secret, only that it is set."""
     if value is None or value == "":
         return _WITHOUT_VALUE.get(field, _NOT_SET)
     if isinstance(value, SecretStr):

@@ -1,4 +1,4 @@
-"""Where the commands print, and how: what was asked for on stdout, everything else on stderr. On a terminal texts and
+"""Where the commands print, and how: what was asked for on stdout, everything else on stderr. On a terminal, texts and
 columns are laid out; in a pipe or a file every line stays whole, so that nothing is cut and other programs can search
 it."""
 
@@ -20,11 +20,11 @@ from worker.observability.wording import escape, escape_line
 
 # A cell of a table: its text, alone or with its style.
 Cell: TypeAlias = "str | tuple[str, str]"
-# What stands between two columns.
+# The gap between two columns.
 GAP = "  "
-# Columns that are left for a text behind its label, however narrow the terminal is.
+# Columns left for a text after its label, however narrow the terminal is.
 _NARROWEST = 20
-# A command at the end of a line, with what stands before its program.
+# A command at the end of a line, with what precedes its program.
 _COMMAND = re.compile(r"(?:^|(?<=: ))(?:[A-Z_]+=.*?)?(?:\S*oathbulk|celery) .*")
 
 
@@ -37,19 +37,19 @@ class Room:
     is_ascii: bool = False
 
 
-# Where it is no terminal.
+# The room without a terminal.
 PIPE = Room(1_000_000, 1_000_000)
 
 
 def measure_room(drawn_on: Console) -> Room:
-    """Measure the terminal, but for its last line, which the prompt needs."""
+    """Measure the terminal, without its last line, which the prompt needs."""
     width, height = drawn_on.size
     return Room(width, max(height - 1, 1), drawn_on.options.ascii_only) if drawn_on.is_terminal else PIPE
 
 
 def break_lines(text: Text | str, room: Room, indent: int = 0) -> list[Text]:
-    """Break a text between words into lines that are no longer than the room is wide, each behind so many blanks. A
-    command at the end of a line stays whole, since it is there to be copied: the terminal folds it."""
+    """Break a text between words into lines no longer than the room's width, each after `indent` blanks. A command at
+    the end of a line stays whole, since it is there to be copied: the terminal folds it."""
     width, lines = max(room.width - indent, _NARROWEST), list[Text]()
     for line in _show_controls(text).split("\n", allow_blank=True):
         command = _COMMAND.search(line.plain) if line.cell_len > width else None
@@ -62,20 +62,20 @@ def break_lines(text: Text | str, room: Room, indent: int = 0) -> list[Text]:
 
 
 def count_lines(lines: Sequence[Text], room: Room) -> int:
-    """Count the lines that these take on a terminal, with those in which a long command goes on."""
+    """Count the lines that these take on a terminal, including those in which a long command continues."""
     return sum(max(-(-line.cell_len // room.width), 1) for line in lines)
 
 
 def cut_line(text: Text | str, width: int) -> Text:
-    """Cut a text, with an ellipsis, where so many columns end."""
+    """Cut a text, with an ellipsis, at this many columns."""
     safe = _show_controls(text)
     safe.truncate(max(width, 1), overflow="ellipsis")
     return safe
 
 
 def label_text(label: str, text: str, room: Room, *, indent: int = 0, width: int = 10, style: str = "") -> list[Text]:
-    """Lay out a text behind its label; it goes on below its own beginning. `width` is that of the label with the gap
-    behind it."""
+    """Lay out a text after its label; it continues below its own beginning. `width` is the label's, including the
+    gap."""
     head = " " * indent + escape_line(label)
     head += " " * max(indent + width - cell_len(head), 1)
     first, *others = break_lines(Text(escape_line(text), style=style), room, cell_len(head)) or [Text()]
@@ -83,8 +83,8 @@ def label_text(label: str, text: str, room: Room, *, indent: int = 0, width: int
 
 
 def align(rows: Sequence[Sequence[Cell]], right: Collection[int] = (), width: int = PIPE.width) -> list[Text]:
-    """Put the cells of each row beside each other, each as wide as its column; those in the columns `right` at the
-    right. What is behind the `width` of a line is cut off."""
+    """Put the cells of each row side by side, each as wide as its column; those in the columns `right` are
+    right-aligned. What exceeds the `width` of a line is cut off."""
     styled = [[(cell, "") if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(cell_len(text) for text, _ in column) for column in zip(*styled, strict=True)]
     lines = []
@@ -100,7 +100,7 @@ def align(rows: Sequence[Sequence[Cell]], right: Collection[int] = (), width: in
 
 
 def _show_controls(text: Text | str) -> Text:
-    """Show control characters now: to show one takes several columns, which have to be counted."""
+    """Show control characters now: each takes several columns, which have to be counted."""
     shown = escape(str(text))
     if isinstance(text, Text):
         return text if shown == text.plain else Text(shown, style=text.style)
@@ -108,14 +108,13 @@ def _show_controls(text: Text | str) -> Text:
 
 
 class _SafeConsole(Console):
-    """A console that shows control characters instead of sending them to the terminal, and breaks texts by
-    `break_lines`.
-
-    rich lets escape sequences through: the name of a vendor's file could paint over what a person reads."""
+    """A console that shows control characters instead of sending them to the terminal, and breaks texts with
+    `break_lines`. rich lets escape sequences through: the name of a vendor's file could paint over what a person
+    reads."""
 
     def print(self, *objects: Any, **named: Any) -> None:
         """Print a text in lines as long as the terminal is wide, unless `soft_wrap` leaves them to the terminal; and
-        anything else, which is laid out already, as it is."""
+        anything else, already laid out, as it is."""
         if not named.get("soft_wrap"):
             room = measure_room(self)
             objects = tuple(
@@ -125,7 +124,7 @@ class _SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            # A control segment is made by rich itself, to move the cursor of a live display.
+            # rich itself makes control segments, to move the cursor of a live display.
             yield segment if segment.control else Segment(escape(segment.text), segment.style)
 
 
@@ -140,12 +139,12 @@ error_console = _open_console(stderr=True)
 
 
 def can_redraw(drawn_on: Console) -> bool:
-    """Whether a line can be drawn over on this console: it is a terminal, and none that only writes on."""
+    """Whether this console can redraw a line: it is a terminal that supports cursor movement."""
     return drawn_on.is_terminal and not drawn_on.is_dumb_terminal
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout; what JSON has no type for, such as a time, as text."""
+    """Print a value as JSON on stdout; types that JSON lacks, such as times, as text."""
     console.print(json.dumps(value, indent=2, default=str), soft_wrap=True)
 
 
@@ -155,7 +154,7 @@ def print_failure(message: str) -> None:
 
 
 def name_program() -> str:
-    """How to type `oathbulk` here: by its path, as it was called, where that is the only way to find it."""
+    """How to type `oathbulk` here: with its path, if it was called that way and cannot be found otherwise."""
     called = sys.argv[0]
     is_known = shutil.which("oathbulk") is not None or not called.endswith("/oathbulk")
     return "oathbulk" if is_known else shlex.quote(called)

@@ -15,7 +15,7 @@ from worker.cli.options import Overwrite, Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress_line import showing_progress
 from worker.config.settings import Settings
-from worker.database.backup import back_up
+from worker.database.engine import back_up
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, format_duration
 from worker.vault.keys import KEY_FILE
@@ -27,15 +27,15 @@ app = typer.Typer(
 
 @app.command()
 def upgrade(ticket: Ticket = None) -> None:
-    """Bring the database's schema up to date."""
+    """Upgrade the database's schema."""
     revision = Installation().upgrade_database(ticket)
     console.print(f"The database is at revision {revision}.")
 
 
 @app.command(name="reencrypt")
 def reencrypt_command(ticket: Ticket = None) -> None:
-    """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
-    with showing_progress("What is encrypted again stays so. Go on with: oathbulk db reencrypt") as progress:
+    """Encrypt every stored OTP with the first key. Then you can remove older keys from OATHBULK_ENCRYPTION_KEYS."""
+    with showing_progress("What is encrypted again stays so. Continue with: oathbulk db reencrypt") as progress:
         count = Installation().reencrypt(ticket, progress)
     console.print(f"{count_things(count, 'record')} {agree(count, 'is', 'are')} encrypted with the first key now.")
 
@@ -45,7 +45,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a copy of the SQLite database, also while others work with it. The keys are not in it."""
+    """Write a copy of the SQLite database, even while others use it. The keys are not in it."""
     if file == STDOUT:
         raise typer.BadParameter("name a file: SQLite writes no database to standard output", param_hint="FILE")
     refuse_unfit(file, overwrite=overwrite)
@@ -56,12 +56,12 @@ def backup(
 
 @app.command()
 def restored(ticket: Ticket = None) -> None:
-    """Meet a database that was restored from a backup with distrust: every device is read before an OTP is sent."""
+    """Run after a restore: re-read every device before sending an OTP."""
     installation = Installation()
     settings = installation.settings
     lacking = _describe_lacking_heads(installation)
     actor = audit.this_person(settings, ticket)
-    with showing_progress("What is marked stays so. Go on with: oathbulk db restored") as progress:
+    with showing_progress("What is marked stays so. Continue with: oathbulk db restored") as progress:
         count, waiting = distrust_all(installation.database, settings, actor, progress)
     console.print(describe_distrust(count, settings.tuning.over_after), soft_wrap=True)
     if waiting:
@@ -71,43 +71,44 @@ def restored(ticket: Ticket = None) -> None:
 
 
 def describe_distrust(count: int, seconds: float) -> str:
-    """Say what follows for records that were marked, and what it may cost. `seconds`: until the first is due."""
+    """Say what follows for marked records, and what it may cost. `seconds`: until the first is due."""
     if not count:
-        return "Nothing is left to mark: what is not final is looked up in PingOne before anything is sent."
+        return "Nothing is left to mark: oathbulk looks up what is not final in PingOne before it sends anything."
     may_have = agree(count, "record that is not final may", "records that are not final may")
     return (
-        f"{count:,} {may_have} have been worked on since the backup: each is looked up in PingOne before anything is "
-        f"sent, no sooner than in {format_duration(seconds)}. An OTP that PingOne answered since the backup, and that "
-        "did not make its device ACTIVE, may go once more. Now start the workers, or go on with oathbulk run."
+        f"{count:,} {may_have} have been worked on since the backup: oathbulk looks each up in PingOne before it "
+        f"sends anything, no sooner than in {format_duration(seconds)}. An OTP that PingOne answered since the "
+        f"backup, without making its device ACTIVE, may go once more. Now start the workers, or continue with "
+        f"oathbulk run."
     )
 
 
 def describe_trusted(waiting: int) -> str:
-    """Say that records which wait for a date are not marked, and what to do where a person let some of them go."""
+    """Say that records that wait for a date are not marked, and what to do if a person resumed some of them."""
     wait = agree(waiting, "waits for a date, and counts", "wait for a date, and count")
     return (
-        f"{count_things(waiting, 'record')} {wait} as never sent: if some were let go since the backup, let them go "
-        "again (oathbulk resume BATCH --where …), then give this command once more, before any worker starts."
+        f"{count_things(waiting, 'record')} {wait} as never sent: if you resumed some since the backup, resume them "
+        f"again (oathbulk resume BATCH --where …), then run this command again, before any worker starts."
     )
 
 
 def _describe_lacking_heads(installation: Installation) -> str:
-    """Say which lines of the audit the restored database lacks, by the heads that were noted outside; empty if none."""
+    """Say which audit lines the restored database lacks, by the heads noted outside; empty if none."""
     path = audit.find_heads_file(installation.settings)
     with suppress(audit.UnusableHead), installation.database.reading() as connection:
         if missing := audit.find_missing(connection, audit.read_noted_heads(path)):
             heads, are = count_things(len(missing), "head"), agree(len(missing), "is of a line", "are of lines")
             return (
                 f"{heads} in {path} {are} that this database lacks, so oathbulk audit ends with 1: docs/operating.md "
-                "says how to go on."
+                f"says what to do."
             )
     return ""
 
 
 def _name_keys(settings: Settings) -> str:
-    """Say where the keys are, without which a backup is of no use, and which are not in it."""
+    """Say where the keys are: a backup is useless without them, and does not contain them."""
     place = "OATHBULK_ENCRYPTION_KEYS" if settings.encryption_keys else settings.home / KEY_FILE
-    return f"Keep the keys elsewhere, they are not in it: {place}."
+    return f"Keep the keys elsewhere; they are not in it: {place}."
 
 
 def keygen() -> None:

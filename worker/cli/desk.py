@@ -25,31 +25,31 @@ from worker.installation.installation import Installation
 if TYPE_CHECKING:
     from worker.desk.security import LinkLogin, Login, Network
 
-# Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
+# Seconds after Ctrl-C. Unfinished requests and slow downloads are cut off then.
 GRACE = 1
-# Of each scheme of an origin, the port that browsers leave out.
+# By scheme, the port that browsers omit.
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 def desk(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8765,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; without TLS.")] = "127.0.0.1",
-    read_only: Annotated[bool, typer.Option("--read-only", help="Nothing can be commanded.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8765,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on, without TLS.")] = "127.0.0.1",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show no commands.")] = False,
     user_header: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Behind a proxy: the header in which it says who comes. Needs --origin."),
+        typer.Option(metavar="NAME", help="Behind a proxy: the header with the person's name. Needs --origin."),
     ] = None,
     origin: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Behind a proxy, or in a container: where browsers find the desk, https://…"),
+        typer.Option(metavar="URL", help="Behind a proxy, or in a container: the address that browsers use, https://…"),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="From where the proxy comes: addresses or networks. Default: loopback."),
+        typer.Option(metavar="ADDRESS", help="The proxy's addresses or networks. Default: loopback."),
     ] = None,
 ) -> None:
-    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
+    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. Prints a link to open."""
     if not can_serve():
         raise ConfigError(f"the desk is not installed: {INSTALL_LOCAL}")
     networks = _read_networks(proxy or [])
@@ -57,30 +57,30 @@ def desk(
     _check_way_in(host, user_header, origin, proxy)
     installation = open_installation_with(None)
     if installation.has_home or not installation.settings.is_embedded_database:
-        # The schema is checked now, and not at the first page.
+        # The schema is checked now, not at the first page.
         _ = installation.database
-    # uvicorn ends in good order at a signal, and then raises it again.
+    # uvicorn ends properly at a signal, and then raises it again.
     with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt), turning_signals_into_interrupts():
         _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
 
 
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
-    """Refuse what would let in anybody, or nobody. Raises typer.BadParameter."""
+    """Refuse options that would let in anybody, or nobody. Raises typer.BadParameter."""
     if user_header and not origin:
-        raise typer.BadParameter("needs --origin: where browsers find the desk", param_hint="--user-header")
+        raise typer.BadParameter("needs --origin: the address that browsers use", param_hint="--user-header")
     if proxy and not user_header:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
     if user_header:
         return
     if origin and not is_loopback(urlsplit(origin).hostname or ""):
         raise typer.BadParameter(
-            "of another machine needs --user-header: in which header the proxy says who comes", param_hint="--origin"
+            "of another machine needs --user-header: the header with the person's name", param_hint="--origin"
         )
     # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
     if not origin and not is_loopback(host):
         raise typer.BadParameter(
-            f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
-            "comes, and name its header with --user-header",
+            f"{host} can be reached from other machines, and the desk has no TLS: put a proxy in front of it that "
+            f"logs people in, and name its header with --user-header",
             param_hint="--host",
         )
 
@@ -94,7 +94,9 @@ def _describe_origin(text: str) -> str:
     except ValueError:
         is_fit, port = False, None
     if not is_fit or parts.query or parts.fragment:
-        raise typer.BadParameter("is a URL without a path, such as https://desk.example.com", param_hint="--origin")
+        raise typer.BadParameter(
+            "must be a URL without a path, such as https://desk.example.com", param_hint="--origin"
+        )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
 
@@ -105,7 +107,7 @@ def _read_networks(proxies: list[str]) -> list[Network]:
         return [ipaddress.ip_network(each) for each in proxies or _LOOPBACK]
     except ValueError as error:
         raise typer.BadParameter(
-            f"{error}: say an address, or a network such as 10.0.0.0/24", param_hint="--proxy"
+            f"{error}: give an address, or a network such as 10.0.0.0/24", param_hint="--proxy"
         ) from error
 
 
@@ -115,7 +117,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise typer.BadParameter(
-            f"cannot listen on {host} port {port}: {error.strerror or error}. --port 0 takes any that is free",
+            f"cannot listen on {host} port {port}: {error.strerror or error}. --port 0 takes any free port",
             param_hint="--host and --port",
         ) from error
 
@@ -130,7 +132,7 @@ def _serve(
     is_read_only: bool,
 ) -> None:
     """Serve the desk until Ctrl-C, which raises KeyboardInterrupt."""
-    # Not at the top: an installation may lack the server, and no other command that answers a person logs.
+    # Not at the top: an installation may lack the server, and no other command for a person logs.
     import uvicorn
 
     from worker.desk.app import Desk, make_app
@@ -164,7 +166,7 @@ def _serve(
 
 
 def _make_link_login(installation: Installation, place: str) -> LinkLogin:
-    """Make a login by links to this place, which are shown to the person at this terminal."""
+    """Make a login with links to this place, shown to the person at this terminal."""
     from worker.desk.security import LinkLogin
 
     return LinkLogin(
@@ -179,12 +181,12 @@ def _make_link_login(installation: Installation, place: str) -> LinkLogin:
 
 def list_own_names(address: tuple[Any, ...]) -> list[str]:
     """The names by which a browser on this machine, or a proxy, reaches the socket with this address, as they write
-    them: each with its port, but for the one that is meant without."""
+    them: each with its port, except the default one."""
     host, port = address[:2]
     names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
     return [name if port == _PORTS["http"] else f"{name}:{port}" for name in dict.fromkeys(names)]
 
 
 def _is_no_cut_off(line: logging.LogRecord) -> bool:
-    """Whether a line of the log is about something else than a request that Ctrl-C has cut off, which is no failure."""
+    """Whether a log line is about something other than a request that Ctrl-C has cut off, which is no failure."""
     return not (line.exc_info and isinstance(line.exc_info[1], asyncio.CancelledError))

@@ -1,7 +1,6 @@
-"""`oathbulk doctor`: checks whether everything that a run needs is there and works.
-
-Each check returns its outcome or raises what is wrong, and is made so that nothing it meets can hold up the others. The
-command shows a line for each, below it the cure, and a last line that sums up."""
+"""`oathbulk doctor`: checks whether everything that a run needs is there and works. Each check returns its outcome or
+raises what is wrong, and none can hold up the others. The command shows a line for each, below it the cure, and a
+summary at the end."""
 
 import os
 import shutil
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import redis
@@ -29,11 +28,13 @@ from models.batch import BatchState
 from models.encrypted import DecryptionError, identify_row
 from models.record import Record
 from worker import __version__, audit
-from worker.cli.console import console, label_text, measure_room, print_json
+from worker.cli.bundle import make_bundle
+from worker.cli.console import console, error_console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
 from worker.cli.homes import describe_empty_home, describe_hosts, print_unread_env_file
-from worker.cli.options import AsJson, EnvironmentName
+from worker.cli.options import AsJson, EnvironmentName, Overwrite
+from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.database.errors import TAKES_NO_WRITES, explain
@@ -53,21 +54,21 @@ from worker.reports.facts import BatchStatus
 from worker.reports.stall import DROPPED_CURE, STILL_AFTER, Fleet, describe_dropped, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
 
-# Seconds after which a check is left alone: more than PostgreSQL is given to connect, and four calls to PingOne.
+# Seconds after which a check is abandoned: more than PostgreSQL gets to connect, and than four calls to PingOne.
 LONGEST_CHECK = 20.0
-# Seconds that one call to PingOne may take, since a person waits for it.
+# Seconds for one call to PingOne, since a person waits for it.
 DEADLINE = 5.0
 # Bytes that should be free: room for a large batch and the logs.
 SPARE_BYTES = 500 * 1000 * 1000
-# Seconds after which a backup is too old: one a day, and two hours for it to take.
+# Seconds after which a backup is too old: one a day, plus two hours to make it.
 LONGEST_WITHOUT_BACKUP = 26 * 60 * 60.0
 # Seconds. A TOTP step is 30 s: on a clock that is wrong by more than a few, a pair seems older or younger than it is.
 LARGEST_DRIFT = 5.0
-# A certificate that ends sooner should have been replaced by now.
+# A certificate that expires sooner should have been replaced by now.
 SHORTEST_CERTIFICATE = timedelta(days=7)
-# The cure where what is wrong says it all.
-ASK_AGAIN = "fix that, and ask again"
-# Failures of a check that a person can mend; any other is a fault of our own.
+# The cure if the fault says it all.
+ASK_AGAIN = "fix that, and check again"
+# Failures of a check that a person can fix; any other is our own fault.
 _EXPECTED_FAILURES = (
     ConfigError,
     SQLAlchemyError,
@@ -77,7 +78,7 @@ _EXPECTED_FAILURES = (
     DecryptionError,
     OSError,
 )
-# What PostgreSQL has in force for this connection, whatever its defaults are.
+# PostgreSQL's effective values for this connection, whatever its defaults are.
 _SELECT_IN_FORCE = select(
     func.current_setting("synchronous_commit"),
     func.current_setting("transaction_isolation"),
@@ -87,7 +88,7 @@ _SELECT_IN_FORCE = select(
 
 
 class State(StrEnum):
-    """What a check came to, from good to bad."""
+    """The result of a check, from good to bad."""
 
     WELL = "well"
     # The check could not be made; that is no failure.
@@ -102,8 +103,8 @@ _STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a check has found: `detail` says what is there, what is wrong, or why that is not known; `cure` what to do
-    about it, if there is something to do."""
+    """What a check has found: `detail` says what is there, what is wrong, or why that is unknown; `cure` what to do
+    about it, if anything."""
 
     detail: str
     state: State = State.WELL
@@ -124,27 +125,56 @@ def fault(detail: str, cure: str) -> CheckOutcome:
 
 
 def not_known(why: str, cure: str = "") -> CheckOutcome:
-    """Make the outcome of a check that could not be made; `cure` says what would let it be made."""
+    """Make the outcome of a check that could not be made; `cure` says what would make it possible."""
     return CheckOutcome(f"not known: {why}", State.NOT_KNOWN, cure)
 
 
-def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
-    """Check all that a run needs, and name the cure of what is wrong: settings, keys, disk, database, workers, broker,
+def doctor(
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write and show what a maintainer needs: no secret, no person, no serial number. It sends nothing.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check everything a run needs, and say how to fix what is wrong: settings, keys, disk, database, workers, broker,
     proxy, TLS, access token, roles, clock, backup."""
+    if bundle is not None:
+        refuse_unfit(bundle, overwrite=overwrite)
     installation = Installation()
     print_unread_env_file(installation)
     findings = dict(_run_checks(installation, environment))
     is_well = all(finding.is_well for finding in findings.values())
+    checks = [{"check": check} | finding.to_json() for check, finding in findings.items()]
     if as_json:
-        checks = [{"check": check} | finding.to_json() for check, finding in findings.items()]
         print_json({"is_well": is_well, "checks": checks})
-    else:
+    elif bundle != STDOUT:
         _print_findings(findings)
+    if bundle is not None:
+        _write_bundle(bundle, make_bundle(installation, environment, checks), shows=not as_json)
     raise typer.Exit(ALL_ACTIVE if is_well else UNUSABLE_SETUP)
 
 
+def _write_bundle(bundle: Path, written: str, *, shows: bool) -> None:
+    """Write the bundle, show it, and say that it went nowhere else."""
+    write_output(bundle, lambda file: file.write(written))
+    if bundle == STDOUT:
+        return
+    if shows:
+        console.print(written, soft_wrap=True, markup=False, highlight=False)
+    error_console.print(
+        f"{bundle} holds {'these lines' if shows else 'what a maintainer needs'}. Nothing was sent: read it, and send"
+        " it yourself.",
+        soft_wrap=True,
+    )
+
+
 def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, CheckOutcome]]:
-    """Make all checks, in this order; what needs the database or the environment is left out if that cannot be
+    """Make all checks, in this order; those that need the database or the environment are skipped if it cannot be
     used."""
     settings, is_read = installation.settings, False
     yield "home", examine(lambda: check_home(installation))
@@ -180,7 +210,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
 
 def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:
     """Make one check: `look` returns its outcome, or raises what is wrong. It has `longest` seconds; `cure` is for what
-    it raises, and for the time that is over."""
+    it raises, and for a time-out."""
     results: list[CheckOutcome | Exception] = []
 
     def look_and_keep() -> None:
@@ -189,7 +219,7 @@ def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest:
         except Exception as error:
             results.append(error)
 
-    # A daemon, so that the command ends although the check never does.
+    # A daemon, so that the command ends even if the check never does.
     thread = threading.Thread(target=look_and_keep, daemon=True)
     thread.start()
     thread.join(longest)
@@ -200,16 +230,16 @@ def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest:
 
 
 def _explain(error: Exception, cure: str) -> CheckOutcome:
-    """Make the outcome of a failure that a person can mend; any other is raised."""
+    """Make the outcome of a failure that a person can fix; any other is raised."""
     if isinstance(error, DBAPIError):
         explanation = explain(error)
         return fault(explanation.fault, explanation.cure)
-    if isinstance(error, OtherEncoding | SchemaOutdated):
-        detail, _, cure = str(error).partition(": ")
-        return fault(detail, cure)
+    if isinstance(error, EmbeddedError | OtherEncoding | SchemaOutdated):
+        detail, _, own_cure = str(error).partition(": ")
+        return fault(detail, own_cure or cure)
     if not isinstance(error, _EXPECTED_FAILURES):
         raise error
-    # The first line alone: the error of a driver goes on with advice of its own.
+    # Only the first line: a driver's error continues with its own advice.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return fault(lines[0], cure)
 
@@ -225,7 +255,7 @@ def _print_findings(findings: Mapping[str, CheckOutcome]) -> None:
         console.print(Group(*lines))
     counts = Counter(finding.state for finding in findings.values())
     faults, unknown = counts[State.FAULT], counts[State.NOT_KNOWN]
-    result = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "All is well"
+    result = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "Everything is fine"
     of_all = "" if faults else f" of {len(findings)} checks"
     console.print(f"{result}; {unknown}{of_all} could not be made." if unknown else f"{result}.")
 
@@ -243,8 +273,8 @@ def check_home(installation: Installation) -> CheckOutcome:
 
 
 def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
-    """Check that the encryption keys can be used; `opens`: for what each key has encrypted last, too. Raises
-    ConfigError where others can read them too, DecryptionError, EmbeddedError."""
+    """Check that the encryption keys work; `opens`: also for what each key encrypted last. Raises ConfigError if others
+    can read them, DecryptionError, EmbeddedError."""
     keyring = installation.keyring
     if opens:
         key_id = func.substr(Record.otps, 1, len(keyring.sealing_id))
@@ -255,7 +285,7 @@ def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
             )
             for otps, batch_id, row_number in stored:
                 keyring.open(otps or b"", identify_row(batch_id, row_number))
-    return CheckOutcome("the encryption keys can be used")
+    return CheckOutcome("the encryption keys work")
 
 
 def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
@@ -268,8 +298,8 @@ def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
 
 
 def _check_database(installation: Installation) -> CheckOutcome:
-    """Check that the database answers and has the schema of this version, and that our commits are durable on
-    PostgreSQL, whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
+    """Check that the database answers and has this version's schema, and that commits are durable on PostgreSQL,
+    whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
     database = installation.database
     if database.is_sqlite:
         return CheckOutcome(f"sqlite, at revision {HEAD}")
@@ -283,7 +313,7 @@ def _check_database(installation: Installation) -> CheckOutcome:
     detail = f"postgresql, at revision {HEAD}; synchronous_commit is {commits}, isolation is {isolation}; {note}"
     if commits in DURABLE and isolation == READ_COMMITTED:
         return CheckOutcome(detail)
-    return fault(detail, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
+    return fault(detail, "leave both to oathbulk: remove them from the URL (docs/deployment.md)")
 
 
 def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
@@ -292,7 +322,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
     if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
     if reads:
-        with installation.database.reading() as connection:
+        with installation.database.reading_snapshot() as connection:
             broken = audit.check(connection).broken
             missing = audit.find_missing(connection, audit.read_noted_heads(path) if path and path.exists() else [])
         if broken:
@@ -300,16 +330,17 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
         if missing:
             number = count_things(len(missing), "head")
             return fault(
-                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is older"
-                f" than they are, or was made anew ({missing[0].why})",
-                "put the latest backup back, then: oathbulk db restored (docs/operating.md, After a restore)",
+                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
+                f"older than they are, or was created again ({missing[0].why})",
+                "if you restored a backup, take the lines of these heads out of that file; otherwise restore the latest"
+                " backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
-    heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
+    heads = f"heads are noted in {path}" if path else "heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
 
 
 def _can_append(path: Path) -> bool:
-    """Whether a line can be written to the end of the file, or the file be made."""
+    """Whether a line can be appended to the file, or the file be created."""
     if not os.path.lexists(path):
         return path.parent.is_dir() and os.access(path.parent, os.W_OK)
     try:
@@ -325,38 +356,37 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
-    """Say how many workers are at work, and when the last tick came, without which no record is sent to them; name
-    those that ended since they fail alone, and those of another version than this command."""
+    """Say how many workers run, and when the last tick came, without which they get no records; name those that ended
+    because they alone failed, and those of another version than this command."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
-        return fault(f"these ended, since they fail where others do not: {describe_sick(fleet)}", cure)
+        return fault(f"these ended, because they alone fail: {describe_sick(fleet)}", cure)
     if not fleet.alive:
-        return CheckOutcome("none runs now")
+        return CheckOutcome("none runs")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
-        cure = "end and start them, one by one: docs/operating.md"
-        return fault(f"of another version than this command, {version}: {named}", cure)
+        cure = "restart them, one by one: docs/operating.md"
+        return fault(f"another version than this command's, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
     last_tick = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
-    # Threads that all wait for PingOne let ticks wait for as long as a call may take, and that is no fault.
+    # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is no fault.
     if tick is None or tick > STILL_AFTER:
-        return fault(last_tick, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
+        return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
     if tick < 0:
-        return fault("the last tick lies in the future", "set the clock of the database's server, with NTP")
+        return fault("the last tick is in the future", "set the clock of the database's server, with NTP")
     if dropped := describe_dropped(fleet):
         return fault(dropped, DROPPED_CURE)
-    return CheckOutcome(f"{len(fleet.alive)} at work, of version {version}; {last_tick}")
+    return CheckOutcome(f"{len(fleet.alive)} running, version {version}; {last_tick}")
 
 
 def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
-    """Name each running batch whose due work does not move, with the reason and what mends it, as `oathbulk status`
-    says it."""
+    """Name each running batch whose due work does not move, with the reason and the fix, as `oathbulk status` does."""
     running = [status for status in statuses if status.state == BatchState.RUNNING]
     if not running:
-        return CheckOutcome("none has work left that may run")
+        return CheckOutcome("none has due work")
     stalled = [(status, stall) for status in running if (stall := status.stall)]
     if not stalled:
-        return CheckOutcome(f"work left in {', '.join(status.name for status in running)}; none stands still")
+        return CheckOutcome(f"work left in {', '.join(status.name for status in running)}; none is stuck")
     details = [
         f"{status.name}: nothing has moved for {format_duration(status.standstill)}. {stall.detail}"
         for status, stall in stalled
@@ -367,7 +397,7 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
 
 
 def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
-    """Say which webhook is told, and whether it took the last notices."""
+    """Say which webhook gets notices, and whether it took the last ones."""
     signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
     with installation.database.reading() as connection:
         losses = explain_losses(connection)
@@ -375,21 +405,21 @@ def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
     detail = "{0.scheme}://{0.netloc}, {1}".format(urlsplit(url.get_secret_value()), signed)
     if losses is None:
         return CheckOutcome(detail)
-    return fault(f"{detail}; {losses}", "see whether the URL is right and its server takes the notices")
+    return fault(f"{detail}; {losses}", "check the URL, and whether its server takes the notices")
 
 
 def check_backup(stamp: Path | None) -> CheckOutcome:
-    """Tell the age of the last backup, by the file that it touches when it is done."""
+    """Report the age of the last backup, by the file that it touches."""
     if stamp is None:
-        cure = "let your backup touch a file when it is done, and name that file with OATHBULK_BACKUP_STAMP"
+        cure = "let your backup touch a file when it is done, and name that file in OATHBULK_BACKUP_STAMP"
         return not_known("no setting says where to look", cure)
     try:
         age = time.time() - stamp.stat().st_mtime
     except OSError as error:
-        return fault(f"{stamp} cannot be read ({error.strerror})", "see whether a backup was ever made")
+        return fault(f"{stamp} cannot be read ({error.strerror})", "check whether a backup was ever made")
     detail = f"the last one was made {format_duration(max(age, 0.0))} ago"
     if age > LONGEST_WITHOUT_BACKUP:
-        return fault(detail, "make one: a restored database knows nothing of what was sent since")
+        return fault(detail, "make one: a restored database does not know what was sent since")
     return CheckOutcome(detail)
 
 
@@ -402,8 +432,8 @@ def _describe_learnt(installation: Installation, environment_id: str) -> CheckOu
 
 
 def check_network(environment: Environment) -> CheckOutcome:
-    """Check the way to PingOne: that the proxy can be reached, if one is in force; that PingOne's certificates are
-    verified, by whose authorities, and until when they are good. Raises ConfigError."""
+    """Check the way to PingOne: that the proxy is reachable, if there is one; that PingOne's certificates are verified,
+    with whose authorities, and when they expire. Raises ConfigError."""
     read_authorities()
     try:
         proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
@@ -414,7 +444,7 @@ def check_network(environment: Environment) -> CheckOutcome:
     if all(url.startswith("http://") for url in urls.values()):
         return CheckOutcome(f"{route}, and without TLS: PingOne is simulated on this machine")
     named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    route += f"; certificates are checked, by the authorities of {named or 'the package certifi'}"
+    route += f"; certificates are verified with the authorities of {named or 'the package certifi'}"
     try:
         ends = {host: end for host, url in urls.items() if (end := read_certificate_end(url, deadline=DEADLINE))}
     except NotDelivered as error:
@@ -422,14 +452,14 @@ def check_network(environment: Environment) -> CheckOutcome:
             cure = "if a proxy shows certificates of its own, name its authority with SSL_CERT_FILE"
             return fault(f"{route}; refused: {error}", cure)
         return not_known(f"{route}; PingOne's cannot be read: {error}")
-    detail = f"{route}; " + ", ".join(f"{host}'s is good until {end:%Y-%m-%d}" for host, end in ends.items())
+    detail = f"{route}; " + ", ".join(f"{host}'s is valid until {end:%Y-%m-%d}" for host, end in ends.items())
     if min(ends.values()) - datetime.now(UTC) < SHORTEST_CERTIFICATE:
-        return fault(detail, "tell whoever runs that server or proxy to replace it")
+        return fault(detail, "ask the operator of that server or proxy to replace it")
     return CheckOutcome(detail)
 
 
 def _ask_for_access(environment: Environment, granted: dict[str, str]) -> CheckOutcome:
-    """Ask for an access token for each worker application, and keep it for the reads that follow, by the application's
+    """Request an access token for each worker application, and keep it for the following reads, by the application's
     id."""
     applications = {each.client_id: each for each in (environment, environment.as_importer())}
     for client_id, application in applications.items():
@@ -463,14 +493,14 @@ class CallKind:
     calls: str
     read: Callable[[RoleReads], object]
     role: str
-    # What there is not without it; empty: nothing can be activated at all.
+    # What is missing without it; empty: nothing can be activated at all.
     lacking: str = ""
-    # A word in the ids of the permissions that it needs, by which PingOne's list of roles is searched.
+    # A word in the ids of its permissions, to search PingOne's list of roles.
     permission: str = ""
 
 
 def _read_people(reads: RoleReads) -> None:
-    """Read a user, and the devices of that user if there is one."""
+    """Read a user, and that user's devices, if there is one."""
     if user_id := reads.read_user():
         reads.read_devices(user_id)
 
@@ -480,17 +510,15 @@ INVENTORY = CallKind(
     "inventory",
     RoleReads.read_inventory,
     "Environment Admin",
-    "--import, nor a look at the inventory",
+    "--import, and no look at the inventory",
     "oathToken",
 )
-POLICIES = CallKind(
-    "MFA policies", RoleReads.read_policies, "Configuration Read Only", "word of the MFA policy in preflight"
-)
+POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read Only", "check of the MFA policy")
 
 
 def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> CheckOutcome:
-    """Make the read of one kind of call, and name the role that is missing if it is forbidden, as PingOne's list of
-    roles has it where it tells."""
+    """Make the read of one kind of call, and name the missing role if it is forbidden, from PingOne's list of roles if
+    that shows it."""
     if (access_token := granted.get(application.client_id)) is None:
         return not_known(f"{kind.calls}, since there is no access token")
     with closing(RoleReads(application, access_token, deadline=DEADLINE)) as reads:
@@ -521,5 +549,5 @@ def check_clock(measure: Callable[[], float]) -> CheckOutcome:
         return not_known(f"PingOne does not tell the time: {error}")
     detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
     if abs(ahead) > LARGEST_DRIFT:
-        return fault(detail, "set it, for instance with NTP")
+        return fault(detail, "set it, for example with NTP")
     return CheckOutcome(detail)

@@ -1,16 +1,16 @@
-"""The exit codes of the commands; docs/commands.md says them to monitors and scripts."""
+"""The exit codes of the commands; docs/commands.md explains them for monitors and scripts."""
 
 # Every row is active or closed; of other commands: all went well.
 ALL_ACTIVE = 0
 # Rows failed, or the batch was cancelled; or a person should look at what was found.
 SOME_FAILED = 1
-# The arguments or the file are of no use, a setting's name is none, or `oathbulk.toml` cannot be read.
+# The arguments or the file cannot be used, a setting is unknown, or `oathbulk.toml` cannot be read.
 WRONG_USAGE = 2
-# Configuration, its files or credentials are wrong, a server is out of reach, or another run uses the home.
+# Configuration, files, or credentials are wrong, a server is out of reach, or another run uses the home.
 UNUSABLE_SETUP = 3
-# The batch is paused, and only a person lets it go on.
+# The batch is paused, and waits for a person.
 WAITING_FOR_A_PERSON = 4
-# Of `status --check`: work is due, and nothing moves; or PingOne does not answer.
+# For `status --check`: due work is stuck, or PingOne does not answer.
 STALLED = 5
-# Ctrl-C, or a signal; what was in hand is settled or handed back.
+# Ctrl-C, or a signal; everything in hand is settled or handed back.
 INTERRUPTED = 130

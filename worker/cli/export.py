@@ -29,20 +29,18 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write; - is standard output.")
     ],
-    status: Annotated[RowStatus | None, typer.Option(help="Only rows of this status.")] = None,
-    reason: Annotated[
-        list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
-    ] = None,
+    status: Annotated[RowStatus | None, typer.Option(help="Only rows with this status.")] = None,
+    reason: Annotated[list[Reason] | None, typer.Option(help="Only dead letters with this reason; repeatable.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only rows that failed.")] = False,
     where: Where = None,
     ticket: Ticket = None,
-    with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
+    with_otps: Annotated[bool, typer.Option(help="Include OTPs that are still kept.")] = False,
     hand_out: Annotated[
-        bool, typer.Option("--hand-out", help="Who has which active token, and how often to press it first.")
+        bool, typer.Option("--hand-out", help="List who has which active token, and how often to press it first.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch."""
+    """Write a batch as CSV: your columns, and how each row ended. The corrected file can mend the batch."""
     given = {"--failed": failed, "--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None}
     given |= {"--reason": bool(reason), "--where": bool(where)}
     _refuse_contradictions(given)
@@ -51,7 +49,7 @@ def export(
     keyring = None
     if with_otps:
         keyring = installation.keyring
-        # Noted in the audit before the first OTP leaves: an export that fails half-way was asked for, too.
+        # Noted in the audit before the first OTP leaves: an export that fails half-way was requested too.
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
@@ -70,12 +68,12 @@ def export(
     which = " that failed" if failed else ""
     done = f"Wrote {count_things(count, 'active token' if hand_out else 'row')}{which} of {batch}"
     if output == STDOUT:
-        # Beside the CSV on standard output.
+        # Not into the CSV on standard output.
         error_console.print(f"{done}.")
         return
     console.print(f"{done} to {output}.")
     if hand_out and (to_do := read_statuses(installation, batch)[0].to_do):
-        console.print(f"Not in it: {count_things(to_do, 'row')} of {batch} {agree(to_do, 'is', 'are')} still to do.")
+        console.print(f"Not included: {count_things(to_do, 'row')} of {batch} {agree(to_do, 'is', 'are')} still to do.")
     if count and (failed or reason or status in (NOT_LOADED, Status.DEAD_LETTER)):
         refused = count if status == NOT_LOADED else _count_refused(installation, batch) if failed else 0
         for line in describe_way_back(installation, batch, output, refused):
@@ -83,33 +81,32 @@ def export(
 
 
 def _refuse_contradictions(given: Mapping[str, bool]) -> None:
-    """Refuse options of an export that exclude each other. `given`: which of them were typed. Raises
-    typer.BadParameter."""
-    hand_out = "it has all active tokens, and no OTPs"
+    """Refuse contradictory options of an export. `given`: which of them were typed. Raises typer.BadParameter."""
+    hand_out = "it lists all active tokens, without OTPs"
     for option, excluded, why in (
-        ("--failed", ("--hand-out", "--status", "--reason"), "it has all rows that failed"),
+        ("--failed", ("--hand-out", "--status", "--reason"), "it lists all rows that failed"),
         ("--hand-out", ("--with-otps", "--status", "--reason"), hand_out),
     ):
         if given[option] and (other := next((name for name in excluded if given[name]), None)):
-            raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
+            raise typer.BadParameter(f"omit {other}: {why}", param_hint=option)
 
 
 def _count_refused(installation: Installation, batch: str) -> int:
-    """Count the rows of a batch that were not loaded, nobody closed, and are still kept."""
+    """Count the rows of a batch that were not loaded, not closed, and still kept."""
     (status,) = read_statuses(installation, batch)
     return sum(status.refused.values())
 
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
-    """Say what is to be done with the file of an export, of which so many rows were not loaded; a line each."""
+    """Say what to do with an export's file, of which this many rows were not loaded; one line each."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
     if refused:
         lines.append(
-            f"Of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} not loaded only the serial number"
-            " is kept: write the other cells too, as your own file has them; of seeds, mend with the vendor's file and"
-            f" the corrected list: oathbulk mend {quote(batch)} FILE --assign LIST"
+            f"Only the serial number is kept of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} "
+            f"not loaded: enter the other cells again. For seeds, mend with the vendor's file and the corrected "
+            f"list: oathbulk mend {quote(batch)} FILE --assign LIST"
         )
     return lines
 
@@ -122,8 +119,8 @@ def report(
     by: By = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP."""
-    # Not at the top: importing Jinja takes longer than to say what was typed wrongly.
+    """Write the desk's page of a batch to one HTML file. It holds no OTP."""
+    # Not at the top: importing Jinja takes longer than reporting a mistyped option.
     from worker.desk.batch_page import write_file
 
     refuse_unfit(output, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""How a command ends that fails in a way that a person can mend: with one line on stderr and an exit code, instead of a
+"""How a command ends after a failure that a person can fix: with one line on stderr and an exit code, instead of a
 traceback."""
 
 import errno
@@ -20,7 +20,7 @@ from worker.batches.loading import NameTaken, NameUnfit
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
-from worker.database.backup import NotBackedUp
+from worker.database.engine import NotBackedUp
 from worker.database.errors import Explanation, explain, find_line, is_refused_by_disk
 from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated
@@ -32,7 +32,7 @@ from worker.preflight.findings import NotPingOne, NotReady
 from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours
 
-# Failures whose own message is all that a person needs, by their exit code.
+# Failures whose own message is enough for a person, by exit code.
 _USAGE = (
     UnusableFile,
     NotReady,
@@ -59,19 +59,19 @@ _SETUP = (
     NotPingOne,
     DecryptionError,
 )
-# Failures of a server or of the disk, which need words of ours.
+# Failures of a server or the disk, which need our words.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# What even a question about a path fails with; where there is nothing, it is answered.
+# Errors that even a question about a path can raise; for a missing path there is an answer.
 _OUT_OF_REACH = (errno.EACCES, errno.ENAMETOOLONG)
-# What Python has in an argument for bytes that are no UTF-8: https://peps.python.org/pep-0383/
+# How Python represents argument bytes that are not UTF-8: https://peps.python.org/pep-0383/
 _BYTES = re.compile("[\udc80-\udcff]")
 
 
 def exit_for(error: BaseException) -> NoReturn:
-    """End the process, for a failure that a person can mend, with one line on stderr and an exit code. Any other is
+    """End the process, for a failure that a person can fix, with one line on stderr and an exit code. Any other is
     raised again."""
-    # Typer makes an Abort of Ctrl-C and of Ctrl-D at a question that it asks.
+    # Typer makes an Abort of Ctrl-C, and of Ctrl-D at its own question.
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(INTERRUPTED)
     if isinstance(error, _USAGE):
@@ -80,17 +80,17 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(str(error), UNUSABLE_SETUP)
     if isinstance(error, _SERVERS):
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
-    # Neither a database nor a text takes an argument that is no UTF-8; the path of a file may be such a one.
+    # Neither a database nor a text accepts an argument that is not UTF-8; the path of a file may be one.
     if isinstance(error, UnicodeEncodeError) and (argument := next(filter(_BYTES.search, sys.argv[1:]), None)):
-        _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
+        _fail(f"{argument} is not written in UTF-8: type it again in UTF-8", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
-    # Of a database of ours, SQLAlchemy makes an error of its own.
+    # SQLAlchemy makes its own error for our databases.
     if isinstance(error, sqlite3.OperationalError):
-        cure = "free some space there, or name another folder by SQLITE_TMPDIR, and type the command again"
+        cure = "free some space there, or name another folder in SQLITE_TMPDIR, and run the command again"
         _fail(f"the folder of temporary files is full, or refuses to be written to ({error}): {cure}", UNUSABLE_SETUP)
     if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
-        cure = "see whether the path is the right one, and the rights to its directories"
+        cure = "check the path, and the permissions of its directories"
         _fail(f"{error.filename} is out of reach ({error.strerror}): {cure}", WRONG_USAGE)
     raise error
 
@@ -107,7 +107,7 @@ def explain_server(error: Exception) -> Explanation:
             return Explanation(
                 f"PingOne refused the worker application's credentials ({error})",
                 "check PINGONE_CLIENT_ID, PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the "
-                "clock), of an application that imports those of PINGONE_IMPORT_…, PINGONE_CLIENT_AUTH and "
+                "clock), PINGONE_IMPORT_… of an application that imports, PINGONE_CLIENT_AUTH and "
                 "PINGONE_AUTH_ENVIRONMENT_ID",
             )
         case NotDelivered():

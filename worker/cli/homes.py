@@ -1,5 +1,5 @@
-"""Which home a command works in: said to the person, and found where a rehearsal left its own. And which hosts get the
-client secret and OTPs, and which file says so: printed before anything goes out."""
+"""Which home a command works in: shown to the person, and found where a rehearsal left its own. Also which hosts get
+the client secret and OTPs, and which file says so, printed before anything goes out."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,10 @@ from worker.installation.installation import Installation
 from worker.reports.facts import has_batch
 from worker.reports.stall import Rehearsal
 
-# What is added to a home's name for the directory, beside it, with the homes of rehearsals.
+# Added to a home's name for the directory beside it with the homes of rehearsals.
 REHEARSALS = "-rehearsals"
-# Beginnings of the variables that would lead out of the home of a rehearsal, to the real database, keys, records of the
-# audit or PingOne. All other settings are in force there as in a run.
+# Prefixes of variables that would lead out of a rehearsal's home, to the real database, keys, audit, or PingOne. All
+# other settings apply there as in a run.
 _LEADING_OUT = (
     "OATHBULK_ENV_FILE",
     "OATHBULK_HOME",
@@ -32,7 +32,7 @@ _LEADING_OUT = (
     "OATHBULK_REPLAY_CRON",
     "OATHBULK_WEBHOOK_",
     "PINGONE_",
-    # It may have any of the secrets above, such as the database's URL.
+    # It may contain any of the secrets above, such as the database's URL.
     CREDENTIALS_DIRECTORY,
 )
 # The settings that name PingOne's hosts.
@@ -46,7 +46,7 @@ def print_home(installation: Installation) -> None:
 
 
 def is_own_home(installation: Installation) -> bool:
-    """Whether it is the home of this process's settings, and not that of a rehearsal, which was named on stderr."""
+    """Whether it is the home of this process's settings, not a rehearsal's, which was named on stderr."""
     return installation.settings.home == Installation().settings.home
 
 
@@ -67,18 +67,18 @@ def find_rehearsal(installation: Installation) -> Rehearsal | None:
 
 
 def lead_into_rehearsal(variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Make the variables of a rehearsal in this home, which lead nowhere else, from those of this process."""
+    """Make the variables of a rehearsal in this home, which lead nowhere else, from this process's."""
     kept = {name: value for name, value in variables.items() if not name.startswith(_LEADING_OUT)}
     return kept | {"OATHBULK_HOME": str(home)}
 
 
 def open_installation_with(batch: str | None) -> Installation:
-    """Open the installation that has this batch, or any batch if None: the one of this process's settings; or where
-    that has none, the latest rehearsal, which is then named on stderr. Commands that change nothing read so what
-    `oathbulk rehearse` has left. Without a batch, a home that is there is the one that is read, however empty."""
+    """Open the installation that has this batch, or any batch if None: the one of this process's settings; otherwise
+    the latest rehearsal, named on stderr. So commands that change nothing can read what `oathbulk rehearse` has left.
+    Without a batch, an existing home is read, however empty."""
     here = Installation()
     if is_rehearsals(here.settings.home):
-        # It was named, and what else is set here leads elsewhere.
+        # It was named, and other settings here lead elsewhere.
         return Installation(lead_into_rehearsal(here.variables, here.settings.home))
     is_meant = batch is None and here.has_home
     if not here.settings.is_embedded_database or is_meant or _has(here, batch):
@@ -92,12 +92,13 @@ def open_installation_with(batch: str | None) -> Installation:
 
 
 def describe_empty_home(installation: Installation, command: str) -> str:
-    """Say that nothing was loaded into the home yet; and where that of the latest rehearsal is, if there is one.
-    Commands that look at settings do not go there by themselves: what they find would not be what a run meets."""
+    """Say that nothing was loaded into the home yet; and where the latest rehearsal's home is, if there is one.
+    Commands that look at settings do not go there by themselves: their findings would not apply to a run."""
     home = installation.settings.home.absolute()
     said = f"{home}: nothing was loaded into it yet"
     for rehearsal in _list_rehearsals(home)[:1]:
-        said += f"; the latest rehearsal's is another: OATHBULK_HOME={quote(str(rehearsal))} {name_program()} {command}"
+        said += "; the latest rehearsal has another home:"
+        said += f" OATHBULK_HOME={quote(str(rehearsal))} {name_program()} {command}"
     return said
 
 
@@ -113,19 +114,19 @@ def _list_rehearsals(home: Path) -> list[Path]:
 
 
 def print_hosts(installation: Installation, name: str) -> None:
-    """Print which hosts are called, on stderr: on stdout `--json` prints. Raises ConfigError."""
+    """Print on stderr which hosts are called: `--json` prints on stdout. Raises ConfigError."""
     for line in describe_hosts(installation, name):
         error_console.print(line)
 
 
 def describe_hosts(installation: Installation, name: str) -> list[str]:
-    """Name the hosts that are called for the environment of this name; then, where a file names a host and the client
-    secret stands elsewhere, both places. Raises ConfigError."""
+    """Name the hosts that are called for the environment with this name; then, if a file names a host and the client
+    secret is elsewhere, both places. Raises ConfigError."""
     return [_name_hosts(installation.environment(name)), *_warn_of_split_source(installation, name)]
 
 
 def print_unread_env_file(installation: Installation) -> None:
-    """Print a note if there is a `.env` in the working directory, which is not read: somebody may rely on it."""
+    """Print a note if the working directory has a `.env`, which is not read: somebody may rely on it."""
     if (read := installation.env_file) is None:
         return
     with suppress(OSError):
@@ -136,7 +137,7 @@ def print_unread_env_file(installation: Installation) -> None:
 
 def _name_hosts(environment: Environment) -> str:
     """Name the hosts of API and token endpoint, and the proxies on the way, in a sentence."""
-    # Not at the top: `status` names no hosts, and httpx takes longer than all that it does.
+    # Not at the top: `status` names no hosts, and httpx takes longer to import than all its work.
     from worker.pingone.transport import find_proxy_host
 
     api, tokens = (urlsplit(url).hostname for url in (environment.api_url, environment.token_url))
@@ -158,6 +159,6 @@ def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str
         return
     place = source.places.get(secret, "the process environment")
     yield (
-        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
-        f"see to it that these hosts may have that secret."
+        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: make "
+        f"sure that these hosts may get that secret."
     )

@@ -1,5 +1,5 @@
 """`oathbulk load` makes a batch of a file of tokens, and `oathbulk mend` brings corrected rows into one. `run` loads a
-file as `load` does."""
+file like `load`."""
 
 import shlex
 import time
@@ -52,7 +52,7 @@ from worker.reports.export import describe_sign_on
 from worker.reports.outlook import describe_dates
 from worker.reports.stall import Fleet
 
-# Seconds between two looks at a token that was given out.
+# Seconds between two checks of a token that was given out.
 LOOK_EVERY = 0.5
 
 
@@ -84,7 +84,7 @@ def mend(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="An export of the batch, corrected; or the vendor's file, or the list of who gets what, once more.",
+            help="A corrected export of the batch; or the vendor's file, or the list of who gets what, again.",
             show_default=False,
         ),
     ],
@@ -94,8 +94,7 @@ def mend(
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list once
-    more."""
+    """Bring corrected rows into their batch: an export of it, or the vendor's file or the list again."""
     installation = open_installation_with(batch)
     environment = find_environment(installation.database, batch, installation.environment).name
     with installation.database.reading() as connection:
@@ -116,7 +115,7 @@ def mend(
         rows = {"refused": refused_to_json(refused), "rows_refused": mended.refused}
         print_json({"batch": batch} | asdict(mended) | rows | findings_to_json(found))
     else:
-        # A second time it changes nothing, and lists these rows one by one.
+        # A second mend changes nothing, and lists these rows one by one.
         print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
         console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
         print_waves(installation, batch)
@@ -130,17 +129,17 @@ def give(
     ],
     person: Annotated[
         str,
-        typer.Argument(metavar="PERSON", help="Who gets it, named as the batch names people.", show_default=False),
+        typer.Argument(metavar="PERSON", help="The person who gets it, named as in the batch.", show_default=False),
     ],
-    second: Annotated[bool, typer.Option("--second", help="The person may have a second token.")] = False,
+    second: Annotated[bool, typer.Option("--second", help="Give the person a second token.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the token is active.")] = False,
     ticket: Ticket = None,
 ) -> None:
-    """Say who gets a token that waits to be given out, and wait for its end."""
+    """Give a token that waits to be given out to a person, and wait until it is active."""
     installation = Installation()
     actor = this_person(installation.settings, ticket)
     record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"
-    console.print(f"Token {serial} is {person}'s. Nothing of {batch} goes before it.")
+    console.print(f"Token {serial} is {person}'s. It goes before everything else in {batch}.")
     fleet = read_fleet(installation, batch)
     if no_wait or not fleet.alive:
         if not fleet.alive:
@@ -183,7 +182,7 @@ def load_shipment(
     command: str = "load",
 ) -> tuple[Loaded, RowErrors] | None:
     """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
-    saying so, where every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
+    saying so, if every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
     refused = RowErrors()
@@ -210,20 +209,20 @@ def load_shipment(
         _print_all_active(shipment.path, nothing_left.rows, as_json=as_json)
         return None
     except UnusableFile:
-        # The error says that not one row is left; the refused rows say why.
+        # The error says that no row is left; the refused rows say why.
         print_refused_rows(refused, write_listing_command(shipment.path, asked))
         raise
     except NameTaken as taken:
         renamed = write_command(command, shipment.path, write_words(replace(asked, batch=taken.free)))
         raise NameTaken(taken.name, taken.free, renamed) from taken
-    # Last, so that a load that was refused does not change the pace.
+    # Last, so that a refused load does not change the pace.
     if asked.share is not None:
         installation.pace_commands(asked.ticket).set_share(environment.license, asked.share)
     return loaded, refused
 
 
 def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
-    """Say in a sentence or two what was loaded. `zone`: that of dates without an offset, None for this machine's."""
+    """Say in a sentence or two what was loaded. `zone`: for dates without an offset, None for this machine's."""
     if not loaded.is_new:
         console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
@@ -256,7 +255,7 @@ def _to_json(loaded: Loaded) -> dict[str, Any]:
 
 
 def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
-    """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
+    """Say that a file has nothing to load; as JSON with the keys of a load, without a batch."""
     if as_json:
         nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
         print_json(_to_json(nothing) | {"batch": None, "refused": []})
@@ -265,12 +264,12 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
 
 
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
-    """Say what a mend did with the rows of its file, and whether anything works on them; a line each."""
+    """Say what a mend did with the rows of its file, and whether anything works on them; one line each."""
     going = [
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
         (mended.given, f"{agree(mended.given, 'is', 'are')} given out"),
-        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} at another date"),
+        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} on another date"),
         (mended.refused, "failed"),
     ]
     staying = [
@@ -282,11 +281,11 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))
     lines = [f"{batch}, rows of the file: {changed or 'none goes again'}."]
     if left:
-        lines.append(f"Left as they are: {left}.")
+        lines.append(f"Unchanged: {left}.")
     if not (mended.again or mended.added or mended.given or mended.dated):
         lines.append("Nothing was changed.")
     elif mended.is_paused:
-        lines.append(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")
+        lines.append(f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}")
     elif not fleet.alive:
         lines.append(describe_unattended(batch, fleet))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`oathbulk metrics`: tells Prometheus how everything stands, in its own words
+"""`oathbulk metrics`: shows Prometheus how everything stands, in its format
 (https://prometheus.io/docs/instrumenting/exposition_formats/). It reads the database at each scrape, so no worker has
 to open a port."""
 
@@ -26,19 +26,19 @@ log = structlog.get_logger()
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 9188,
-    bind: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; without TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 9188,
+    bind: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on, without TLS.")] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="Print the metrics and end.")] = False,
 ) -> None:
-    """Serve metrics for Prometheus at /metrics, until Ctrl-C; the database is read at each scrape."""
+    """Serve metrics for Prometheus at /metrics, until Ctrl-C. Reads the database at each scrape."""
     installation = Installation()
-    # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
+    # Without `auto_describe`: otherwise the metrics would be read twice, to learn their names.
     registry = CollectorRegistry(auto_describe=False)
     read, stamp = partial(read_statuses, installation), installation.settings.backup_stamp
     registry.register(MetricsCollector(installation.database, read, backup_stamp=stamp))
     if not once:
         configure_logs("WARNING", installation.settings.log_format)
-    # A database that cannot be read ends the command here, with its cure.
+    # An unreadable database ends the command here, with its cure.
     text = generate_latest(registry)
     if once:
         console.print(text.decode(), end="", soft_wrap=True)
@@ -54,7 +54,7 @@ def metrics(
 
 
 def serve(bind: str, port: int, registry: CollectorRegistry) -> tuple[WSGIServer, threading.Thread]:
-    """Serve these metrics on this address, in a thread. Where the database fails, it answers 503, so that Prometheus
+    """Serve these metrics on this address, in a thread. If the database fails, it answers 503, so that Prometheus
     counts the exporter as down. Raises OSError."""
     server, thread = start_http_server(port, bind, registry)
     app: WSGIApplication = make_wsgi_app(registry)

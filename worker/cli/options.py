@@ -16,20 +16,19 @@ from models.record_states import Status
 from models.refused_row import NOT_LOADED
 from worker.rules.hours import DailyHours, UnfitHours, check_zone
 
-# Seconds after which a person has typed the name.
+# Seconds after which the person has typed the name anyway.
 _PATIENCE = 2
 
 
 def complete_batch(context: typer.Context) -> list[str]:
-    """List the names of batches, the latest first, of which typer offers those that begin as what was typed; none where
-    there is no database, or anything is wrong, since a shell has no place for errors. Neither home nor schema is made
-    or changed for it."""
-    # A server that does not answer would otherwise keep the shell waiting for longer.
+    """List the names of batches, the latest first, for typer to offer those that match; none without a database, or if
+    anything is wrong, since a shell has no place for errors. Neither home nor schema is created or changed for it."""
+    # Otherwise a server that does not answer would keep the shell waiting.
     signal.signal(signal.SIGALRM, lambda *_: sys.exit())
     signal.alarm(_PATIENCE)
     names = list[str]()
     with suppress(Exception):
-        # Not at the top: every command has this module, and few are asked for by a completion.
+        # Not at the top: every command imports this module, and few are run for a completion.
         from worker.batches.finding import list_names
         from worker.config.settings import ENV_FILE
         from worker.database.engine import Database
@@ -40,13 +39,13 @@ def complete_batch(context: typer.Context) -> list[str]:
         installation = Installation()
         if not installation.is_empty:
             names = list_names(Database(installation.settings.database))
-    # What is found is told, however long this process takes to end.
+    # Results are printed, however long this process takes to end.
     signal.alarm(0)
     return names
 
 
 class RowStatus(StrEnum):
-    """What `--status` takes: the statuses of records, and the rows that were not loaded."""
+    """The values of `--status`: the statuses of records, and rows that were not loaded."""
 
     PENDING = Status.PENDING
     QUEUED = Status.QUEUED
@@ -71,11 +70,11 @@ def _parse_share(text: str) -> float:
     except ValueError:
         part = 0.0
     if not 0 < part <= 1:
-        raise typer.BadParameter(f"{text!r} is no part of the ceiling: say 60% or 0.6, above 0 and up to 100%")
+        raise typer.BadParameter(f"{text!r} is not a part of the ceiling: give 60% or 0.6, above 0 and up to 100%")
     return part
 
 
-# Of `load` and `run`, which make a batch of a shipment.
+# For `load` and `run`, which make a batch of a shipment.
 File = Annotated[
     Path,
     typer.Argument(
@@ -92,24 +91,22 @@ Share = Annotated[
     typer.Option(
         metavar="60%",
         parser=_parse_share,
-        help="Keep to this part of what the license permits: people sign on with the rest.",
+        help="Use at most this part of what the license permits; sign-ons need the rest.",
     ),
 ]
 Hours = Annotated[
     str | None,
-    typer.Option(
-        "--window", metavar="HH:MM-HH:MM", help="Run only in these hours of each day; pauses and goes on by itself."
-    ),
+    typer.Option("--window", metavar="HH:MM-HH:MM", help="Run only in these hours of each day."),
 ]
 Zone = Annotated[
     str | None,
     typer.Option(metavar="ZONE", help="The time zone of --window and of dates in files, such as Europe/Berlin or UTC."),
 ]
 
-# Of commands that examine a shipment before an OTP is spent.
-Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing before.")]
+# For commands that examine a shipment before an OTP is spent.
+Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing first.")]
 
-# Of commands on a batch that is loaded.
+# For commands on a loaded batch.
 BatchName = Annotated[
     str,
     typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False, autocompletion=complete_batch),
@@ -117,21 +114,21 @@ BatchName = Annotated[
 
 By = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="How the batch stands by the values of this column, such as site or lot."),
+    typer.Option(metavar="COLUMN", help="Show the counts for each value of this column, such as site or lot."),
 ]
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="COLUMN=VALUE", help="Only rows with this value, such as site=Basel; several: all of them hold."
+        metavar="COLUMN=VALUE", help="Only rows with this value, such as site=Basel; repeatable: all must match."
     ),
 ]
 
-# Of commands that write a file.
+# For commands that write a file.
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
 
-# Ticket: of every command that changes something. AsJson: of every listing.
+# Ticket: for every command that changes something. AsJson: for every listing.
 Ticket = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_check_ticket)
+    str | None, typer.Option(metavar="TEXT", help="The ticket that you act on, for the audit.", callback=_check_ticket)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -146,15 +143,13 @@ def parse_zone(zone: str | None) -> ZoneInfo | None:
 
 def parse_hours(hours: str | None, zone: str | None) -> DailyHours | None:
     """Read the hours of --window in the time zone of --zone; None if neither is given. Raises typer.BadParameter if
-    only one is: the zone is not guessed, since where a machine stands says little about it."""
+    only one is: the zone is not guessed, since a machine's location says little about it."""
     if hours is None and zone is None:
         return None
     if hours is None:
         raise typer.BadParameter("is the time zone of --window: give both", param_hint="--zone")
     if zone is None:
-        raise typer.BadParameter(
-            "needs --zone: whose clocks are meant, such as --zone Europe/Berlin, or --zone UTC", param_hint="--window"
-        )
+        raise typer.BadParameter("needs --zone, such as --zone Europe/Berlin or --zone UTC", param_hint="--window")
     try:
         return DailyHours.parse(hours, zone)
     except UnfitHours as error:

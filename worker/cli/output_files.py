@@ -1,5 +1,5 @@
-"""Writes the files that a person names, such as by `-o`. One that exists is replaced only with `--overwrite`: somebody
-may have pressed tokens for the OTPs in it."""
+"""Writes the files that a person names, such as with `-o`. An existing one is replaced only with `--overwrite`:
+somebody may have pressed tokens for the OTPs in it."""
 
 import os
 import secrets
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 # Files of an installation in its home, beside its database.
 OWN_FILES = (*HOME_FILES, HEADS_FILE, ".env")
-# What stands for standard output in `-o`.
+# Means standard output in `-o`.
 STDOUT = Path("-")
 
 
@@ -28,7 +28,7 @@ def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
     """Write a file that only its owner may read, or to standard output, in UTF-8 and with the line ends that `write`
     chooses. Returns what `write` returns. Raises typer.BadParameter."""
     if output != STDOUT:
-        # Written by its descriptor: under the draft's name, another's link may lie by now where they may write as well.
+        # Written through its descriptor: where others may write too, their link may have the draft's name by now.
         with (
             _drafting(output) as (_, descriptor),
             os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file,
@@ -56,7 +56,7 @@ def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
 def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
     """Make an empty draft of a file, and put it in the file's place at the end, unless something fails. Yields its path
     and its descriptor, which is to be closed. Raises typer.BadParameter."""
-    # Under a name that nobody can guess: in a directory that others may write to, a file or link could wait for us.
+    # With an unpredictable name: in a directory that others may write to, a file or link could wait for us.
     draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
         yield draft, os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -64,22 +64,21 @@ def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
     finally:
-        # Where a file stands in place of its directory, there is no draft either.
+        # If a file is in place of its directory, there is no draft either.
         with suppress(NotADirectoryError):
             draft.unlink(missing_ok=True)
 
 
 def refuse_unfit(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless `overwrite` is given; and in any case the installation's own database and keys,
-    and a link or a device such as /dev/stdout, which the rename that puts a file in place would replace. Raises
-    typer.BadParameter."""
+    """Refuse to replace a file unless `overwrite` is given; and always the installation's own database and keys, and a
+    link or a device such as /dev/stdout, which the final rename would replace. Raises typer.BadParameter."""
     if output == STDOUT:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
-    # Not Path.resolve, which raises where links lead in a circle.
+    # Not Path.resolve, which raises if links form a circle.
     is_in_home = os.path.realpath(output.absolute().parent) == os.path.realpath(find_home(os.environ))
     if is_in_home and (output.name in OWN_FILES or output.name.startswith(DATABASE)):
-        raise typer.BadParameter(f"{output} is a file of the installation itself: give another name")
+        raise typer.BadParameter(f"{output} belongs to the installation itself: give another name")
     if output.exists() and not overwrite:
         raise typer.BadParameter(f"{output} exists: give another name, or --overwrite to replace it")

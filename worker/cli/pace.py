@@ -33,14 +33,14 @@ def pace(
             help="Stay at N requests a second, whatever PingOne permits.",
         ),
     ] = None,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Look for the limit again, after --rate.")] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Search for the limit again, after --rate.")] = False,
     lift: Annotated[bool, typer.Option("--lift", help="End the holds of all groups of calls.")] = False,
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or set how many requests a second a license's workers make; what is set holds from the next second on."""
+    """Show or set how many requests a second a license's workers make. A change takes effect within a second."""
     if adapt and rate is not None:
-        raise typer.BadParameter("--rate stays, --adapt moves: give one of them")
+        raise typer.BadParameter("--rate and --adapt exclude each other: give one of them")
     installation = Installation()
     configured = installation.environment(environment)
     commands = installation.pace_commands(ticket)
@@ -68,18 +68,17 @@ def _open_parts(installation: Installation) -> Parts:
 
 
 def _describe_other_groups(parts: Parts, environment: Environment) -> str:
-    """Say in one line how fast the calls beside activations go: each group has a pace of its own, which Redis alone
-    knows."""
+    """Say in one line how fast other calls than activations go: each group has its own pace, which only Redis knows."""
     others = [group for group in RateGroup if group is not RateGroup.MFA]
     try:
         known = ", ".join(f"{group} {_describe(parts.paces.of(environment, group).read())}" for group in others)
     except (ConfigError, redis.RedisError):
         known = f"{', '.join(others)}; Redis, which knows them, cannot be asked"
-    return f"Other calls have paces of their own: {known}."
+    return f"Other calls have their own paces: {known}."
 
 
 def _describe(reading: Reading) -> str:
     """Say in a few words how fast a group of calls goes."""
     if reading.hold_left:
         return f"on hold for {format_duration(reading.hold_left)}"
-    return f"{reading.search.rate:.1f} requests/s" if reading.search else "none lately"
+    return f"paced at {reading.search.rate:.1f} requests/s" if reading.search else "with no request lately"

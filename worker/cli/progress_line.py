@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: a line that is drawn again on a terminal, or a line now and then in a log."""
+"""A command's progress, on stderr: a line that is redrawn on a terminal, or an occasional line in a log."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ from rich.text import Text
 from worker.cli.console import can_redraw, error_console
 from worker.observability.wording import format_duration
 
-# Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
+# Seconds between two lines without a terminal, so that a log does not overflow.
 LINE_EVERY = 10.0
-# Seconds over which the pace is measured, as PingOne's limit and the search for it may change it.
+# Seconds over which the pace is measured, since PingOne's limit and the search for it may change it.
 PACE_SECONDS = 30.0
 # Redrawings a second.
 REDRAWN = 4
 
 
 class ProgressLine(Steps):
-    """Shows how far the steps of a command are; the last one is under way. `is_quiet`: it shows nothing. `read_clock`
+    """Shows the progress of a command's steps; the last one is under way. `is_quiet`: it shows nothing. `read_clock`
     counts seconds."""
 
     def __init__(
@@ -31,7 +31,7 @@ class ProgressLine(Steps):
             refresh_per_second=REDRAWN,
             speed_estimate_period=PACE_SECONDS,
             transient=True,
-            # What a command prints on stdout stays there.
+            # A command's output on stdout stays there.
             redirect_stdout=False,
             redirect_stderr=False,
             get_time=read_clock,
@@ -41,7 +41,7 @@ class ProgressLine(Steps):
         self._next_line_at = 0.0
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show that of this step so many things are done."""
+        """Show how many things of this step are done."""
         now = self.get_time()
         if not self.tasks or self.tasks[-1].description != what:
             self.add_task(what, total=total, completed=done)
@@ -50,15 +50,15 @@ class ProgressLine(Steps):
         if not self.disable:
             if not self.live.is_started:
                 self.live.start(refresh=True)
-                # A command that is killed leaves no terminal without a cursor.
+                # A killed command must not leave a terminal without a cursor.
                 self.console.show_cursor(True)
         elif not self._is_quiet and now >= self._next_line_at:
             self.console.print(self.describe())
             self._next_line_at = now + LINE_EVERY
 
     def describe(self, *, is_over: bool = False) -> str:
-        """Say how far the present step is, how fast it goes, and how long it will take; a pace and a time left there
-        are no more if it `is_over`. Empty before the first step."""
+        """Say how far the current step is, how fast it goes, and how long it will take, without pace and time left if
+        it `is_over`. Empty before the first step."""
         if not self.tasks:
             return ""
         step = self.tasks[-1]
@@ -70,7 +70,7 @@ class ProgressLine(Steps):
 
 
 def describe_step(what: str, done: float, total: float | None, pace: float | None = None) -> str:
-    """Say how far a step is. `pace`: things a second; None where that is not known."""
+    """Say how far a step is. `pace`: things a second; None if unknown."""
     if total is None and not done:
         return what
     parts = [f"{what}: {done}" if total is None else f"{what}: {done} of {total}"]
@@ -83,8 +83,8 @@ def describe_step(what: str, done: float, total: float | None, pace: float | Non
 
 @contextmanager
 def showing_progress(when_interrupted: str, *, is_quiet: bool = False) -> Iterator[ProgressLine]:
-    """Yield what shows how far a command is. After Ctrl-C, one line says how far it was, and `when_interrupted`, a
-    sentence: what became of it, and which command goes on."""
+    """Yield a display of a command's progress. After Ctrl-C, one line says how far it was, and `when_interrupted`, a
+    sentence: the result, and which command continues."""
     progress = ProgressLine(error_console, is_quiet=is_quiet)
     try:
         yield progress

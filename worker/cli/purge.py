@@ -1,4 +1,4 @@
-"""`oathbulk purge`: ends what is kept of batches that finished long ago, or of a person's names."""
+"""`oathbulk purge`: removes what is kept of batches that finished long ago, or of a person's names."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from worker.installation.installation import Installation
 from worker.observability.wording import count_things
 from worker.purging import Candidate, Erased, Erasure, Plan, Purging
 
-# A number of days; more than a century is a slip of the keyboard.
+# A number of days; more than a century is a typing error.
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 
 
@@ -24,31 +24,32 @@ def _parse_age(text: str) -> timedelta:
     """Read a number of days, such as 90d. Raises typer.BadParameter."""
     days = _DAYS.fullmatch(text)
     if days is None or int(days[1]) > 36500:
-        raise typer.BadParameter(f"{text!r} is no number of days: say 90d")
+        raise typer.BadParameter(f"{text!r} is not a number of days: give 90d")
     return timedelta(days=int(days[1]))
 
 
 def purge(
     older_than: Annotated[
         timedelta | None,
-        typer.Option(metavar="90d", parser=_parse_age, help="Purge batches that finished longer ago than that."),
+        typer.Option(metavar="90d", parser=_parse_age, help="Purge batches that finished longer ago than this."),
     ] = None,
     with_dead_letters: Annotated[
-        bool, typer.Option("--with-dead-letters", help="Also batches with dead letters that wait for a person.")
+        bool, typer.Option("--with-dead-letters", help="Include batches with dead letters that wait for a person.")
     ] = False,
     person: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Erase this user name, e-mail address or id from records that are final."),
+        typer.Option(metavar="NAME", help="Erase this username, email address, or id from final records."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only say what would go.")] = False,
     as_json: AsJson = False,
     ticket: Ticket = None,
 ) -> None:
-    """Remove the records of batches that finished long ago, or a person's names; without --yes, say what would go."""
+    """Remove the records of batches that finished long ago, or a person's names. Without --yes, only say what would
+    go."""
     if (older_than is None) == (person is None):
-        raise typer.BadParameter("say what: --older-than 90d, or --person NAME", param_hint="--older-than and --person")
+        raise typer.BadParameter("give --older-than 90d, or --person NAME", param_hint="--older-than and --person")
     if person is not None and (with_dead_letters or not person.strip()):
-        raise typer.BadParameter("takes a name, and no --with-dead-letters", param_hint="--person")
+        raise typer.BadParameter("does not take --with-dead-letters", param_hint="--person")
     installation = Installation()
     if person is not None:
         _erase(installation, person.strip(), ticket, is_done=yes, as_json=as_json)
@@ -70,7 +71,7 @@ def _purge(
     purging = Purging(installation.database, actor, older_than, gives_up=gives_up)
     plan = purging.examine()
     if is_done:
-        interrupted = "What was removed is gone, and nobody is shown the rest. Give the same command again to go on."
+        interrupted = "What was removed is gone, and the rest is hidden. Run the same command again to continue."
         with showing_progress(interrupted, is_quiet=as_json) as progress:
             done = purging.purge(plan, progress)
     else:
@@ -111,8 +112,8 @@ def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Itera
         yield f"Nothing to purge: no batch ended more than {count_things(days, 'day')} ago with nothing left to do."
     elif not is_done:
         yield (
-            "Nothing was changed. What goes cannot be brought back, and what the batches made in PingOne cannot be "
-            "undone any more. To do it: the same command with --yes"
+            "Nothing was changed. What goes cannot be restored, and what the batches made in PingOne can no longer "
+            "be undone. To do it: the same command with --yes"
         )
 
 
@@ -122,7 +123,7 @@ def _describe_counts(each: Candidate) -> str:
 
 
 def _erase(installation: Installation, person: str, ticket: str | None, *, is_done: bool, as_json: bool) -> None:
-    """Erase a person's names, or say from where they would be erased, and print it."""
+    """Erase a person's names, or say where they would be erased, and print it."""
     actor = this_person(installation.settings, ticket)
     erasure = Erasure(installation.database, actor)
     erased = erasure.erase(person) if is_done else erasure.examine(person)
@@ -139,13 +140,14 @@ def _erase(installation: Installation, person: str, ticket: str | None, *, is_do
 def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:
     """Say from which records the names of a person went, or would go."""
     if not erased.batches and not erased.in_progress:
-        yield "No record names this person. A name has to be given whole, as a file or PingOne has it."
+        yield "No record names this person. Give the whole name, as in the file or in PingOne."
     for batch, records in sorted(erased.batches.items()):
         done = "are erased" if is_done else "would be erased"
         yield f"{batch}: the names in {count_things(records, 'record')} {done}."
     for serial_number, batch in erased.in_progress:
-        yield f"{batch}: token {serial_number} is in progress and keeps its names: let it end, or cancel the batch."
+        kept = "is in progress and keeps its names: wait for its end, or cancel the batch."
+        yield f"{batch}: token {serial_number} {kept}"
     if erased.batches and is_done:
-        yield "The audit says it without the name. PingOne has the user still, and backups have the names."
+        yield "The audit notes it without the name. PingOne still has the user, and backups have the names."
     elif erased.batches:
         yield "Nothing was changed. To erase them: the same command with --yes"

@@ -1,5 +1,5 @@
-"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own beside the home, with variables that
-lead to these two and nowhere else."""
+"""`oathbulk rehearse`: the whole job against the simulator, in its own home beside the home, with variables that lead
+to these two and nowhere else."""
 
 import json
 import shutil
@@ -47,32 +47,32 @@ from worker.simulator.shipment import (
     make_shipment,
 )
 
-# The names of the batch with OTP pairs, and of that with a box. Both are in one home, of the first one's name.
+# The names of the batch with OTP pairs, and of the one with a box. Both are in one home, with the first one's name.
 BATCH, BOX_BATCH = "rehearsal", "rehearsal-box"
 # The box's folder in the rehearsal's home.
 BOX = "box"
-# Of a box, tokens of each kind of trouble, at most; and the part of the box that all troubles together are, at most.
+# For a box, maximum tokens of each kind of trouble; and the maximum part of the box that all troubles together are.
 MOST_OF_A_KIND = 3
 TROUBLED_PART = 0.25
-# What the preflight of a rehearsal asks about and nobody has to accept. Of the simulated tenant: some devices are
-# missing on purpose. Of a box: what is hopeless in it on purpose.
+# Questions of a rehearsal's preflight that nobody has to accept. For the simulated tenant: some devices are missing on
+# purpose. For a box: its intended failures.
 ACCEPTED = [
     *(Question.TOKEN_NOT_IN_INVENTORY, Question.USER_NOT_FOUND, Question.USER_AMBIGUOUS, Question.ACCOUNT_NOT_USABLE),
     *(Question.TOO_MANY_DEVICES, Question.TOKEN_DIFFERS, Question.TOKEN_TAKEN),
 ]
-# Tokens that did not end as made, as many as a person reads.
+# Maximum number of tokens listed that did not end as made.
 SHOWN = 10
-# Seconds that the simulator may take to start, on a busy machine.
+# Seconds for the simulator to start on a busy machine.
 START_TIMEOUT = 60.0
 
 
 def rehearse(
-    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="How many tokens to make up.")] = 500,
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Number of tokens to make up.")] = 500,
     rate: Annotated[
-        float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
+        float | None, typer.Option(help="At most N requests a second. Default: PINGONE_RATE, adapting.")
     ] = None,
     box: Annotated[
-        bool, typer.Option("--box", help="A made-up box of seeds, the whole way: found, imported, paired, activated.")
+        bool, typer.Option("--box", help="Rehearse with a made-up box of seeds: look up, import, pair, activate.")
     ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
@@ -97,14 +97,14 @@ def rehearse(
             installation = Installation(variables, makes_home=True)
             asked = LoadOptions(batch=batch, accept=ACCEPTED)
             found = examine(installation, shipment, asked, needs_pingone=True)
-            code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` begins anew.")
+            code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` starts over.")
         raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, batch, made.expected))
 
 
 def _make_home(here: Installation, home: Path, batch: str) -> Path:
-    """Make the home of rehearsals, in place of the one before if that has this batch."""
-    # A rehearsal that was killed may have left its Valkey running. Without the files of its home nobody would find that
-    # server again.
+    """Make the home of rehearsals, replacing the previous one if that has this batch."""
+    # A killed rehearsal may have left its Valkey running. Without the files of its home nobody would find that server
+    # again.
     EmbeddedValkey(home).stop()
     before = Installation(lead_into_rehearsal(here.variables, home))
     if not before.has_home or has_batch(before.database, batch):
@@ -115,7 +115,7 @@ def _make_home(here: Installation, home: Path, batch: str) -> Path:
 
 @contextmanager
 def running_simulator(home: Path) -> Iterator[int]:
-    """Start a simulator, and stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
+    """Start a simulator, and stop it at the end. Yields its port. Raises EmbeddedError."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
     ready.unlink(missing_ok=True)
     argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
@@ -134,8 +134,8 @@ def running_simulator(home: Path) -> Iterator[int]:
 
 
 def _point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, made: MadeShipment) -> dict[str, str]:
-    """Make the variables of the rehearsal from the outer ones: with a home, database and Valkey of its own, and with
-    the simulator in PingOne's place."""
+    """Make the variables of the rehearsal from the outer ones: with its own home, database, and Valkey, and the
+    simulator in PingOne's place."""
     kept = lead_into_rehearsal(outer, home)
     kept |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
     # The simulator replicates nothing, so a device that is not found now will not be found soon: two seconds between
@@ -154,12 +154,12 @@ def _point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, made: M
 
 
 def _make_pairs(tokens: int) -> MadeShipment:
-    """Make up so many tokens with OTP pairs, and a few hopeless ones among them."""
+    """Make up this many tokens with OTP pairs, and a few hopeless ones among them."""
     return make_shipment(tokens, hopeless=A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {})
 
 
 def _open_made(made: MadeShipment, home: Path) -> Shipment:
-    """Write the files of made-up tokens, in the clear, and open them as the shipment that is to be loaded."""
+    """Write the files of made-up tokens, in the clear, and open them as the shipment to load."""
     if not isinstance(made, Box):
         made.write_pairs(home / "shipment.csv")
         return open_shipment(home / "shipment.csv")
@@ -173,29 +173,31 @@ def _open_made(made: MadeShipment, home: Path) -> Shipment:
 
 
 def _print_box(expected: Mapping[str, Expected], troubles: int, folder: Path) -> None:
-    """Say what was made up, and how a person does the same by hand."""
+    """Say what was made up, and how a person can do the same by hand."""
     tokens, hopeless = len(expected), sum(end.status != "active" for end in expected.values())
-    console.print(f"A box of {tokens} tokens was made up, {hopeless} of them hopeless on purpose, in {folder}:")
+    console.print(f"Made up a box of {tokens} tokens in {folder}; {hopeless} of them fail on purpose:")
     console.print(f"{SEEDS}, encrypted; {KEY}, its key; {LIST}, who gets which token.")
     by_hand = f"{name_program()} simulator --tokens {tokens} --box box --troubles {troubles}"
     console.print(f"To do it step by step: {by_hand}", soft_wrap=True)
 
 
 def _judge_endings(installation: Installation, batch: str, expected: Mapping[str, Expected]) -> int:
-    """Compare how every token of the batch ended with how it was made to end, print the outcome, and choose the exit
+    """Compare how every token of the batch ended with how it should have ended, print the outcome, and choose the exit
     code."""
     if wrong := _find_wrong(installation, batch, expected):
         for serial, end in list(wrong.items())[:SHOWN]:
-            console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
-        console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
+            console.print(f"{serial} should have ended as {expected[serial]}, but ended as {end}.")
+        console.print(
+            f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as they should.", style="red"
+        )
         return SOME_FAILED
     hopeless = sum(end.status != "active" for end in expected.values())
     active = len(expected) - hopeless
     home = installation.settings.home
     console.print(
         f"The rehearsal went as it should: {count_things(active, 'token')} "
-        f"{agree(active, 'is', 'are')} active, and {hopeless:,} {agree(hopeless, 'was', 'were')} made hopeless on "
-        f"purpose. All of it is kept in {home}."
+        f"{agree(active, 'is', 'are')} active, and {hopeless:,} failed on purpose. "
+        f"Everything is kept in {home}."
     )
     rehearsal = Rehearsal(home, name_program())
     console.print(f"To look at it: {rehearsal.write(f'oathbulk status {batch}')}", soft_wrap=True)
@@ -203,7 +205,7 @@ def _judge_endings(installation: Installation, batch: str, expected: Mapping[str
 
 
 def _find_wrong(installation: Installation, batch: str, expected: Mapping[str, Expected]) -> dict[str, object]:
-    """Find the tokens that did not end as made, with how they ended; None where there is no record."""
+    """Find the tokens that did not end as they should, with how they ended; None without a record."""
     columns = select(Record.serial_number, Record.status, Record.reason, Record.resynced)
     with installation.database.reading() as connection:
         of_batch = columns.join(Batch).where(Batch.name == batch)

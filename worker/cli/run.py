@@ -1,5 +1,5 @@
 """`oathbulk run` loads a file of tokens and works on its batch here, with the single-machine stack, until nothing more
-will happen; or works on a batch that was loaded, or on all that run."""
+will happen; or works on a loaded batch, or on all running ones."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -44,9 +44,9 @@ from worker.reports.facts import BatchStatus
 from worker.reports.outlook import describe_going_on, format_log_line
 from worker.reports.stall import write_run
 
-# Seconds between two looks at the batches.
+# Seconds between two checks of the batches.
 LOOK_EVERY = 0.5
-GO_ON_WITH_ALL = "Go on with: oathbulk run"
+GO_ON_WITH_ALL = "Continue with: oathbulk run"
 
 
 @takes_option_sets
@@ -56,27 +56,26 @@ def run(
         Path | None,
         typer.Argument(
             metavar="[FILE|BATCH]",
-            help="OTP pairs, or a vendor's seed file (`oathbulk formats`); or the name of a batch that was loaded."
-            " Default: all batches that run.",
+            help="OTP pairs, or a vendor's seed file (`oathbulk formats`); or the name of a loaded batch. Default: "
+            "all running batches.",
             show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a shipment and activate it here, and nothing else, until it is finished, also through a person's pause.
-    Run again, by the file or by the name of its batch, it goes on where it was; without a name, all batches that run
-    go on."""
+    """Load a shipment and work on this batch only, until it finishes; keep waiting while someone has paused it. Run it
+    again, with the file or the batch's name, to continue. Without a name, continue all running batches."""
     installation = Installation(makes_home=True)
     if file is None and asked != LoadOptions():
         raise typer.BadParameter("these options say how a file is loaded: name the FILE", param_hint="FILE")
     if file is None and installation.is_empty:
-        nothing = "nothing was loaded here yet, so no batch runs: name a FILE to load"
+        nothing = "nothing was loaded here yet: name a FILE to load"
         raise typer.BadParameter(nothing, param_hint="FILE")
     print_home(installation)
     print_unread_env_file(installation)
     batch = _find_batch_named(installation, file) if file else None
     if batch is not None and asked != LoadOptions():
-        raise typer.BadParameter(f"{batch} is loaded, and its options were given then: {write_run(batch)}")
+        raise typer.BadParameter(f"{batch} is loaded already, with its options: {write_run(batch)}")
     if file is None or batch is not None:
         with lock_home(installation.settings.home):
             how_to_go_on = describe_going_on(batch) if batch else GO_ON_WITH_ALL
@@ -86,14 +85,14 @@ def run(
 
 
 def _find_batch_named(installation: Installation, file: Path) -> str | None:
-    """Find the batch that has the name of a file which is not there; None if the file is, or no batch is called so.
-    Raises ConfigError, SchemaOutdated, EmbeddedError; UnknownBatch if a batch has nearly that name."""
+    """Find the batch with the name of a missing file; None if the file exists, or no batch has that name. Raises
+    ConfigError, SchemaOutdated, EmbeddedError; UnknownBatch if a batch has a similar name."""
     if file.is_file() or installation.is_empty:
         return None
     name = str(file)
     with installation.database.reading() as connection:
         found = connection.scalar(select(Batch.name).where(Batch.name == name))
-        # What ends like the name of a file is meant as one.
+        # A name that ends like a file's means a file.
         is_no_batch = found is None and not file.suffix
         if is_no_batch and (near := find_near_name(name, read_latest_names(connection))):
             raise UnknownBatch(f"no file and no batch is named {name!r}: did you mean the batch {near!r}?")
@@ -110,7 +109,7 @@ def run_shipment(
     as_json: bool = False,
 ) -> int:
     """Load a shipment that passed its preflight (`found`), and work on it; returns the exit code. `how_to_go_on`: the
-    sentence that is printed if the run ends before the batch is finished; None: it names the next run."""
+    sentence printed if the run ends before the batch is finished; None: it names the next run."""
     with lock_home(installation.settings.home):
         if (done := load_shipment(installation, shipment, asked, found, as_json=as_json, command="run")) is None:
             return ALL_ACTIVE
@@ -126,9 +125,9 @@ def run_shipment(
 def work_on(
     installation: Installation, batch: str | None, how_to_go_on: str, *, as_json: bool, names_hosts: bool = True
 ) -> int:
-    """Work on a batch and on no other, or on all that run if it is None, until it is finished, waits for a person or is
-    interrupted; returns the exit code. The caller has locked the home. `names_hosts`: whether the hosts that it calls
-    are printed, which the preflight may have done."""
+    """Work on only this batch, or on all running ones if None, until it is finished, waits for a person, or is
+    interrupted; returns the exit code. The caller has locked the home. `names_hosts`: whether to print the hosts that
+    it calls, which the preflight may have done."""
     if batch is None:
         statuses, only_batch = read_statuses(installation), None
         names = [each.name for each in reversed(statuses) if each.to_do and not each.waits_for_a_person]
@@ -142,12 +141,12 @@ def work_on(
         names = [batch]
     note_run(installation.settings.home, batch)
     code = _work(installation, names, only_batch, how_to_go_on, as_json=as_json, names_hosts=names_hosts)
-    # Workers elsewhere see to the other batches.
+    # Workers elsewhere take care of the other batches.
     if batch is not None and not read_fleet(installation, batch).alive:
         with installation.database.reading() as connection:
             others = [each.name for each in read_running(connection) if each.name != batch]
         if others:
-            on_all = "To work on all that run: oathbulk run"
+            on_all = "To work on all running batches: oathbulk run"
             error_console.print(f"Not worked on here: {', '.join(others)}. {on_all}", soft_wrap=True)
     return code
 
@@ -161,8 +160,8 @@ def _work(
     as_json: bool,
     names_hosts: bool,
 ) -> int:
-    """Work on the batches of these names; the exit code. `only_batch`: the id of the one on which the stack works
-    alone; None: it works on all."""
+    """Work on the batches with these names; returns the exit code. `only_batch`: the id of the only one that the stack
+    works on; None: all."""
     settings = installation.settings
     read = partial(_read_statuses, installation, names)
     is_interrupted, failing_part = False, None
@@ -170,8 +169,8 @@ def _work(
         for environment in dict.fromkeys(status.environment for status in before):
             if names_hosts:
                 print_hosts(installation, environment)
-            # Before anything starts, so that wrong credentials or a wrong URL end the run at once; later on, an outage
-            # is waited for.
+            # Before anything starts, so that wrong credentials or a wrong URL end the run at once; a later outage is
+            # waited for.
             AccessTokens(installation.environment(environment), deadline=settings.tuning.call_deadline).get()
         is_interrupted, failing_part = _run_stack(installation, read, only_batch, is_quiet=as_json)
     statuses = read()
@@ -180,8 +179,8 @@ def _work(
     if is_interrupted:
         error_console.print(describe_interruption(stopped), soft_wrap=True)
         return INTERRUPTED
-    # The workers ended as soon as the batches were over, before they could tell of it. If the disk is full, the next
-    # run tells.
+    # The workers ended as soon as the batches were over, before they could send the notice. If the disk is full, the
+    # next run sends it.
     with suppress(DBAPIError):
         webhook = make_webhook(settings)
         Notifier(installation.database, installation.license_of, webhook, only_batch=only_batch).send_notices()
@@ -192,7 +191,7 @@ def _work(
 
 
 def _read_statuses(installation: Installation, names: Sequence[str]) -> list[BatchStatus]:
-    """Read how the batches of these names stand."""
+    """Read the statuses of the batches with these names."""
     rehearsal = find_rehearsal(installation)
     return [
         replace(status, rehearsal=rehearsal)
@@ -208,9 +207,9 @@ def _run_stack(
     of the stack that kept failing, if one did."""
     batches, stack = installation.batches(), Stack(installation, only_batch)
     is_interrupted, failing_part, began = False, None, time.monotonic()
-    # Queued records are pending again before it starts, since messages of a run that was killed may still wait, also of
-    # batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
-    # leases run out.
+    # Queued records are made pending again before it starts, since messages of a killed run may still wait, also for
+    # batches that this one does not work on; and when it ends, so that the next run does not wait for their queue
+    # leases to expire.
     batches.hand_back()
     try:
         with turning_signals_into_interrupts():
@@ -227,8 +226,8 @@ def _run_stack(
                     restart_ended=stack.restart_ended,
                 )
             except KeyboardInterrupt:
-                error_console.print("Ending: calls in flight are answered and written down first.")
-                # As long as it is raised, further signals are ignored.
+                error_console.print("Ending: waiting for calls in flight, to record their answers.")
+                # While it is raised, further signals are ignored.
                 raise
             finally:
                 stack.stop()
@@ -244,15 +243,15 @@ def _run_stack(
 
 
 def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
-    """Limit how long a batch has stood still to the seconds that this run lasts: what was before is no stall of it."""
+    """Limit a batch's standstill to the duration of this run: an earlier one is no stall."""
     limited = {name: getattr(status, name) for name in ("still_for", "unprepared_for")}
     return replace(status, **{name: min(still, seconds) for name, still in limited.items() if still is not None})
 
 
 def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:
-    """Print how the batches stand. `stopped`: how to go on, if the run ended before all were finished."""
+    """Print how the batches stand. `stopped`: how to continue, if the run ended before all were finished."""
     if stopped is not None:
-        # Nothing works on them here any more, so how quick they were lately says nothing about the time left.
+        # Nothing works on them here any more, so their recent speed says nothing about the time left.
         statuses = [replace(status, pace=0.0) for status in statuses]
     if as_json:
         batches = [status.to_json() for status in statuses]
@@ -266,14 +265,14 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
 
 
 def describe_interruption(stopped: str | None) -> str:
-    """Say that the run was interrupted. `stopped`: how to go on; None if the batch was finished all the same."""
+    """Say that the run was interrupted. `stopped`: how to continue; None if the batch was finished anyway."""
     if stopped is None:
-        return "Interrupted as the batch was finished: nothing is left to go on with."
-    return f"Interrupted: what was in hand is settled or handed back. {stopped}"
+        return "Interrupted when the batch was finished: nothing is left to do."
+    return f"Interrupted: everything in hand is settled or handed back. {stopped}"
 
 
 def choose_exit_code(status: BatchStatus) -> int:
-    """Choose the exit code for a batch on which nothing works here any more. What a person closed needs nothing."""
+    """Choose the exit code for a batch that nothing works on here any more. Closed rows need nothing."""
     if status.to_do:
         return WAITING_FOR_A_PERSON
     return SOME_FAILED if status.failed or status.state == BatchState.CANCELLED else ALL_ACTIVE

@@ -1,5 +1,5 @@
-"""What a person asks for when a shipment is loaded, mended with or checked, and how its file is read: one set of
-options for all of these commands, which are printed again as they are typed."""
+"""What a person asks for when a shipment is loaded, mended with, or checked, and how its file is read: one set of
+options for all of these commands, which can print it again as typed."""
 
 import inspect
 import shlex
@@ -34,12 +34,13 @@ from worker.preflight.findings import Question
 from worker.rules.hours import DailyHours
 from worker.vault.otps import HashAlgorithm, OtpType
 
-# A pre-shared key in a file that is longer than this, in bytes, is none.
+# A pre-shared key in a file longer than this, in bytes, is invalid.
 LONGEST_SECRET = 4096
 
-# Here and not among the other options: what it takes is known where shipments are read, which few commands do.
+# Here and not with the other options: its values are known where shipments are read, which few commands do.
 Accept = Annotated[
-    list[Question] | None, typer.Option("--accept", metavar="NAME", help="Go on in spite of this finding; repeatable.")
+    list[Question] | None,
+    typer.Option("--accept", metavar="NAME", help="Continue in spite of this finding; repeatable."),
 ]
 
 
@@ -62,7 +63,7 @@ def takes_option_sets(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _make_parameters(name: str, kind: Any, default: Any) -> list[inspect.Parameter]:
-    """Make the parameter of this name; of a dataclass, one of each field."""
+    """Make the parameter with this name; for a dataclass, one for each field."""
     if not is_dataclass(kind):
         return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)]
     hints = get_type_hints(kind, include_extras=True)
@@ -80,7 +81,7 @@ def _take(name: str, kind: Any, values: dict[str, Any]) -> Any:
 
 
 def write_words(options: Any) -> list[str]:
-    """Write a set of options as they are typed, but for those that have their defaults."""
+    """Write a set of options as typed, without those that have their defaults."""
     hints, words = get_type_hints(type(options), include_extras=True), list[str]()
     for each in fields(options):
         value = getattr(options, each.name)
@@ -88,7 +89,7 @@ def write_words(options: Any) -> list[str]:
             words += write_words(value)
         elif value != each.default:
             (option,) = hints[each.name].__metadata__
-            # Typer keeps the first name of an option that stands in an annotation as its default.
+            # Typer keeps the first name of an option in an annotation as its default.
             named = option.default if isinstance(option.default, str) else f"--{each.name.replace('_', '-')}"
             for one in value if isinstance(value, list) else [value]:
                 words += [named] if one is True else [named, str(one)]
@@ -97,56 +98,55 @@ def write_words(options: Any) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """What a person says of a shipment's file beside it. Each field is an option of the commands."""
+    """What a person says about a shipment's file. Each field is an option of the commands."""
 
     assign: Annotated[
-        Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets what: serial, and a person.")
+        Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets which token: serial, and a person.")
     ] = None
     only_assigned: Annotated[
-        bool, typer.Option("--only-assigned", help="Leave out tokens without a person, instead of refusing them.")
+        bool, typer.Option("--only-assigned", help="Skip tokens without a person instead of refusing them.")
     ] = False
     only_new: Annotated[
-        bool, typer.Option("--only-new", help="Leave out tokens that another batch made active, instead of refusing.")
+        bool, typer.Option("--only-new", help="Skip tokens that another batch made active, instead of refusing.")
     ] = False
     gives_out: Annotated[
-        bool, typer.Option("--give-out", help="Load tokens without a person too: `oathbulk give` says who gets them.")
+        bool, typer.Option("--give-out", help="Also load tokens without a person, to give out later.")
     ] = False
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
     ] = None
     key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key that the vendor sent apart: hexadecimal or raw bytes.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The key that the vendor sent separately: hexadecimal or raw bytes."),
     ] = None
     password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent apart.")
+        Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent separately.")
     ] = None
-    encoding: Annotated[
-        Encoding | None, typer.Option(help="How secrets are written, where that can be read in two ways.")
-    ] = None
-    otp_type: Annotated[OtpType | None, typer.Option(help="What the tokens are, where the file does not say it.")] = (
+    encoding: Annotated[Encoding | None, typer.Option(help="The encoding of secrets, if it is ambiguous.")] = None
+    otp_type: Annotated[OtpType | None, typer.Option(help="The type of the tokens, if the file does not say it.")] = (
         None
     )
-    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, where the file does not say it: 6 or 8.")] = None
+    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, 6 or 8, if the file does not say it.")] = None
     time_step: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="Of TOTP, where the file does not say it: 30 or 60.")
+        int | None, typer.Option(metavar="SECONDS", help="TOTP's time step, 30 or 60, if the file does not say it.")
     ] = None
     hash_algorithm: Annotated[
-        HashAlgorithm | None, typer.Option("--hash", help="Of TOTP, where the file does not say it.")
+        HashAlgorithm | None, typer.Option("--hash", help="TOTP's hash, if the file does not say it.")
     ] = None
     zone: Zone = None
     may_import: Annotated[
-        bool, typer.Option("--import", help="Create tokens in PingOne's inventory that it does not have. Needs --pair.")
+        bool, typer.Option("--import", help="Create tokens that PingOne's inventory lacks. Needs --pair.")
     ] = False
     may_pair: Annotated[
-        bool, typer.Option("--pair", help="Pair tokens with their persons, which makes the devices that are missing.")
+        bool, typer.Option("--pair", help="Pair tokens with their people, which creates the missing devices.")
     ] = False
 
     def open(
         self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False, *, mends: bool = False
     ) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
-        needs none, and comes without its rows. `mends`: its rows belong to a batch that is loaded; those whom the list
-        does not name are left out. Raises UnusableFile, typer.BadParameter."""
+        needs none, and comes without its rows. `mends`: its rows belong to a loaded batch; rows that the list does not
+        name are skipped. Raises UnusableFile, typer.BadParameter."""
         self._refuse_unfit()
         zone = parse_zone(self.zone)
         options: dict[str, Any] = {
@@ -180,28 +180,27 @@ class SourceOptions:
                 hints = _ask_for(missing.kind, hints)
 
     def _refuse_unfit(self) -> None:
-        """Refuse options that can lead to nothing. Raises typer.BadParameter."""
+        """Refuse options that cannot work. Raises typer.BadParameter."""
         lacks_pair = self.may_import and not self.may_pair
         lacks_list = self.only_assigned and not self.assign
         is_kept = self.gives_out and self.only_assigned
         gives_unpaired = self.gives_out and not self.may_pair
         for option, is_unfit, problem in (
-            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
-            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
-            ("--give-out", is_kept, "it loads the tokens that --only-assigned leaves out: leave out one of them"),
-            ("--give-out", gives_unpaired, "a token that is given out has no device yet: give --pair too"),
-            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
-            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
+            ("--import", lacks_pair, "an imported token has no device yet: add --pair"),
+            ("--only-assigned", lacks_list, "no list says who gets what: add --assign"),
+            ("--give-out", is_kept, "it loads the tokens that --only-assigned skips: give one of them"),
+            ("--give-out", gives_unpaired, "a token to give out has no device yet: add --pair"),
+            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes only 6 or 8"),
+            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes only 30 or 60 seconds"),
         ):
             if is_unfit:
                 raise typer.BadParameter(problem, param_hint=option)
 
     def refuse_to_replace(self, file: Path, output: Path) -> None:
-        """Refuse to write over the shipment's file, or over another that is read beside it. Raises
-        typer.BadParameter."""
+        """Refuse to overwrite the shipment's file, or another input. Raises typer.BadParameter."""
         read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
         if output.exists() and any(each.exists() and each.samefile(output) for each in read):
-            raise typer.BadParameter(f"{output} is read here, and would be lost: give another name")
+            raise typer.BadParameter(f"{output} is an input of this command, and would be lost: give another name")
 
 
 def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
@@ -212,7 +211,7 @@ def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
 
 
 def _read_key(path: Path) -> bytes:
-    """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
+    """Read a key: hexadecimal, with or without blanks, or raw bytes. Raises UnusableFile."""
     raw = _read_secret(path)
     try:
         return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii"))
@@ -221,7 +220,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _read_password(path: Path) -> bytes:
-    """Read a password, without what an editor puts before and behind it. Raises UnusableFile."""
+    """Read a password, without what an editor adds around it. Raises UnusableFile."""
     return _read_secret(path).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
@@ -246,22 +245,23 @@ def _read_secret(path: Path) -> bytes:
     if not secret.removeprefix(BYTE_ORDER_MARK).strip():
         raise UnusableFile(path, "is empty", "Write the key or the password into it, or give another file")
     if len(secret) > LONGEST_SECRET:
-        raise UnusableFile(path, "is too long for a key or a password", "Give the file that holds it alone")
+        raise UnusableFile(path, "is too long for a key or a password", "Give a file that holds nothing else")
     return secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What a person asks for of a shipment, as it is typed: each field is an option of `load`, `run` and `check`.
-    `share` is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses;
-    `source` says how the file is read."""
+    """What a person asks for with a shipment, as typed: each field is an option of `load`, `run`, and `check`. `share`
+    is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses; `source`
+    says how the file is read."""
 
     batch: Annotated[
         str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
     ] = None
     environment: EnvironmentName = DEFAULT_ENVIRONMENT
     canary: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pause after the first N records, so that you can check them."),
     ] = None
     share: Share = None
     window: Hours = None

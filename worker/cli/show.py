@@ -48,26 +48,28 @@ def show(
         str | None,
         typer.Argument(
             metavar="[TEXT]",
-            help="A serial number, the id of a device in PingOne, or a record's number, such as '#123'; or the "
-            "beginning of one, of a name, an e-mail address, a lot or a column of the file.",
+            help="A serial number, the id of a device in PingOne, or a record's number, such as '#123'; or the start "
+            "of one, of a name, an email address, a lot, or a column of the file.",
             show_default=False,
         ),
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="BATCH", autocompletion=complete_batch, help="List those of this batch.")
+        str | None, typer.Option(metavar="BATCH", autocompletion=complete_batch, help="List tokens of this batch.")
     ] = None,
     status: Annotated[
-        RowStatus | None, typer.Option(help="List those of this status, or the rows that were not loaded.")
+        RowStatus | None, typer.Option(help="List tokens with this status, or rows that were not loaded.")
     ] = None,
-    reason: Annotated[Reason | None, typer.Option(help="List those of this reason.")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="List tokens with this reason.")] = None,
     user: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="List those of users whose id, name or e-mail address begins so.")
+        str | None,
+        typer.Option(metavar="TEXT", help="List tokens of people whose id, name, or email address starts with this."),
     ] = None,
     where: Where = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="List so many at most.")] = LISTED,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="List at most N.")] = LISTED,
     as_json: AsJson = False,
 ) -> None:
-    """Tell all that is known of one token, and what happens next; or list the tokens that begin so. No OTP is shown."""
+    """Show everything known about one token, and what happens next; or list the tokens that match. Never shows an
+    OTP."""
     text = (text and text.strip()) or None
     sought = Sought(text=text, batch=batch, status=status, reason=reason, user=user, where=tuple(where or ()))
     if where and batch is None:
@@ -102,7 +104,7 @@ def _print_tokens(installation: Installation, looked_up: Told, *, as_json: bool)
         begin = (
             f"{count_things(looked_up.others, 'other serial number')} {agree(looked_up.others, 'begins', 'begin')} so"
         )
-        console.print(Text(f"{begin}: --batch, --status, --reason or --user lists them.", style="dim"))
+        console.print(Text(f"{begin}: list them with --batch, --status, --reason, or --user.", style="dim"))
 
 
 def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableType:
@@ -136,9 +138,9 @@ def draw_findings(findings: SearchResult, sought: Sought, room: Room) -> Rendera
     for line in findings.former:
         lines += label_text("Former", describe_former(line), room)
     if findings.more:
-        lines.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
+        lines.append(Text(f"… and {findings.more:,} more: list them with --limit, or narrow the search."))
     if findings.is_by_serial_number:
-        lines.append(Text("Only serial numbers were searched, since these begin so.", style="dim"))
+        lines.append(Text("Only serial numbers were searched, because these match.", style="dim"))
     return Group(*lines)
 
 

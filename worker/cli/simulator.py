@@ -35,25 +35,27 @@ if TYPE_CHECKING:
 
 
 def simulator(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8900,
-    host: Annotated[str, typer.Option(help="The address to listen on; without TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8900,
+    host: Annotated[str, typer.Option(help="The address to listen on, without TLS.")] = "127.0.0.1",
     world: Annotated[Path | None, typer.Option(help="JSON: the devices to begin with.")] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Make up so many tokens; needs --pairs or --box.")] = 0,
-    pairs: Annotated[Path | None, typer.Option(help="Where to write their OTP pairs; they are paired.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Number of tokens to make up; needs --pairs or --box.")] = 0,
+    pairs: Annotated[Path | None, typer.Option(help="Pair the tokens, and write their OTP pairs here.")] = None,
     box: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write their seeds, key and list; nothing is imported.")
+        Path | None, typer.Option(metavar="DIR", help="Write their seeds, key, and list here; nothing is imported.")
     ] = None,
     troubles: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Tokens of each kind of trouble; of pairs, what fresh OTPs mend. Default: few or none."
+            min=0,
+            help="Number of tokens of each kind of trouble; for pairs, kinds that fresh OTPs mend. Default: "
+            "few or none.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another number makes up other tokens.")] = 0,
-    rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
-    latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before an answer.")] = None,
+    seed: Annotated[int, typer.Option(help="Make up other tokens with another number.")] = 0,
+    rate: Annotated[float | None, typer.Option(help="Requests a second. Default: unlimited.")] = None,
+    latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before each answer.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,
-    ready_file: Annotated[Path | None, typer.Option(help="Write the port here when it listens.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Write the port to this file once it listens.")] = None,
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""
     if not can_serve():
@@ -84,7 +86,7 @@ def _read_settings(changes: dict[str, Any]) -> Settings:
     for name in changes.keys() - Settings.model_fields.keys():
         near = get_close_matches(name, Settings.model_fields, n=1)
         cure = f"did you mean {near[0]}?" if near else "docs/deployment.md lists all"
-        _fail(f"--set {name}: no setting of the simulator; {cure}", WRONG_USAGE)
+        _fail(f"--set {name}: unknown setting of the simulator; {cure}", WRONG_USAGE)
     try:
         return Settings().with_changes(changes)
     except ValidationError as error:
@@ -100,7 +102,7 @@ def _read_world(path: Path | None) -> WorldSeed:
     except OSError as error:
         _fail(f"{path} cannot be read: {error.strerror}", WRONG_USAGE)
     except ValidationError as error:
-        _fail(f"{path} is no world: {_describe_faults(error)}", WRONG_USAGE)
+        _fail(f"{path} is not a world: {_describe_faults(error)}", WRONG_USAGE)
 
 
 def _gather_changes(rate: float | None, latency: float | None, assignments: list[str]) -> dict[str, Any]:
@@ -141,11 +143,11 @@ def _listen(host: str, port: int) -> socket:
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:
     """Make up tokens, write their files, and return the world for them; None if there are to be none."""
     if bool(tokens) != bool(pairs or box) or (pairs and box):
-        _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", WRONG_USAGE)
+        _fail("give --tokens with --pairs or --box: how many, and where to write them", WRONG_USAGE)
     if troubles is not None and not tokens:
-        _fail("--troubles goes with --tokens: nothing is made up that could have them", WRONG_USAGE)
+        _fail("--troubles needs --tokens", WRONG_USAGE)
     if pairs and troubles and (fresh := _name_fresh(pairs)).exists():
-        _fail(f"{fresh} is there already, and fresh OTPs would replace it: move it, or name another file", WRONG_USAGE)
+        _fail(f"{fresh} exists already, and fresh OTPs would replace it: move it, or name another file", WRONG_USAGE)
     try:
         if box is not None:
             special = a_few_of_each(tokens) if troubles is None else dict.fromkeys(SPECIAL, troubles)
@@ -181,7 +183,7 @@ def _print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
         typer.echo(f"export PINGONE_{name}={value}")
     if home is not None:
         typer.echo(f"export OATHBULK_HOME={shlex.quote(str(home))}")
-        typer.echo("\nThat home is for this practice alone: the next one makes up tokens of the same serial numbers.")
+        typer.echo("\nThat home is only for this practice: the next one makes up the same serial numbers.")
 
 
 def _name_fresh(pairs: Path) -> Path:
@@ -194,7 +196,7 @@ def _print_next(pairs: Path | None, box: Path | None, troubles: int | None) -> N
     if box is not None:
         seeds, key, people = (shlex.quote(str(box / name)) for name in (SEEDS, KEY, LIST))
         command = f"oathbulk run {seeds} --key-file {key} --assign {people} --import --pair"
-        typer.echo(f"\nTo take the tokens of the box all the way:\n\n{command}")
+        typer.echo(f"\nTo activate the tokens of the box:\n\n{command}")
     if pairs is not None:
         if troubles:
             typer.echo(f"\nFresh OTPs of those that fail: {_name_fresh(pairs)}")

@@ -55,10 +55,10 @@ LOOK_EVERY = 1.0
 # Columns of the bar, at most and at least.
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
-# Marks of the bar that differ without colours too: active, failed, the rest; and the same where the terminal has
+# Marks of the bar that differ without colors too: active, failed, the rest; and the same where the terminal has
 # only ASCII.
 _MARKS, _ASCII_MARKS = "━╍─", "=x-"
-COLOURS = {
+COLORS = {
     **{"running": "cyan", "paused": "yellow", "finished": "green"},
     **{"cancelled": "red", "active": "green", "failed": "red", "rows": "bold"},
 }
@@ -81,30 +81,30 @@ def status(
         typer.Argument(metavar="[BATCH]", autocompletion=complete_batch, help="The batch's name. Default: all."),
     ] = None,
     watches: Annotated[
-        bool, typer.Option("--watch/--no-watch", help="Keep looking, until all is finished, or Ctrl-C.")
+        bool, typer.Option("--watch/--no-watch", help="Keep watching until everything is finished, or Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
     by: By = None,
     where: Where = None,
     cures: Annotated[
         bool,
-        typer.Option("--cures", help="Write out what to do about what failed, by reason."),
+        typer.Option("--cures", help="Explain in full what to do about each reason."),
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="End with 5 where due work stands still or PingOne does not answer, with 4 where a batch waits for a"
-            " person, else with 0.",
+            help="End with 5 if due work is stuck or PingOne does not answer, with 4 if a batch waits for a person, "
+            "otherwise with 0.",
         ),
     ] = False,
 ) -> None:
-    """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
+    """Show counts, pace, time left, reasons, and what happens if nobody does anything."""
     if (by or where) and (batch is None or watches or check or cures or not by):
-        problem = "name a batch, and a column with --by; leave out --watch, --check and --cures"
+        problem = "name a batch, and a column with --by; omit --watch, --check, and --cures"
         raise typer.BadParameter(problem, param_hint="--by and --where")
     if cures and (batch is None or watches):
-        raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
+        raise typer.BadParameter("name a batch, and omit --watch", param_hint="--cures")
     installation = open_installation_with(batch)
     if by is not None and batch is not None:
         parts = read_parts(installation.database, batch, by, where or ())
@@ -223,7 +223,7 @@ def draw_batch(
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook stands high, so that it is seen in the smallest terminal.
     texts: list[Text | str] = [put_waiting_first(status, future), *describe_failed(status)]
-    lesson = LEARNT[status.needs_flag] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
+    lesson = LEARNT[status.resync.needs] if status.resync.needs in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
     costs = " · ".join(
         filter(None, (describe_steps(status), f"{_choose_pace(status):.1f} records/s", describe_costs(status)))
     )
@@ -237,10 +237,10 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
     """Draw a line of rows for each batch. Its outlook stands below it on a terminal; in a pipe at the end of the same
     line, so that a script reads a batch a line."""
     if not statuses:
-        return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
+        return Text("No batch was loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
     for status in statuses:
-        rows.append([escape(status.name), (status.state, COLOURS[status.state]), *_list_numbers(status)])
+        rows.append([escape(status.name), (status.state, COLORS[status.state]), *_list_numbers(status)])
         futures.append(put_waiting_first(status, describe_outlook(status)))
     if room is PIPE:
         whole = [(*row, escape(future)) for row, future in zip(rows, futures, strict=True)]
@@ -305,7 +305,7 @@ def draw_failed(status: BatchStatus, room: Room, free: int, *, with_cures: bool)
 
 def _draw_head(status: BatchStatus, room: Room) -> Text:
     """Draw name, state, and how many of all rows are active, in one line; on a terminal with a bar."""
-    state, progress = Text(status.state, style=COLOURS[status.state]), f"{status.active} of {status.rows} active"
+    state, progress = Text(status.state, style=COLORS[status.state]), f"{status.active} of {status.rows} active"
     if room is PIPE:
         return Text(GAP).join([Text(status.name, style="bold"), state, Text(progress)])
     beside = room.width - state.cell_len - len(progress) - 3 * len(GAP)
@@ -322,14 +322,14 @@ def _draw_head(status: BatchStatus, room: Room) -> Text:
         ("green", "red", "dim"),
         strict=True,
     )
-    bar = Text.assemble(*((mark * part, colour) for mark, part, colour in parts))
+    bar = Text.assemble(*((mark * part, color) for mark, part, color in parts))
     return Text(GAP, no_wrap=True, overflow="ignore").join([name, state, bar, Text(progress)])
 
 
 def _draw_rows(status: BatchStatus) -> list[Text]:
     """Draw how many rows are which of the four things, names in one line, numbers below."""
     numbers: list[Cell] = [
-        (number, COLOURS.get(name, "")) for name, number in zip(_ROWS_HEAD, _list_numbers(status), strict=True)
+        (number, COLORS.get(name, "")) for name, number in zip(_ROWS_HEAD, _list_numbers(status), strict=True)
     ]
     return align([[(name, "dim") for name in _ROWS_HEAD], numbers], right=range(len(_ROWS_HEAD)))
 

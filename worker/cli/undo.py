@@ -46,11 +46,11 @@ def verify_command(
     batch: BatchName,
     as_json: AsJson = False,
 ) -> None:
-    """Read every device and token of a batch back from PingOne, at the pace, and report each difference."""
+    """Read every device and token of a batch back from PingOne, and report each difference."""
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
-    showing = showing_progress("Nothing was changed: the same command begins anew.", is_quiet=as_json)
+    showing = showing_progress("Nothing was changed: the same command starts over.", is_quiet=as_json)
     with parts_with_redis(installation) as parts, showing as progress:
         clients = parts.clients
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
@@ -107,39 +107,43 @@ def undo(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Only tokens of this list: a CSV with a column serial, or one that names persons; or serial numbers, "
+            help="Only tokens of this list: a CSV with a column serial, or one that names people; or serial numbers, "
             "one on each line.",
             show_default=False,
         ),
     ] = None,
-    every_batch: Annotated[bool, typer.Option("--all", help="In every batch that has tokens of the list.")] = False,
+    every_batch: Annotated[bool, typer.Option("--all", help="Search every batch for the tokens of the list.")] = False,
     where: Where = None,
-    devices_only: Annotated[bool, typer.Option("--devices-only", help="Leave the tokens in the inventory.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")] = False,
+    devices_only: Annotated[bool, typer.Option("--devices-only", help="Keep the tokens in the inventory.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only say what would be done.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="A CSV of who would lose what, without --yes.", show_default=False
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Without --yes: write who would lose what to this CSV file.",
+            show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     ticket: Ticket = None,
 ) -> None:
-    """Take away what a batch made: its devices, then the tokens that it imported and that nobody has. Without --yes,
+    """Remove what a batch made: its devices, then the tokens that it imported and that nobody has. Without --yes, only
     say which those are."""
     tokens = open_token_list(only) if only else None
     if every_batch is (batch is not None) or (every_batch and (tokens is None or where)):
         raise typer.BadParameter("name a batch, or give --all with --only FILE", param_hint="BATCH")
     if output is not None:
         if yes:
-            raise typer.BadParameter("lists what would go: leave out --yes", param_hint="--output")
+            raise typer.BadParameter("lists what would go: omit --yes", param_hint="--output")
         refuse_unfit(output, overwrite=overwrite)
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
     command = _write_command(batch, only, where or (), devices_only=devices_only)
-    interrupted = f"What was taken away is written down. Go on with: {command} --yes" if yes else "Nothing was changed."
+    interrupted = f"What was removed is recorded. Continue with: {command} --yes" if yes else "Nothing was changed."
     lists: Mapping[str, TokenList | None] = {batch: tokens} if batch else {}
     if tokens and not batch:
         lists = find_batches_of(installation.database, tokens)
@@ -252,7 +256,7 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     yield from _describe_devices(batch, undone, of_these, is_done=is_done)
     if number := len(undone.cancelled):
         closed = agree(number, "was", "were") if is_done else "would be"
-        yield f"{count_things(number, 'row')} without a device {closed} closed: nothing goes out any more."
+        yield f"{count_things(number, 'row')} without a device {closed} closed: nothing is sent for it any more."
     if tokens:
         yield from _describe_tokens(batch, tokens, of_these, is_done=is_done)
     is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
@@ -261,14 +265,14 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     if not is_done and is_found:
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:
-        yield f"To give its tokens out anew, by the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
+        yield f"To give its tokens out again, with the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
 
 
 def _describe_kept(undone: Undone) -> Iterator[str]:
     """Say what stays, which somebody may have believed to be gone, and how it goes."""
     if kept := undone.list_kept():
         stay = agree(len(kept), "stays as it is", "stay as they are")
-        yield f"{len(kept):,} {stay}. Remove in PingOne's console what still signs somebody on and is to go:"
+        yield f"{len(kept):,} {stay}. Remove in PingOne's console what still works and should go:"
     for each in kept[:MOST_LINES]:
         named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
         yield f"  {named}: {each.why}"

@@ -42,31 +42,31 @@ DOMAINS = {
 # https://docs.pingidentity.com/pingone/applications/p1_token_endpoint_authentication_methods.html
 ClientAuth = Literal["basic", "post", "secret_jwt", "private_key_jwt"]
 
-# Requests a second: from one in 100 seconds to more than any server takes.
+# Requests a second: from one in 100 seconds to more than any server accepts.
 Rate = Annotated[float, Field(ge=0.01, le=100_000, allow_inf_nan=False)]
 
 # Part of URLs: only characters that are never encoded (RFC 3986, section 2.3), as in a UUID.
 EnvironmentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]*$")]
 
-# Appended to the name of an environment that acts as the application that imports.
+# Appended to an environment's name when it acts as the application that imports.
 _IMPORTER = " (import)"
 
-# Bits of an RSA key that PingOne asks for at least.
+# Minimum number of bits of an RSA key, by PingOne.
 SHORTEST_RSA = 2048
-# The algorithms that a key of this kind may sign with; the first, unless a JWK names another.
+# The algorithms that a key of this kind can sign with; the first one, unless a JWK names another.
 _ALGORITHMS = {
     "RSA": ("RS256", "RS384", "RS512"),
     "P-256": ("ES256",),
     "P-384": ("ES384",),
     "P-521": ("ES512",),
 }
-# Parts of error messages; each stands behind the name of the setting.
-_NO_KEY = "is no private key: it must be an RSA key, or an EC key of P-256, P-384 or P-521, as PEM or JWK"
-_ENCRYPTED = "is a private key that needs a passphrase: keep it without one, in a file that only its owner may read"
+# Parts of error messages; each follows the name of the setting.
+_NO_KEY = "is not a private key: use an RSA key, or an EC key of P-256, P-384, or P-521, as PEM or JWK"
+_ENCRYPTED = "is a private key with a passphrase: store it without one, in a file that only its owner can read"
 
 
 class License(Described):
-    """The settings that name the license of an environment. They need no credential, since a desk has none."""
+    """The settings that name an environment's license. They need no credential, since a desk has none."""
 
     model_config = name_with(OF_PINGONE)
 
@@ -75,10 +75,8 @@ class License(Described):
 
 
 class Environment(Described):
-    """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings.
-
-    `.env.example` says what each of them is for. `rate` and `rate_max` are in requests a second.
-    """
+    """One PingOne environment and its worker application: the `PINGONE_*` settings. `.env.example` explains each.
+    `rate` and `rate_max` are in requests a second."""
 
     model_config = name_with(OF_PINGONE)
 
@@ -87,7 +85,7 @@ class Environment(Described):
     client_id: str = Field(min_length=1)
     client_auth: ClientAuth = "basic"
     client_secret: SecretStr | None = Field(default=None, validate_default=True)
-    # PEM or JWK; it signs instead of a secret. Without a key id, that of the JWK, or the key's thumbprint (RFC 7638).
+    # PEM or JWK; it signs instead of a secret. The default key id is the JWK's, or the key's thumbprint (RFC 7638).
     private_key: SecretStr | None = Field(default=None, validate_default=True)
     key_id: str = ""
     auth_environment_id: EnvironmentId = ""
@@ -99,12 +97,12 @@ class Environment(Described):
     rate_max: Rate = 500
     # None: learned from the environment's answers.
     resync_on_first_call: bool | None = None
-    # Of another worker application, which alone may import tokens; empty: the same application.
+    # Another worker application, which alone may import tokens; empty: the same application.
     import_client_id: str = ""
     import_client_secret: SecretStr | None = None
     import_private_key: SecretStr | None = None
     import_key_id: str = ""
-    # The status that devices are made with; `omit` leaves it to PingOne.
+    # The status of new devices; `omit` leaves it to PingOne.
     pairing_status: Literal["ACTIVATION_REQUIRED", "ACTIVE", "omit"] = "ACTIVATION_REQUIRED"
 
     @field_validator("resync_on_first_call", mode="before")
@@ -118,7 +116,7 @@ class Environment(Described):
         """Require the secret or the key that `client_auth` needs."""
         needed = "private_key" if facts.data.get("client_auth") == "private_key_jwt" else "client_secret"
         if not value and facts.field_name == needed:
-            # With this type, the message says `is not set` instead of what is wrong.
+            # With this type, the message says `is not set` instead of a format error.
             raise PydanticCustomError("missing", "is not set")
         return value
 
@@ -152,8 +150,7 @@ class Environment(Described):
         return self
 
     def _check_importer(self) -> None:
-        """Raise ValueError if the application that imports has an id and nothing to authenticate with, or the other way
-        round."""
+        """Raise ValueError if the importing application has an id but no credential, or the other way round."""
         has_key = self.client_auth == "private_key_jwt"
         credential = self.import_private_key if has_key else self.import_client_secret
         if bool(self.import_client_id) != bool(credential):
@@ -162,12 +159,12 @@ class Environment(Described):
 
     @property
     def secret(self) -> str:
-        """The client secret; empty where there is none, since a private key takes its place. Never print it."""
+        """The client secret; empty if a private key takes its place. Never print it."""
         return self.client_secret.get_secret_value() if self.client_secret else ""
 
     @property
     def is_importer(self) -> bool:
-        """Whether its worker application is the one that alone may import tokens."""
+        """Whether its worker application is the one that imports tokens."""
         return self.import_client_id == self.client_id
 
     @property
@@ -203,19 +200,19 @@ class Environments:
         self._known: dict[str, Environment] = {}
 
     def get(self, name: str) -> Environment:
-        """The environment of this name. Raises ConfigError where it is not configured here."""
+        """The environment of this name. Raises ConfigError if it is not configured here."""
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._load(name)
             return self._known[name]
 
     def reread(self, environment: Environment) -> Environment:
-        """Read the credentials of an environment again, since a person may have changed them while this process runs.
-        Returns the environment as it is if they cannot be read."""
+        """Read an environment's credentials again, since a person may have changed them while this process runs.
+        Returns the environment unchanged if they cannot be read."""
         try:
             newer = self._load(environment.configured_name)
         except ConfigError as error:
-            # Not at the top: only a worker whose credentials were refused has this to say.
+            # Not at the top: only a worker with refused credentials logs this.
             import structlog
 
             structlog.get_logger().warning("credentials_not_read", environment=environment.name, why=str(error))
@@ -223,7 +220,7 @@ class Environments:
         return environment.with_credentials_of(newer)
 
     def license_of(self, name: str) -> str | None:
-        """The license of an environment; None where it is not configured here."""
+        """An environment's license; None if it is not configured here."""
         try:
             return self.get(name).license
         except ConfigError:
@@ -240,7 +237,7 @@ def read_private_key(text: str) -> RSAKey | ECKey:
             # joserfc warns of short keys, which are refused below.
             warnings.simplefilter("ignore")
             key = _parse_key(text)
-        # Only this computes the key of a JWK, and may fail.
+        # Only this computes the key of a JWK, which may fail.
         bits, is_private = key.private_key.key_size if key.private_key else 0, key.is_private
         find_algorithm(key)
     except TypeError as error:
@@ -250,13 +247,13 @@ def read_private_key(text: str) -> RSAKey | ECKey:
     if not is_private:
         raise ValueError(_NO_KEY)
     if key.key_type == "RSA" and bits < SHORTEST_RSA:
-        raise ValueError(f"is an RSA key of {bits} bits: PingOne needs {SHORTEST_RSA} at least")
+        raise ValueError(f"is an RSA key of {bits} bits: PingOne needs at least {SHORTEST_RSA}")
     return key
 
 
 def find_algorithm(key: RSAKey | ECKey) -> str:
-    """Find the algorithm that this key signs with. Raises KeyError for a key of another kind, and ValueError for a JWK
-    that names an algorithm which is not of its kind."""
+    """Find this key's algorithm. Raises KeyError for another kind of key, and ValueError for a JWK that names an
+    unsuitable algorithm."""
     known = _ALGORITHMS["RSA" if key.key_type == "RSA" else str(key.as_dict(private=False)["crv"])]
     if key.alg is not None and key.alg not in known:
         raise ValueError(_NO_KEY)

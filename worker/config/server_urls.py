@@ -1,8 +1,5 @@
-"""Checks the URLs of database, broker and web servers.
-
-Those of database and broker are checked before a driver reads them, because its error would quote a piece of the
-password. Web servers must be reached by TLS.
-"""
+"""Checks the URLs of database, broker, and web servers. Those of database and broker are checked before a driver reads
+them, because its error could quote part of the password. Web servers need TLS."""
 
 from __future__ import annotations
 
@@ -14,21 +11,21 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-# Parts of error messages; each stands behind the name of the setting.
+# Parts of error messages; each follows the name of the setting.
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
 _OTHER_DATABASE = "must begin with postgresql+psycopg:// or sqlite:///: other databases and drivers are not supported"
-_OTHER_DRIVER = "must name the driver: write postgresql+psycopg:// in front of user and host"
-_NO_FILE = "names no file: write sqlite:////path/of/the/file, or leave it away for the one in the home"
+_OTHER_DRIVER = "must name the driver: write postgresql+psycopg:// before user and host"
+_NO_FILE = "names no file: write sqlite:////path/of/the/file, or omit it to use the database in the home"
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
-_SHOWN = "has its password among the parameters, where it is printed: write it in front of the host, as user:password@"
+_SHOWN = "has its password among the parameters, where it would be printed: write user:password@ before the host"
 
-# Arguments of psycopg itself that cannot be text. All others go to libpq, which names those that it does not know.
+# psycopg's own arguments that cannot be text. All others go to libpq, which rejects unknown ones by name.
 _OF_PSYCOPG = {"autocommit", "conninfo", "context", "cursor_factory", "row_factory"}
-# A name in DNS (RFC 1123; also with _, which containers have), or an address of IPv6.
+# A DNS name (RFC 1123; also with _, which containers have), or an IPv6 address.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?", re.ASCII)
-# All but printable ASCII.
+# Everything but printable ASCII.
 _UNFIT = re.compile(r"[^!-~]")
 
 
@@ -46,7 +43,7 @@ def _is_host(host: str) -> bool:
 
 
 def _list_hosts(url: URL) -> list[str]:
-    """List the hosts of a database URL; libpq takes several, and directories of sockets, which are left out."""
+    """List the hosts of a database URL; libpq takes several. Socket directories are left out."""
     found = [url.host or "", *url.normalized_query.get("host", ())]
     hosts = [host for each in found for host in each.split(",")]
     return [host for host in hosts if host and not host.startswith(("/", "@", "%2F"))]
@@ -54,7 +51,7 @@ def _list_hosts(url: URL) -> list[str]:
 
 def check_database_url(url: str) -> str:
     """Check a database URL and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
-    # Not at the top: beat, which needs settings and no database, would start more slowly and keep more memory.
+    # Not at the top: beat, which needs settings but no database, would start more slowly and use more memory.
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -62,7 +59,7 @@ def check_database_url(url: str) -> str:
         parts = make_url(url)
     except (ArgumentError, ValueError):
         raise ValueError(_NO_DATABASE) from None
-    # If the password contains an @, its end was taken for the beginning of the host.
+    # If the password contains an @, its end would be taken for the start of the host.
     if "@" in (parts.host or "") or not all(map(_is_host, _list_hosts(parts))):
         raise ValueError(_NO_DATABASE)
     if parts.drivername not in ("postgresql+psycopg", "sqlite"):
@@ -81,10 +78,8 @@ def check_database_url(url: str) -> str:
 
 
 def read_prepare_threshold(url: URL) -> int | None:
-    """Read after how many runs psycopg prepares a statement; None: never. Raises ValueError.
-
-    It is read here because psycopg needs a number, and the URL has text.
-    """
+    """Read after how many runs psycopg prepares a statement; None: never. Raises ValueError. It is read here because
+    psycopg needs a number, but the URL has text."""
     value = url.query.get("prepare_threshold", "5")
     if value == "none":
         return None
@@ -98,13 +93,13 @@ def check_redis_url(url: str) -> str:
     it."""
     try:
         parts = urlsplit(url)
-        # Reading `port` raises ValueError if it is not a number of a port.
+        # Reading `port` raises ValueError if it is not a port number.
         is_url = (
             url.startswith(("redis://", "rediss://")) and parts.port != 0 and _is_host(parts.hostname or "localhost")
         )
     except ValueError:
         raise ValueError(_NO_REDIS) from None
-    # A /, ? or # in the password ends the host part of the URL, so that the password's beginning is taken for the host.
+    # A /, ?, or # in the password ends the URL's host part, so the password's start would be taken for the host.
     if not is_url or "@" in parts.path + parts.query or parts.fragment:
         raise ValueError(_NO_REDIS)
     if not re.fullmatch("/?[0-9]{0,5}", parts.path):
@@ -125,7 +120,7 @@ def _check_redis_parameters(url: str) -> None:
     try:
         ConnectionPool.from_url(url).make_connection()
     except (AttributeError, KeyError, TypeError, ValueError, RedisError):
-        raise ValueError("has a parameter that redis-py does not take, or with a value of another kind") from None
+        raise ValueError("has a parameter that redis-py does not know, or a value of the wrong type") from None
 
 
 def is_loopback(host: str) -> bool:
@@ -140,14 +135,14 @@ def check_web_url(url: str) -> str:
     """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
     try:
         parts = urlsplit(url)
-        # Reading `port` raises ValueError if it is not a number of a port.
+        # Reading `port` raises ValueError if it is not a port number.
         is_url = parts.port != 0 and not _UNFIT.search(url) and _is_host(parts.hostname or "")
     except ValueError:
         is_url = False
     if not is_url:
         raise ValueError("must be an https:// URL, such as https://api.pingone.com/v1; in ASCII, without blanks")
     if "@" in parts.netloc:
-        raise ValueError("must hold no user and password: it is printed")
+        raise ValueError("must contain no user and password, because it is printed")
     is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
     if not is_local and not (parts.scheme == "https" and parts.hostname):
         raise ValueError("must be an https:// URL; http:// is accepted for a loopback address only")

@@ -1,5 +1,5 @@
-"""Settings of an installation: what can be set, and which values are valid; where its home is; and the times and sizes
-of a running fleet, which nobody needs to set. `sources` reads the settings."""
+"""Settings of an installation: what can be set, and which values are valid; the home's location; and the times and
+sizes of a running fleet, which nobody needs to set. `sources` reads the settings."""
 
 import logging
 import os
@@ -18,21 +18,22 @@ from worker.config.server_urls import check_database_url, check_redis_url, check
 OWN, OF_PINGONE = "OATHBULK_", "PINGONE_"
 # The variable that names the .env file, for programs without the option --env-file, such as Celery's.
 ENV_FILE = "OATHBULK_ENV_FILE"
-# The variable that `run BATCH` sets for its own processes: the id of the batch on which they work, and on no other. It
-# is no setting, and so does not begin like one.
+# The variable that `run BATCH` sets for its own processes: the id of the only batch that they work on. It is not a
+# setting, and so has another prefix.
 ONLY_BATCH = "_OATHBULK_ONLY_BATCH"
-# The variable by which tests give processes another `Tuning`: its name, __, and that of a field.
+# The variable by which tests give processes another `Tuning`: its name, __, and a field's name.
 TUNING = "_OATHBULK_TUNING"
 
-# Far above any sensible number, and small enough for a column of the database.
+# Far above any sensible number, and small enough for an INTEGER column.
 MOST = 1_000_000
-# Bytes of a path and of a name in it. The system permits 4,096 and 255; what is made inside needs some of them.
+# Maximum length of a path and of a name in it, in bytes. The system permits 4,096 and 255; files inside need some of
+# them.
 LONGEST_PATH = 3000
 LONGEST_NAME = 200
-# All but tabs and the ends of lines, which a private key has.
+# Everything but tabs and line ends, which a private key has.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-# With PYDANTIC_SETTINGS_DEBUG in the environment it logs every value, secrets too.
+# With PYDANTIC_SETTINGS_DEBUG in the environment it would log every value, including secrets.
 logging.getLogger("pydantic_settings").disabled = True
 
 # The exit code of a process whose configuration is wrong; docs/commands.md lists all.
@@ -44,11 +45,11 @@ class ConfigError(Exception):
 
 
 class UnusableSettings(ConfigError):
-    """Settings are written wrongly: an unknown name, or a broken `oathbulk.toml`."""
+    """Settings are malformed: an unknown name, or a broken `oathbulk.toml`."""
 
 
 def _check_path(path: Path) -> Path:
-    """Check that a path is short enough, also for the files that are made below it. Raises ValueError."""
+    """Check that a path is short enough, including files below it. Raises ValueError."""
     if len(os.fsencode(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise ValueError(
             f"is a path of more than {LONGEST_PATH} bytes, or has a name of more than {LONGEST_NAME}: shorten it"
@@ -60,13 +61,13 @@ SettingPath = Annotated[Path, AfterValidator(_check_path)]
 
 
 def name_with(prefix: str) -> SettingsConfigDict:
-    """Configure a model whose fields are named in variables and files by this prefix and their names in capitals."""
+    """Configure a model whose fields have this prefix and their upper-case names in variables and files."""
     names = AliasGenerator(validation_alias=lambda field: prefix + field.upper())
     return SettingsConfigDict(alias_generator=names)
 
 
 class Described(BaseSettings):
-    """Settings that are read from text, in variables and files. Each text must be fit for other programs too."""
+    """Settings that are read as text from variables and files. The text must suit other programs too."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -79,7 +80,7 @@ class Described(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is passed, and read nothing: `sources` reads, from places that differ by environment."""
+        """Take only what is passed: `sources` reads, from places that differ by environment."""
         return (sources["init_settings"],)
 
     @field_validator("*", mode="before")
@@ -87,12 +88,12 @@ class Described(BaseSettings):
     def _check_text(cls, value: Any) -> Any:
         text = str(value) if isinstance(value, str | Path) else ""
         if _CONTROLS.search(text):
-            raise ValueError("holds a NUL byte or another control character: write it anew, as text")
+            raise ValueError("holds a NUL byte or another control character: write it again as text")
         if not text.isascii():
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise ValueError("is not written in UTF-8: write it anew, as text that is") from None
+                raise ValueError("is not written in UTF-8: write it again in UTF-8") from None
         return value
 
 
@@ -101,8 +102,8 @@ DATABASE = "oathbulk.db"
 
 
 def find_home(variables: Mapping[str, str]) -> Path:
-    """Find the home: the one that OATHBULK_HOME names, else the user's own, from whichever directory a command is
-    called; for a user id without a home directory, as in some containers, one in the working directory.
+    """Find the home: the one in OATHBULK_HOME, otherwise the user's own, from any current directory; for a user id
+    without a home directory, as in some containers, one in the working directory.
     https://specifications.freedesktop.org/basedir-spec/latest/"""
     if named := variables.get("OATHBULK_HOME", ""):
         return Path(named)
@@ -116,49 +117,49 @@ def find_home(variables: Mapping[str, str]) -> Path:
 
 
 class Tuning(BaseModel):
-    """Times and sizes that nobody needs to set: constants, in whose place tests put others. Times are in seconds."""
+    """Times and sizes that nobody needs to set: constants that tests can replace. Times are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # A TOTP pair older than this is not sent: PingOne's server looks a few time steps of 30 s back.
+    # A TOTP pair older than this is not sent: PingOne's server checks only a few time steps of 30 s back.
     totp_max_age: float = 120
-    # A TOTP OTP made from a seed is not sent so late in its time step, since it would arrive in the next one.
+    # A TOTP OTP made from a seed is not sent this late in its time step, since it would arrive in the next one.
     step_margin: float = 3
-    # A call to PingOne takes no longer: far above its answers, and it ends inside its lease.
+    # A call to PingOne takes no longer: far above its usual answers, and within the lease.
     call_deadline: float = 20
     # A worker holds a record no longer: two calls and what is between them.
     lease: float = 60
-    # An OTP that did not go out so soon after it was marked as sent is not sent.
+    # An OTP that did not go out within this time after its mark is not sent.
     send_within: float = 5
     # What must be left of the lease when an OTP goes out: a call, and time to settle.
     lease_left_for_post: float = 25
     # A record that waits longer in the queue is due again: its message is lost.
     queue_lease: float = 60
-    # A device is read no sooner after an answer was lost: the call may still run at PingOne. A read that tells nothing
-    # is repeated after a sixth of it, then after twice as long each time, up to ten times this.
+    # A device is not read sooner after a lost answer: PingOne may still be processing the call. A read without a result
+    # is repeated after a sixth of this, then at doubling intervals, up to ten times this.
     read_delay: float = 30
     # Between two reads of a device that PingOne does not know yet: it may have been paired moments ago.
     not_found_delay: float = 10
-    # The fleet, or one worker where others reach PingOne, waits so long after an outage that does not say for how long.
+    # The fleet, or one worker if others reach PingOne, waits this long after an outage without a time.
     outage_hold: float = 5
-    # The longest that the fleet waits, whoever asks for it. A longer `Retry-After` is a used-up quota.
+    # The longest hold, whoever asks for it. A longer `Retry-After` is a used-up quota.
     longest_hold: float = 120
-    # A slot of the pace further away than this sends the record back, so that no thread sleeps on it.
+    # A slot further away than this sends the record back, so that no thread sleeps on it.
     furthest_slot: float = 2
-    # Between two ticks of the dispatcher.
+    # Between two dispatcher ticks.
     tick: float = 1
 
-    # What replaces thresholds of the breaker, by their names in `worker.rules.breaker.Thresholds`.
+    # Replacements for thresholds of the breaker, by their names in `worker.rules.breaker.Thresholds`.
     breaker: dict[str, int] = Field(default={})
-    # Records that a batch begins with in an environment where no token ever became active; 0: all go at once.
+    # Records that a batch begins with in an environment without an active token; 0: all go at once.
     first_records: int = 3
 
     # Records queued or in work at once; None: ten seconds of the pace, at least 64.
     window: int | None = None
-    # People looked up by name in one request, halved where PingOne finds it too long. PingOne publishes no number, but
-    # the header of a request, access token included, has 6 KB at the most, and 40 e-mail addresses take half of that.
+    # People looked up by name in one request, halved if PingOne finds it too long. PingOne publishes no number, but a
+    # request's header, including the access token, has at most 6 KB, and 40 email addresses take half of that.
     names_per_request: int = 40
-    # Tokens imported by one job; halved where PingOne refuses the job.
+    # Tokens imported by one job; halved if PingOne refuses the job.
     tokens_per_import: int = 500
 
     @property
@@ -169,7 +170,7 @@ class Tuning(BaseModel):
 
 
 class Settings(Described):
-    """The settings of this installation: `OATHBULK_*`; `.env.example` says what each is for."""
+    """The settings of this installation: `OATHBULK_*`; `.env.example` explains each."""
 
     model_config = name_with(OWN)
 
@@ -186,7 +187,7 @@ class Settings(Described):
     backup_stamp: SettingPath | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1, le=MOST)
-    # Threads that wait for PingOne most of their time: 100 requests a second that take 0.6 s each.
+    # Threads that mostly wait for PingOne: 100 requests a second of 0.6 s each.
     concurrency: int = Field(default=64, ge=1, le=2000)
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
@@ -212,7 +213,7 @@ class Settings(Described):
     def _check_audit_head(cls, place: str | None) -> str | None:
         if not place or Path(place).is_absolute():
             return place or None
-        raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads")
+        raise ValueError("must be the full path of a file, such as /var/log/oathbulk.heads")
 
     @field_validator("webhook_url")
     @classmethod
@@ -228,14 +229,14 @@ class Settings(Described):
 
     @property
     def database(self) -> str:
-        """The database's URL for SQLAlchemy. It holds the credentials: never print it. Raises ConfigError."""
+        """The database's URL for SQLAlchemy. It contains the credentials: never print it. Raises ConfigError."""
         if self.database_url is not None:
             return _check_secret_url("OATHBULK_DATABASE_URL", self.database_url, check_database_url)
         return f"sqlite:///{quote(str(self.home.absolute() / DATABASE))}"
 
     @property
     def redis(self) -> str:
-        """The broker's URL. It holds the password: never print it. Raises ConfigError."""
+        """The broker's URL. It contains the password: never print it. Raises ConfigError."""
         if self.redis_url is None:
             raise ConfigError(
                 "OATHBULK_REDIS_URL is not set. Workers need a Redis or Valkey: set it, "

@@ -1,9 +1,8 @@
 """Reads settings: from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`; secrets also
 from credentials of systemd. Refuses an unknown name that begins like a setting.
 
-`.env` is read from the installation's home, or from the path that a person names, and never from the working directory,
-where anybody may have put one: it says where the client secret and OTPs are sent.
-"""
+`.env` is read from the installation's home, or from a path that a person names, never from the working directory, where
+anybody may have put one: it decides where the client secret and OTPs go."""
 
 import os
 import re
@@ -40,45 +39,45 @@ M = TypeVar("M", bound=Described)
 
 
 def _find_named(model: type[Described]) -> dict[str, FieldInfo]:
-    """Find the settings of a model by their names; fields that only code or tests set are left out."""
+    """Find a model's settings by name, without fields that only code or tests set."""
     names = {str(facts.validation_alias): facts for facts in model.model_fields.values()}
     return {name: facts for name, facts in names.items() if name.startswith((OWN, OF_PINGONE))}
 
 
 OWN_SETTINGS = tuple(_find_named(Settings))
-# Those of an environment: variables for the default one, keys in the section of another.
+# An environment's settings: variables for the default one, keys in the section of another.
 ENVIRONMENT_SETTINGS = tuple(_find_named(Environment))
-# Those whose values are secret.
+# Settings with secret values.
 SECRETS = {
     name
     for name, facts in {**_find_named(Settings), **_find_named(Environment)}.items()
     if "SecretStr" in str(facts.annotation)
 }
-# OATHBULK_IMAGE is docker-compose.yml's, which hands its whole .env on to our containers.
+# OATHBULK_IMAGE is docker-compose.yml's, which passes its whole .env to our containers.
 VARIABLES = frozenset((*OWN_SETTINGS, *ENVIRONMENT_SETTINGS, ENV_FILE, "OATHBULK_IMAGE"))
-# What Kubernetes puts into every container of a namespace in which a service is named, say, oathbulk-flower.
+# What Kubernetes puts into every container of a namespace with a service named, for example, oathbulk-flower.
 # https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
 _OF_A_SERVICE = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
 # Settings that httpx reads from the process environment itself.
 _READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 # Where systemd puts the credentials of a service: https://systemd.io/CREDENTIALS/
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
-# The only table that `oathbulk.toml` has at its top; within it, a table for each environment.
+# The only top-level table of `oathbulk.toml`; it has a table for each environment.
 TABLE = "environments"
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A file, or a section of one, and those of its settings that are in force. What the process environment sets,
-    itself or by a `…_FILE` variable, overrides a `.env` file, and is not among them."""
+    """A file, or a section of one, and its effective settings. Settings of the process environment override a `.env`
+    file, and are not among them."""
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
 
 
 class VariableSource(EnvSettingsSource):
-    """Finds each setting of a model in the variables, or in the file that NAME_FILE names there; a secret also among
-    the credentials of systemd. `file`: where some of the variables come from. `places`: the files that hold values, for
+    """Finds each setting of a model in the variables, or in the file that NAME_FILE names; a secret also among
+    systemd's credentials. `file`: where some of the variables come from. `places`: the files that hold values, for
     messages."""
 
     def __init__(
@@ -134,8 +133,8 @@ def load_environment(
 
 
 def find_license(settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None) -> str | None:
-    """Find the license of the environment of this name, by its id if it names none; None where neither is set. Needs no
-    credential. Raises ConfigError."""
+    """Find the license of the environment with this name, or else its id; None if neither is set. Needs no credential.
+    Raises ConfigError."""
     found = _validate(open_source(settings, name, variables, file, License), License, {})
     return found.license or found.environment_id or None
 
@@ -147,7 +146,7 @@ def open_source(
     file: SettingsFile | None,
     model: type[Described] = Environment,
 ) -> VariableSource:
-    """Open the source of the settings of this environment; `model` says which of them are read. Raises ConfigError."""
+    """Open the source of this environment's settings; `model` says which are read. Raises ConfigError."""
     credentials = find_credentials(variables, name)
     if name == DEFAULT_ENVIRONMENT:
         return VariableSource(model, variables, credentials, file)
@@ -158,11 +157,8 @@ def open_source(
 
 
 def read_variables(file: SettingsFile | None = None) -> dict[str, str]:
-    """Read the process environment and the `.env` file; what both set is taken from the process environment.
-
-    Proxies and certificates that the file names are put into the process environment, where httpx looks for them.
-    Raises ConfigError.
-    """
+    """Read the process environment and the `.env` file; the process environment has precedence. Proxies and
+    certificates from the file are put into the process environment, where httpx looks for them. Raises ConfigError."""
     file = file or read_env_file()
     _refuse_unknown_variables(os.environ)
     _refuse_unknown_variables(file.values, f"{file.path}: ")
@@ -173,7 +169,7 @@ def read_variables(file: SettingsFile | None = None) -> dict[str, str]:
 
 
 def read_env_file() -> SettingsFile:
-    """Read the file that OATHBULK_ENV_FILE names, else `.env` in the home, which need not be there. Raises
+    """Read the file that OATHBULK_ENV_FILE names, otherwise `.env` in the home, which may be missing. Raises
     ConfigError."""
     named = os.environ.get(ENV_FILE, "")
     home = find_home(os.environ)
@@ -188,21 +184,21 @@ def read_env_file() -> SettingsFile:
     values = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
     if any(values.get(name) for name in SECRETS):
         refuse_open_secrets(path)
-    # Otherwise the settings in force would depend on where a program begins to read.
+    # Otherwise the effective settings would depend on where a program begins to read.
     if values.get(ENV_FILE):
         raise ConfigError(f"{path} sets {ENV_FILE}, which only the process environment can: remove that line")
     other = values.get("OATHBULK_HOME")
     if not named and other and Path(other).absolute() != home.absolute():
         raise ConfigError(
-            f"{path} lies in one home and sets OATHBULK_HOME to another: remove that line, "
-            f"or name the file with --env-file"
+            f"{path} is in one home and sets OATHBULK_HOME to another: remove that line, or name the file with "
+            f"--env-file"
         )
     is_set = os.environ.keys()
     return SettingsFile(path, {k: v for k, v in values.items() if k not in is_set and f"{k}_FILE" not in is_set})
 
 
 def _refuse_broken_lines(path: Path, text: str) -> None:
-    """Refuse a file with a line that sets nothing, since it was meant to be a setting; or with a NUL byte, which no
+    """Refuse a file with a line that sets nothing, since it was meant as a setting; or with a NUL byte, which no
     variable can hold. Raises ConfigError."""
     for binding in parse_stream(StringIO(text)):
         # A comment has no name; a name without = has no value, and is refused.
@@ -210,9 +206,9 @@ def _refuse_broken_lines(path: Path, text: str) -> None:
             # The parser counts empty lines before a line as part of it.
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")
-            raise ConfigError(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
+            raise ConfigError(f"{path}: line {line} is not NAME=value: quote the value, or put # before a comment")
         if "\0" in binding.original.string:
-            raise ConfigError(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it anew, as text")
+            raise ConfigError(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it again as text")
 
 
 def config_path(settings: Settings) -> Path:
@@ -221,9 +217,9 @@ def config_path(settings: Settings) -> Path:
 
 
 def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
-    """Read the settings of each environment by its name; none if no file is named and the home has none. Raises
-    ConfigError if the file cannot be read, other users may change it, or read a secret in it; UnusableSettings for what
-    is written in it."""
+    """Read the settings of each environment by name; none if no file is named and the home has none. Raises ConfigError
+    if the file is unreadable, or other users may change it or read a secret in it; UnusableSettings for its
+    contents."""
     path = config_path(settings)
     try:
         text = read_trusted(path)
@@ -231,7 +227,7 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
         if settings.config is None:
             return {}
         raise ConfigError(
-            f"OATHBULK_CONFIG names {path}, which does not exist: make that file, or remove the setting"
+            f"OATHBULK_CONFIG names {path}, which does not exist: create that file, or remove the setting"
         ) from error
     except ConfigError as error:
         raise ConfigError(f"{'OATHBULK_CONFIG' if settings.config else 'OATHBULK_HOME'}: {error}") from error
@@ -273,15 +269,14 @@ def find_credentials(variables: Mapping[str, str], environment: str = DEFAULT_EN
 
 
 def _refuse_unknown_variables(names: Iterable[str], where: str = "") -> None:
-    """Raise UnusableSettings for unknown variables that begin like ours: a mistyped one would change nothing, and
-    nobody would notice."""
+    """Raise UnusableSettings for unknown variables with our prefix: a mistyped one would change nothing, unnoticed."""
     suspects = (name for name in names if name.startswith((OWN, OF_PINGONE)) and not _OF_A_SERVICE.search(name))
     _refuse_unknown(suspects, VARIABLES, where)
 
 
 def _refuse_unknown(names: Iterable[str], known: Collection[str], where: str) -> None:
-    """Raise UnusableSettings for unknown names, and suggest the nearest. A known name with _FILE, for a file with the
-    value, is known too. The message begins with `where`."""
+    """Raise UnusableSettings for unknown names, and suggest the nearest. A known name with _FILE is known too. The
+    message starts with `where`."""
     wrong = sorted(name for name in names if name not in known and name.removesuffix("_FILE") not in known)
     if wrong:
         raise UnusableSettings(where + "; ".join(_name_nearest(name, known) for name in wrong))
@@ -292,16 +287,16 @@ def _name_nearest(name: str, known: Collection[str]) -> str:
     near = get_close_matches(_cut_beginning(name.removesuffix("_FILE")), by_end, n=1)
     suffix = "_FILE" if name.endswith("_FILE") else ""
     cure = f"did you mean {by_end[near[0]]}{suffix}?" if near else "remove it (docs/deployment.md lists all)"
-    return f"{name} is no setting; {cure}"
+    return f"{name} is an unknown setting; {cure}"
 
 
 def _cut_beginning(name: str) -> str:
-    """Cut off the prefix that many names share: with it, every name would seem similar."""
+    """Cut off the shared prefix: with it, every name would seem similar."""
     return name.removeprefix(OWN).removeprefix(OF_PINGONE)
 
 
 def _check_home(home: Path) -> None:
-    """Raise ConfigError if the home is the root directory, since the homes of rehearsals lie beside it; if it is no
+    """Raise ConfigError if the home is the root directory, since rehearsals have their homes beside it; if it is not a
     directory; or if this user cannot reach it."""
     if not home.absolute().name:
         raise ConfigError(f"OATHBULK_HOME names {home}: name a directory of its own")
@@ -311,22 +306,22 @@ def _check_home(home: Path) -> None:
         return
     except OSError as error:
         raise ConfigError(
-            f"OATHBULK_HOME: {home} is out of reach ({error.strerror}): set it to a directory of yours"
+            f"OATHBULK_HOME: {home} is out of reach ({error.strerror}): set it to your own directory"
         ) from error
     if not is_directory:
-        raise ConfigError(f"OATHBULK_HOME names {home}, which is no directory: name one")
+        raise ConfigError(f"OATHBULK_HOME names {home}, which is not a directory: name one")
 
 
 def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M:
-    """Make a model of what a source finds; `more` are values for what it does not find. Raises ConfigError, which names
-    every wrong setting and its file, and quotes no value."""
+    """Make a model of what a source finds; `more` has values for what it does not find. Raises ConfigError, which names
+    every wrong setting and its file, but quotes no value."""
     try:
         return model(**more | source())
     except ValidationError as error:
         complaints, by_field = [], {field: facts.validation_alias for field, facts in model.model_fields.items()}
         for fault in error.errors(include_input=False, include_url=False):
             complaint = _complain(fault["type"], fault["msg"])
-            # A fault of several settings together is reported without a place; its message names them.
+            # A fault of several settings together has no place; its message names them.
             for place in fault["loc"][:1]:
                 name = str(by_field.get(str(place), place))
                 complaint = f"{name} {complaint}" + (f" (in {source.places[name]})" if name in source.places else "")
@@ -335,7 +330,7 @@ def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M
 
 
 def _complain(kind: str, message: str) -> str:
-    """Say what is wrong with a value, behind the name of its setting: `should be a valid number`."""
+    """Say what is wrong with a value, after the name of its setting: `should be a valid number`."""
     if kind == "missing":
         return "is not set"
     # pydantic: "Input should be a valid number, unable to parse string as a number".

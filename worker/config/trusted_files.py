@@ -1,9 +1,6 @@
-"""Reads files of settings, after a look at who else may read, change or replace them.
-
-A file of settings says where the client secret and OTPs are sent, or holds a secret itself. So another user must
-neither be able to change it nor, if it holds a secret, to read it. A container's engine mounts secrets with owners of
-the host; those files are not checked.
-"""
+"""Reads settings files, after checking who else may read, change, or replace them. Such a file decides where the client
+secret and OTPs go, or contains a secret itself. So no other user may change it or, if it contains a secret, read it.
+Container engines mount secrets with the host's owners; those files are not checked."""
 
 import os
 import pwd
@@ -13,17 +10,17 @@ from pathlib import Path
 
 from worker.config.settings import ConfigError
 
-# Where a container's engine mounts secrets. Nobody but the container's own user can read them there, and the owner that
-# the file system names is a user of the host: so owner and mode are not checked.
+# Where a container engine mounts secrets. Only the container's own user can read them there, but the file's owner is a
+# user of the host: so owner and mode are not checked.
 CONTAINER_SECRETS = Path("/run/secrets")
 
-# Characters; files of settings have some thousands.
+# Characters; settings files have some thousands.
 LARGEST = 1_000_000
 
 
 def read_trusted(path: Path) -> str:
-    """Read a file that says where secrets are sent, and that no other user may therefore be able to change or replace.
-    Raises ConfigError if one can, or if it cannot be read; FileNotFoundError."""
+    """Read a file that decides where secrets go, so that no other user may be able to change or replace it. Raises
+    ConfigError if one can, or if it is unreadable; FileNotFoundError."""
 
     def check(facts: os.stat_result) -> None:
         _refuse_foreign(path, facts)
@@ -33,8 +30,8 @@ def read_trusted(path: Path) -> str:
 
 
 def read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
-    """Read the file with the value of one setting, which others may not read if it is secret, and may not change if it
-    is not: it may be a URL that secrets are sent to. `named_by`: what leads there. Raises ConfigError."""
+    """Read the file with one setting's value. Others may not read a secret one, nor change another: it may be a URL
+    that secrets are sent to. `named_by`: what names the file. Raises ConfigError."""
 
     def check(facts: os.stat_result) -> None:
         if not is_secret:
@@ -51,21 +48,19 @@ def read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
 
 
 def refuse_open_secrets(path: Path) -> None:
-    """Raise ConfigError if every user can read this file, which holds a secret.
-
-    A file is safe in a directory that is closed to others, such as the home, whatever its own mode.
-    """
+    """Raise ConfigError if every user can read this file, which contains a secret. In a directory that is closed to
+    others, such as the home, a file is safe whatever its mode."""
     is_readable = path.stat().st_mode & stat.S_IROTH and not _is_container_secret(path)
     if is_readable and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents):
         raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
 
 
 def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
-    """Read a file of settings, which passes the check unless a container's engine mounted it. Every file that a setting
-    names is opened here. Raises ConfigError, FileNotFoundError."""
+    """Read a settings file after the check, unless a container engine mounted it. Every file that a setting names is
+    opened here. Raises ConfigError, FileNotFoundError."""
     try:
         with open(path, encoding="utf-8", opener=_open_without_waiting) as file:
-            # The opened file is checked, and not the path, under which another file may lie by now.
+            # The open file is checked, not the path, which another file may have by now.
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise ConfigError(f"{path} is a pipe or a device: settings are read from a regular file")
@@ -74,16 +69,16 @@ def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
             text = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise
-    # A path or a text that is no UTF-8, and a path with a NUL byte, are ValueErrors.
+    # A path or text that is not UTF-8, and a path with a NUL byte, are ValueErrors.
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if len(text) > LARGEST:
-        raise ConfigError(f"{path} is no file of settings, but a larger one: name another")
+        raise ConfigError(f"{path} is too large for a settings file: name another")
     return text
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; if it is a pipe, without waiting for somebody to write to it."""
+    """Open a file; do not wait for a pipe's writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -95,25 +90,21 @@ def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
     """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
     if facts.st_uid not in (0, os.geteuid()):
         raise ConfigError(
-            f"{path} belongs to {_find_user_name(facts.st_uid)}, who may change where secrets are sent: "
-            f"chown {_find_user_name(os.geteuid())} {path}, or use a copy of your own"
+            f"{path} belongs to {_find_user_name(facts.st_uid)}, who could redirect your secrets: chown "
+            f"{_find_user_name(os.geteuid())} {path}, or use a copy of your own"
         )
     if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(
-            f"{path} can be changed by other users, and with it where secrets are sent: chmod go-w {path}"
-        )
+        raise ConfigError(f"{path} can be changed by other users, who could redirect your secrets: chmod go-w {path}")
 
 
 def _refuse_replaceable(path: Path) -> None:
-    """Raise ConfigError if every user may put another file in this one's place.
-
-    In a sticky directory, such as /tmp, only the owner of the file may.
-    """
+    """Raise ConfigError if every user may replace this file. In a sticky directory, such as /tmp, only its owner
+    may."""
     for directory in {path.absolute().parent, path.resolve().parent}:
         mode = directory.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise ConfigError(
-                f"{path} can be replaced by every user, and with it where secrets are sent: chmod o-w {directory}"
+                f"{path} can be replaced by every user, who could redirect your secrets: chmod o-w {directory}"
             )
 
 

@@ -1,9 +1,11 @@
-"""The database: its engine, transactions for reading and for writing, locks, and its clock, the only one for leases."""
+"""The database: its engine, transactions for reading and for writing, locks, and its clock, the only clock for
+leases."""
 
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -16,6 +18,7 @@ from sqlalchemy import (
     literal_column,
     make_url,
     select,
+    true,
     type_coerce,
 )
 from sqlalchemy.exc import OperationalError
@@ -29,8 +32,8 @@ from worker.database.errors import is_refused_by_disk
 # A point in time in SQL: an expression or a column.
 Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
 
-# Numbers of advisory locks in PostgreSQL, from a range of our own.
-# One tick of the dispatcher, or other change of many records, at a time.
+# Numbers of advisory locks in PostgreSQL, from our own range. One dispatcher tick, or other change of many records, at
+# a time.
 DISPATCH_LOCK = 0x0A7B_0001
 # One load, or one command that makes final records due again, at a time: both may concern the same tokens.
 LOAD_LOCK = 0x0A7B_0002
@@ -38,10 +41,10 @@ LOAD_LOCK = 0x0A7B_0002
 SCHEMA_LOCK = 0x0A7B_0003
 # One writer of the audit at a time, since each line has the hash of the one before.
 AUDIT_LOCK = 0x0A7B_0004
-# One worker process at a time that stops taking work because it fails alone: it has to find another that is well.
+# One worker process at a time that ends because it alone fails: it has to find another that is well.
 PROCESS_LOCK = 0x0A7B_0005
 
-# The execution option of a connection that says what is called after its transaction.
+# The connection's execution option with the calls to make after its transaction.
 _AFTER_COMMIT = "oathbulk_after_commit"
 
 # Seconds that a connection waits for another process's write transaction to end, in SQLite.
@@ -56,9 +59,9 @@ class Database:
     def __init__(
         self, url: str, *, connections: int = 4, connect_within: float = 0.0, checks_connections: bool = False
     ) -> None:
-        """`connections`: how many this process opens to PostgreSQL at most; threads wait until one is free.
-        `connect_within`: seconds for which connecting is tried again while PostgreSQL has no connection left.
-        `checks_connections`: before a connection is used again, PostgreSQL is asked whether it still stands."""
+        """`connections`: how many this process opens to PostgreSQL at most; threads wait for a free one.
+        `connect_within`: seconds for which connecting is retried while PostgreSQL has no connection left.
+        `checks_connections`: check with PostgreSQL before each use that a connection still works."""
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = (
             _make_sqlite_engine(url)
@@ -67,15 +70,18 @@ class Database:
         )
         # On PostgreSQL each statement commits by itself unless an isolation level asks for a transaction.
         in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
-        self._reads = self.engine.execution_options(**in_transaction)
-        self._writes = self._reads.execution_options(begins_immediate=True)
-        # SQLite has one writer at a time. The threads of a process wait here for their turn, instead of trying the
-        # file's lock again and again.
+        self._writes = self.engine.execution_options(**in_transaction, begins_immediate=True)
+        # SQLite has one writer at a time. The threads of a process queue here, instead of trying the file's lock again
+        # and again.
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection for a transaction that writes nothing."""
-        return self._reads.connect()
+        """A connection for statements that write nothing.
+
+        On PostgreSQL each is a transaction of its own: one around them would see no more at READ COMMITTED, and BEGIN
+        and ROLLBACK would take a trip each. A cursor of the server's (`yield_per`) needs `reading_snapshot`.
+        """
+        return self.engine.connect()
 
     @contextmanager
     def reading_snapshot(self) -> Iterator[Connection]:
@@ -86,18 +92,14 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that commits durably at its end; afterwards the calls that `after_commit` was given are
-        made."""
+        """A transaction that commits durably at its end, and then makes the calls given to `after_commit`."""
         with self._writer, self._writes.connect() as connection, connection.begin():
             yield connection
         _call_after_commit(connection)
 
     def writing_one(self) -> AbstractContextManager[Connection]:
-        """A connection for a single statement, which commits with it, just as durably as `writing`.
-
-        PostgreSQL commits a single statement by itself, so that BEGIN and COMMIT need no trips to it. They are sent
-        only where `needs_transaction` says so.
-        """
+        """A connection for a single statement, which commits with it, as durably as `writing`. PostgreSQL commits a
+        single statement by itself, so BEGIN and COMMIT need no trips to it, unless `needs_transaction` says so."""
         if self.is_sqlite:
             return self.writing()
         connection = self.engine.connect()
@@ -107,10 +109,8 @@ class Database:
         return self.writing()
 
     def try_to_write(self) -> None:
-        """Check that the disk takes writes, by one that changes nothing. Raises DBAPIError if the disk refuses it.
-
-        A database that another process has locked at the moment is no failure.
-        """
+        """Check that the disk takes writes, by one that changes nothing. Raises DBAPIError if the disk refuses it. A
+        database that another process has locked is no failure."""
         try:
             with self.writing() as connection:
                 connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = version_num")  # noqa: S608
@@ -138,12 +138,9 @@ class Database:
 
     @contextmanager
     def changing_many(self, *first: int) -> Iterator[Connection]:
-        """A transaction that changes many records. Only one runs at a time, and no tick of the dispatcher beside it:
-        two that changed the same records in different orders would block each other, until PostgreSQL made one of them
-        fail.
-
-        `first`: locks to take before. Others may hold them for long, and ticks go on while this waits for them.
-        """
+        """A transaction that changes many records. Only one runs at a time, and no dispatcher tick beside it: two that
+        change the same records in different orders would deadlock. `first`: locks to take before. Others may hold them
+        for long; ticks continue meanwhile."""
         with self.writing() as connection:
             for number in (*first, DISPATCH_LOCK):
                 self.lock(connection, number)
@@ -155,19 +152,21 @@ class Database:
         connection.execution_options(**{_AFTER_COMMIT: (*calls, call)})
 
     def analyze(self, connection: Connection, table: str) -> None:
-        """Update PostgreSQL's statistics of a table after many rows were written, in this transaction too.
-
-        By itself PostgreSQL does that only a minute after the commit, and plans queries badly until then.
-        """
+        """Update PostgreSQL's statistics of a table after many rows were written, also in this transaction. PostgreSQL
+        itself does that only a minute after the commit, and plans queries badly until then."""
         if not self.is_sqlite:
             connection.exec_driver_sql(f"ANALYZE {table}")
 
     def try_lock(self, connection: Connection, number: int) -> bool:
-        """Take the advisory lock until the transaction ends; False if another transaction holds it.
+        """Take the advisory lock until the transaction ends; False if another transaction holds it."""
+        return bool(connection.scalar(select(self.locking(number))))
 
-        Always True on SQLite, where only one transaction writes at a time.
+    def locking(self, number: int) -> ColumnElement[bool]:
+        """SQL that takes the advisory lock until the transaction ends; false if another transaction holds it.
+
+        Always true on SQLite, where only one transaction writes at a time.
         """
-        return self.is_sqlite or bool(connection.scalar(select(func.pg_try_advisory_xact_lock(number))))
+        return true() if self.is_sqlite else func.pg_try_advisory_xact_lock(number)
 
     def lock(self, connection: Connection, number: int) -> None:
         """Take the advisory lock until the transaction ends, blocking until it is free; no-op on SQLite."""
@@ -175,8 +174,8 @@ class Database:
             connection.execute(select(func.pg_advisory_xact_lock(number)))
 
     def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
-        """SQL for the database's time plus `shift` seconds; on PostgreSQL it is the same throughout a transaction, so
-        that an index can be used."""
+        """SQL for the database's time plus `shift` seconds; on PostgreSQL it is constant within a transaction, so that
+        an index can be used."""
         return self.later("now" if self.is_sqlite else func.now(), shift)
 
     def later(self, moment: str | Moment, shift: float | ColumnElement[Any]) -> ColumnElement[Any]:
@@ -190,16 +189,41 @@ class Database:
         return type_coerce(moment + literal_column(f"INTERVAL '{shift:f} seconds'") if shift else moment, UtcDateTime)
 
     def empty_log(self) -> None:
-        """Empty SQLite's log of changes, in which what was erased stands for a while; in its database it is overwritten
-        at once. Who reads at the moment keeps it from that; then a later commit does it. PostgreSQL's autovacuum does
-        the like by itself, some time later."""
+        """Empty SQLite's write-ahead log, which keeps erased data for a while; the database itself is overwritten at
+        once. While somebody reads, a later commit does it. PostgreSQL's autovacuum does the same later."""
         if self.is_sqlite:
             with self.engine.connect() as connection:
                 connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """Close the connections that no thread uses."""
+        """Close the idle connections."""
         self.engine.dispose()
+
+
+class NotBackedUp(Exception):
+    """No backup was made; the message says why, and what to do instead."""
+
+
+def back_up(database: Database, copy: Path) -> None:
+    """Write the whole database into this empty file, as of one moment, while readers and the writer continue. Raises
+    NotBackedUp for PostgreSQL, which has its own program, and if the copy is damaged."""
+    if not database.is_sqlite:
+        raise NotBackedUp(
+            "the database is PostgreSQL, which has its own program (under Compose, see docs/operating.md, "
+            f"Back up): {postgresql.write_pg_dump(database.engine.url)}"
+        )
+    try:
+        with database.reading() as connection, closing(sqlite3.connect(copy)) as target:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)  # noqa: S101
+            source.backup(target)
+            # A backup is one file, without a log beside it.
+            target.execute("PRAGMA journal_mode = DELETE")
+            (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise NotBackedUp(f"the backup could not be written ({error}): check the target disk") from error
+    if verdict != "ok":
+        raise NotBackedUp(f"the database is damaged ({verdict}): restore the latest backup that is not")
 
 
 def _call_after_commit(connection: Connection) -> None:
@@ -213,17 +237,17 @@ def _make_sqlite_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver must not begin transactions by itself: it does so at the first statement, and does not know whether
-        # the transaction is going to write.
+        # The driver must not begin transactions by itself: it would do so at the first statement, without knowing
+        # whether the transaction will write.
         connection.isolation_level = None
-        # secure_delete: what is changed or removed is overwritten with zeros. Otherwise OTPs and seeds that were
-        # erased, or encrypted with another key, stay in the file, except where SQLite was built with this on.
+        # secure_delete: changed or removed data is overwritten with zeros. Otherwise OTPs and seeds that were erased,
+        # or encrypted with another key, stay in the file, unless SQLite was built with this on.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # BEGIN IMMEDIATE, because a transaction that reads first and writes later would fail if another has written in
+        # BEGIN IMMEDIATE, because a transaction that reads first and writes later fails if another has written in
         # between.
         immediate = connection.get_execution_options().get("begins_immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,8 +1,6 @@
-"""Says what an error of the database means: whether the database is away and may be back by itself, what an
-administrator does about it, and whether the disk refused a write.
-
-Away means that the database cannot be reached, or refuses its work for a reason that passes by itself or that an
-administrator removes."""
+"""Says what a database error means: whether the database is away and may return by itself, what an administrator can
+do, and whether the disk refused a write. Away means unreachable, or refusing work for a reason that passes by itself or
+that an administrator removes."""
 
 import sqlite3
 from dataclasses import dataclass, replace
@@ -13,16 +11,16 @@ from sqlalchemy.exc import DBAPIError
 
 
 class Lost(Enum):
-    """What cannot be used any more after an error."""
+    """What an error makes unusable."""
 
     STATEMENT = "the statement alone: the connection goes on"
     CONNECTION = "the connection"
     SERVER = "every connection to this server: the pool is emptied"
 
 
-# deadlock_detected: PostgreSQL ended this one of two transactions that waited for each other.
+# deadlock_detected: two transactions waited for each other, and PostgreSQL ended this one.
 DEADLOCK = "40P01"
-# These are no faults of ours: they pass by themselves, or an administrator removes their cause while a batch waits.
+# These are not our faults: they pass by themselves, or an administrator removes their cause while a batch waits.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 AWAY: dict[str, Lost] = {
     # connection_exception, in general: the network, or a server that ended.
@@ -39,7 +37,8 @@ AWAY: dict[str, Lost] = {
     "08007": Lost.CONNECTION,
     # protocol_violation: PgBouncer's code for having no server, or no connection in time (query_wait_timeout).
     "08P01": Lost.CONNECTION,
-    # read_only_sql_transaction: after a failover the former primary is a standby, or a cloud has made it read-only.
+    # read_only_sql_transaction: after a failover the former primary is a standby, or a cloud provider has made it
+    # read-only.
     "25006": Lost.SERVER,
     # idle_in_transaction_session_timeout: this process stood still for longer than an administrator allows.
     "25P03": Lost.CONNECTION,
@@ -52,7 +51,7 @@ AWAY: dict[str, Lost] = {
     DEADLOCK: Lost.STATEMENT,
     # insufficient_resources, in general.
     "53000": Lost.STATEMENT,
-    # disk_full: until an administrator makes room.
+    # disk_full: until an administrator frees space.
     "53100": Lost.STATEMENT,
     # out_of_memory, of the server.
     "53200": Lost.STATEMENT,
@@ -60,13 +59,13 @@ AWAY: dict[str, Lost] = {
     "53300": Lost.CONNECTION,
     # configuration_limit_exceeded
     "53400": Lost.STATEMENT,
-    # lock_not_available: lock_timeout, which an administrator has set.
+    # lock_not_available: lock_timeout, which an administrator set.
     "55P03": Lost.STATEMENT,
     # query_canceled: statement_timeout, or an administrator's pg_cancel_backend.
     "57014": Lost.STATEMENT,
     # admin_shutdown: the server is stopped or restarted, or an administrator ended this connection.
     "57P01": Lost.SERVER,
-    # crash_shutdown: another process of the server crashed, and it ends all connections.
+    # crash_shutdown: another server process crashed, which ends all connections.
     "57P02": Lost.SERVER,
     # cannot_connect_now: the server starts, or ends.
     "57P03": Lost.SERVER,
@@ -82,11 +81,11 @@ AWAY: dict[str, Lost] = {
 TOO_MANY_CONNECTIONS = "53300"
 # The server is a standby, or default_transaction_read_only is on.
 READ_ONLY = "25006"
-# The role lacks a right: to a table, or to make one.
+# The role lacks a privilege on a table, or for creating one.
 INSUFFICIENT_PRIVILEGE = "42501"
-# An error while connecting reaches the driver as text, without its code. These are the messages by which codes are
-# known: PostgreSQL's, PgBouncer's and libpq's (https://www.postgresql.org/docs/current/libpq-connect.html, under
-# target_session_attrs). Messages of a server whose lc_messages is another language are not recognized.
+# An error while connecting reaches the driver as text, without its code. These messages identify the codes:
+# PostgreSQL's, PgBouncer's, and libpq's (https://www.postgresql.org/docs/current/libpq-connect.html, under
+# target_session_attrs). If lc_messages is another language, they are not recognized.
 _TOLD_BY = {
     "too many clients already": TOO_MANY_CONNECTIONS,
     "too many connections for": TOO_MANY_CONNECTIONS,
@@ -115,7 +114,7 @@ def find_line(error: BaseException | None) -> str:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether this error means that the database is away or could not do its work this time, and no fault of ours."""
+    """Whether this error means that the database is away or could not do its work this time, and is not our fault."""
     # No connection became free in time: while the database stands still, other threads hold all of them.
     if isinstance(error, exc.TimeoutError):
         return True
@@ -141,7 +140,7 @@ def is_refused_by_disk(error: DBAPIError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What is the matter, with the server's own words in brackets, and the cure."""
+    """What is wrong, with the server's own words in parentheses, and the cure."""
 
     fault: str
     cure: str
@@ -150,10 +149,10 @@ class Explanation:
         return f"{self.fault}: {self.cure}"
 
 
-# The database is a standby, or may not be written to.
+# The database is a standby, or read-only.
 TAKES_NO_WRITES = Explanation(
     "the database takes no writes",
-    "let OATHBULK_DATABASE_URL lead to the primary, or name all servers in it; if this is the primary, set "
+    "name the primary, or all servers, in OATHBULK_DATABASE_URL; if this is the primary, set "
     "default_transaction_read_only = off (docs/deployment.md)",
 )
 _RAISE = "raise {0} for this role, as in ALTER ROLE oathbulk SET {0} = '5min' (docs/deployment.md)"
@@ -166,14 +165,14 @@ _EXPLANATIONS = {
     ),
     READ_ONLY: TAKES_NO_WRITES,
     INSUFFICIENT_PRIVILEGE: Explanation(
-        "the database refuses its role a right",
-        "use the role that owns oathbulk's tables; before it can make them, it needs "
-        "GRANT USAGE, CREATE ON SCHEMA public TO oathbulk",
+        "the database role lacks a privilege",
+        "use the role that owns oathbulk's tables; to create them, it needs GRANT USAGE, CREATE ON SCHEMA public TO "
+        "oathbulk",
     ),
     # invalid_schema_name: none of those in the search_path exists, or the role may use none of them.
     "3F000": Explanation(
         "the database has no schema for oathbulk's tables",
-        "make the one that search_path names: CREATE SCHEMA oathbulk AUTHORIZATION oathbulk",
+        "create the one that search_path names: CREATE SCHEMA oathbulk AUTHORIZATION oathbulk",
     ),
     # query_canceled: by statement_timeout, or by a person.
     "57014": Explanation("the database ended a statement", _RAISE.format("statement_timeout")),
@@ -182,19 +181,19 @@ _EXPLANATIONS = {
     # transaction_timeout
     "25P04": Explanation("the database ended a transaction", _RAISE.format("transaction_timeout")),
 }
-# Of PgBouncer, by its words: it has one code for all that it refuses.
+# PgBouncer's refusals, by their words: it has one code for all of them.
 _POOLERS = {
     "statement pooling mode": Explanation(
-        "PgBouncer stands before the database in statement mode", "set pool_mode = transaction for it, or session"
+        "PgBouncer runs in statement mode in front of the database", "set its pool_mode to transaction or session"
     ),
     "unsupported startup parameter": Explanation(
         "PgBouncer refuses a parameter of OATHBULK_DATABASE_URL",
-        "take it out, and set it with ALTER ROLE oathbulk SET instead",
+        "remove it, and set it with ALTER ROLE oathbulk SET instead",
     ),
 }
 _SQLITE = Explanation(
     "the database failed",
-    "see which other program has its file open; put a damaged one back from a backup (docs/operating.md)",
+    "check which other program has its file open; if it is damaged, restore a backup (docs/operating.md)",
 )
 _ANY_OTHER = Explanation("the database failed", "check OATHBULK_DATABASE_URL and the server")
 

@@ -14,15 +14,15 @@ from worker.config.server_urls import read_prepare_threshold
 from worker.database.errors import AWAY, TOO_MANY_CONNECTIONS, Lost, sqlstate_of
 
 if TYPE_CHECKING:
-    # Not loaded where the database is SQLite.
+    # Not loaded for SQLite.
     import psycopg
 
 # Parameters of each connection; those that the URL sets itself take precedence.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _CONNECTING: dict[str, str | int] = {
-    # These five: a server that disappears without closing the connection (a network cut, a host that was replaced) is
-    # noticed within 20 seconds, and not when the kernel gives up: after a quarter of an hour, or after two hours while
-    # an answer is waited for. Seconds for connecting.
+    # These five: a server that disappears without closing the connection (a network cut, a replaced host) is noticed
+    # within 20 seconds, not when the kernel gives up after a quarter of an hour, or two hours while waiting for an
+    # answer. Seconds for connecting.
     "connect_timeout": 10,
     # Seconds without traffic until the kernel sends a probe.
     "keepalives_idle": 10,
@@ -30,22 +30,22 @@ _CONNECTING: dict[str, str | int] = {
     "keepalives_interval": 5,
     # Probes without an answer until the connection is given up.
     "keepalives_count": 2,
-    # Milliseconds that data which was sent may stay unacknowledged.
+    # Milliseconds for which sent data may stay unacknowledged.
     "tcp_user_timeout": 20_000,
-    # After a failover the URL may still lead to the former primary, which answers, but takes no writes any more. Of
-    # several hosts in the URL, this finds the one that takes writes.
+    # After a failover the URL may still lead to the former primary, which answers but takes no writes. Of several hosts
+    # in the URL, this finds the one that takes writes.
     "target_session_attrs": "read-write",
-    # Whatever an administrator's default is: every name of a person has to get through.
+    # Whatever an administrator's default is: every person's name has to get through.
     "client_encoding": "UTF8",
 }
 
-# Values of synchronous_commit under which a commit that was reported survives a crash of the server.
+# Values of synchronous_commit with which a reported commit survives a crash of the server.
 DURABLE = frozenset({"on", "local", "remote_write", "remote_apply"})
 # Finds the value in the URL's `options`.
 _COMMIT_OPTION = re.compile(r"synchronous_commit\s*=\s*(\w+)")
 # The isolation level of every transaction.
 READ_COMMITTED = "read committed"
-# Reads what is in force on a connection.
+# Reads the effective values on a connection.
 _READ_SETTINGS = """
 SELECT pg_backend_pid(), current_setting('synchronous_commit'), current_setting('default_transaction_isolation')
 """
@@ -53,10 +53,10 @@ SELECT pg_backend_pid(), current_setting('synchronous_commit'), current_setting(
 _SET_SETTINGS = """
 SELECT set_config('synchronous_commit', %s, false), set_config('default_transaction_isolation', %s, false)
 """
-# The key in a connection's info of the synchronous_commit that each of its transactions has to set.
+# The key in a connection's info for the synchronous_commit that each of its transactions has to set.
 _SET_EACH_TIME = "synchronous_commit"
-# Seconds between two tries to get a connection from a server that has none left; at random, so that the workers of a
-# fleet do not all try at the same time.
+# Seconds between two tries to connect to a server without a free connection; random, so that a fleet's workers do not
+# all try at once.
 _CONNECT_INTERVAL = (0.2, 1.0)
 
 
@@ -65,15 +65,15 @@ class OtherEncoding(Exception):
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"the encoding of the database is {found}, not UTF8: make another one with CREATE DATABASE oathbulk "
-            "ENCODING 'UTF8' TEMPLATE template0, and let OATHBULK_DATABASE_URL name it"
+            f"the encoding of the database is {found}, not UTF8: create another one with CREATE DATABASE "
+            "oathbulk ENCODING 'UTF8' TEMPLATE template0, and name it in OATHBULK_DATABASE_URL"
         )
 
 
 def make_engine(url: str, connections: int, connect_within: float, *, checks_connections: bool) -> Engine:
     """Make the engine. `connections`: how many are open at once at most. `connect_within`: seconds for which connecting
-    is tried again while the server has no connection left. `checks_connections`: one that the server has closed since,
-    as a restart does, is replaced before it is used; that costs a trip each time."""
+    is retried while the server has no connection left. `checks_connections`: replace a connection that the server has
+    closed before using it, at the cost of a trip each time."""
     parts = make_url(url)
     arguments: dict[str, Any] = {name: value for name, value in _CONNECTING.items() if name not in parts.query}
     if "prepare_threshold" in parts.query:
@@ -81,17 +81,17 @@ def make_engine(url: str, connections: int, connect_within: float, *, checks_con
     engine = create_engine(
         parts.difference_update_query(["prepare_threshold"]),
         connect_args=arguments,
-        # No overflow: to open a connection for a moment costs the server more than a hundred statements. The connection
-        # that was used last is used first (LIFO), since statements are prepared on it.
+        # No overflow: opening a short connection costs the server more than a hundred statements. The last used
+        # connection is used first (LIFO), since statements are prepared on it.
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
         pool_pre_ping=checks_connections,
-        # Each statement commits by itself, so that there is nothing to roll back, unless a transaction is begun.
+        # Each statement commits by itself, so there is nothing to roll back unless a transaction is begun.
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         hide_parameters=True,
-        # We have no columns of the type hstore; with this on, each new connection would ask the server for that type.
+        # We have no hstore columns; with this on, each new connection would ask the server for that type.
         use_native_hstore=False,
     )
     # A URL may have `options` more than once.
@@ -105,15 +105,13 @@ def make_engine(url: str, connections: int, connect_within: float, *, checks_con
 
 
 def needs_transaction(connection: Connection) -> bool:
-    """Whether even a single statement has to be in a transaction, which sets `synchronous_commit` first.
-
-    This is so behind a pooler, if the server's own settings are not safe enough.
-    """
+    """Whether even a single statement needs a transaction, which sets `synchronous_commit` first: behind a pooler, if
+    the server's own settings are not safe enough."""
     return _SET_EACH_TIME in connection.info
 
 
 def write_pg_dump(url: URL) -> str:
-    """Write the command that backs this database up, without the password."""
+    """Write the command that backs up this database, without the password."""
     plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
     return f"pg_dump --format=custom --file=FILE {quote(plain.render_as_string())}"
 
@@ -121,10 +119,9 @@ def write_pg_dump(url: URL) -> str:
 def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshold: bool) -> None:
     """Set on every new connection what an administrator's defaults for a role or a database may have changed.
 
-    What was reported as committed must survive a crash (synchronous_commit), and of two statements that change the same
-    record the second must wait and go on instead of failing (READ COMMITTED). `asked_for`: values of synchronous_commit
-    in the URL. `has_threshold`: the URL says after how many runs statements are prepared.
-    """
+    A reported commit must survive a crash (synchronous_commit), and of two statements that change the same record the
+    second must wait and continue instead of failing (READ COMMITTED). `asked_for`: values of synchronous_commit in the
+    URL. `has_threshold`: the URL says after how many runs statements are prepared."""
 
     @event.listens_for(engine, "connect")
     def set_on_connection(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
@@ -135,7 +132,7 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
         wanted = _choose_commit(commits, asked_for)
         is_as_wanted = (commits, isolation) == (wanted, READ_COMMITTED)
         # PgBouncer and similar poolers name another process than the server's. What is set on such a connection stays
-        # with a server connection that our next transaction may not get; and so does a prepared statement.
+        # with a server connection that our next transaction may not get; so does a prepared statement.
         if pid != connection.info.backend_pid:
             if not has_threshold:
                 connection.prepare_threshold = None
@@ -146,28 +143,28 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
 
 
 def _check_encoding(connection: psycopg.Connection[Any]) -> None:
-    """Check the encoding of a new connection's database, which the server has told by itself. Raises OtherEncoding."""
+    """Check the encoding of a new connection's database, which the server reported. Raises OtherEncoding."""
     found = connection.info.parameter_status("server_encoding")
     if found not in (None, "UTF8"):
-        # Nobody else would: SQLAlchemy has not got it yet.
+        # Nobody else would: SQLAlchemy does not have it yet.
         connection.close()
         raise OtherEncoding(found)
 
 
 def _configure_transactions(engine: Engine) -> None:
-    """Set in each writing transaction what cannot be set on its connection, since a pooler is in between."""
+    """Set in each writing transaction what cannot be set on its connection, because of a pooler in between."""
 
     @event.listens_for(engine, "begin")
     def set_in_transaction(connection: Connection) -> None:
         is_write = connection.get_execution_options().get("begins_immediate", False)
         if is_write and needs_transaction(connection):
-            # The value is one of DURABLE, so that no text of anybody else gets into the statement.
+            # The value is one of DURABLE, so no outside text gets into the statement.
             connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {connection.info[_SET_EACH_TIME]}")
 
 
 def _choose_commit(commits: str, asked_for: list[str]) -> str:
-    """Choose the synchronous_commit to work with: `on`, unless the one in force is as safe, or the URL asks for the one
-    in force and commits under it survive a crash."""
+    """Choose the synchronous_commit: `on`, unless the current one is as safe, or the URL asks for it and its commits
+    survive a crash."""
     if commits == "remote_apply" or (commits in asked_for and commits in DURABLE):
         return commits
     return "on"
@@ -182,7 +179,7 @@ def _mark_lost_connections(context: ExceptionContext) -> None:
 
 
 def _retry_connecting(engine: Engine, connect_within: float) -> None:
-    """While the server has no connection left, try again for so many seconds."""
+    """While the server has no connection left, retry for this many seconds."""
 
     # Not at the top: it takes a tenth of a command's start, and on SQLite nothing is tried again.
     import tenacity

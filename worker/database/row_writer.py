@@ -1,4 +1,4 @@
-"""Writes many rows into a table in the quickest way: with COPY on PostgreSQL, with executemany on SQLite."""
+"""Writes many rows into a table the fastest way: with COPY on PostgreSQL, with executemany on SQLite."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,18 +13,15 @@ Write = Callable[[Row], object]
 
 
 class RowWriter:
-    """Writes many rows into a table, within the connection's transaction.
-
-    A row has a value for each of `columns`, in their order. `same` has the values of columns that are the same in all
-    rows; further columns get the default that the model has for them.
-    """
+    """Writes many rows into a table, within the connection's transaction. A row has a value for each of `columns`, in
+    order. `same` has the values of columns that are equal in all rows; other columns get the model's default."""
 
     def __init__(self, connection: Connection, table: Table, columns: Sequence[str], same: dict[str, Any]) -> None:
         self._connection = connection
         converters = {column.name: _find_converter(connection, column.type) for column in table.columns}
         constants = {name: value for name, value in (_find_defaults(table) | same).items() if name not in columns}
         self._constants = tuple(converters[name](value) for name, value in constants.items())
-        # Only the values that the driver does not take as they are have to be converted.
+        # Only values that the driver does not take as they are need conversion.
         self._converters = [
             (place, converters[name]) for place, name in enumerate(columns) if converters[name] is not _leave_unchanged
         ]
@@ -33,14 +30,14 @@ class RowWriter:
 
     @contextmanager
     def writing(self) -> Iterator[Write]:
-        """Give a function that writes a row. All rows are in the table when the block has ended; PostgreSQL takes the
-        first ones already while the block prepares others. Raises SQLAlchemy's DBAPIError on both databases."""
+        """Give a function that writes a row. All rows are in the table when the block ends; PostgreSQL takes the first
+        ones while the block prepares others. Raises SQLAlchemy's DBAPIError on both databases."""
         method = self._insert if self._connection.dialect.name == "sqlite" else self._copy
         with method(", ".join(self._names)) as write:
             yield lambda row: write(self._complete(row))
 
     def _complete(self, row: Row) -> tuple[Any, ...]:
-        """Add the values that are the same in all rows, and convert those that the driver does not take."""
+        """Add the values that are equal in all rows, and convert those that the driver does not take."""
         values = [*row, *self._constants]
         for place, convert in self._converters:
             if values[place] is not None:
@@ -53,7 +50,7 @@ class RowWriter:
         yield rows.append
         if rows:
             marks = ", ".join("?" * len(self._names))
-            # The names come from the model, and not from anybody's input.
+            # The names come from the model, not from anybody's input.
             statement = f"INSERT INTO {self._table} ({names}) VALUES ({marks})"  # noqa: S608
             self._connection.exec_driver_sql(statement, rows)
 

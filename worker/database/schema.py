@@ -1,5 +1,5 @@
-"""Reads the revision of the database's schema, and brings it up to date with Alembic. It is configured here, so that it
-needs no file or checkout."""
+"""Reads the revision of the database's schema, and updates it with Alembic, which is configured here without a file or
+checkout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class SchemaOutdated(Exception):
-    """The database's schema is not the one that this version works with; the message names the cure."""
+    """The database's schema does not match this version; the message names the cure."""
 
 
 def current(database: Database) -> str | None:
@@ -31,8 +31,8 @@ def current(database: Database) -> str | None:
 
 
 def read_revision(connection: Connection) -> str | None:
-    """Read the revision within a transaction; None if the database is empty. Raises SchemaOutdated if the schema
-    is older than the first release."""
+    """Read the revision within a transaction; None if the database is empty. Raises SchemaOutdated if the schema is
+    older than the first release."""
     tables = inspect(connection)
     if tables.has_table(VERSION_TABLE):
         found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
@@ -47,7 +47,7 @@ def read_revision(connection: Connection) -> str | None:
 
 
 def read_installation_id(database: Database) -> str:
-    """Read the id of the installation that the database is of."""
+    """Read the id of the installation that the database belongs to."""
     with database.reading() as connection:
         return connection.execute(select(InstallationId.id)).scalar_one()
 
@@ -60,7 +60,7 @@ def ensure_current(database: Database) -> None:
 
 
 def refuse_older(found: str | None) -> None:
-    """Check that the schema has all that this version reads and writes. Raises SchemaOutdated."""
+    """Check that the schema has everything that this version reads and writes. Raises SchemaOutdated."""
     if found is None:
         raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")
     # Revisions are numbered, with four digits each.
@@ -69,29 +69,27 @@ def refuse_older(found: str | None) -> None:
 
 
 def refuse_newer(found: str | None) -> None:
-    """Check that no later version has changed the schema already, which this one could not bring back. Raises
-    SchemaOutdated."""
+    """Check that no later version has changed the schema, which this one could not undo. Raises SchemaOutdated."""
     if found is not None and found > HEAD:
         raise SchemaOutdated(
-            f"the database is at revision {found}, and this version knows {HEAD} at most: type commands with the later "
-            "version's oathbulk, or restore a backup from before its upgrade (docs/operating.md)"
+            f"the database is at revision {found}, and this version knows {HEAD} at most: run commands with the "
+            f"later version's oathbulk, or restore a backup from before the upgrade (docs/operating.md)"
         )
 
 
 def upgrade(
     database: Database, revision: str = "head", on_change: Callable[[Connection, str, str], None] | None = None
 ) -> str:
-    """Bring the schema up to this revision, and return the revision that it has then.
+    """Upgrade the schema to this revision, and return its revision afterwards.
 
     `on_change` is called in the same transaction, with the revisions before and after, unless they are the same or the
-    database was empty. Raises SchemaOutdated if the schema is of a later version.
-    """
-    # Not at the top, and so below: Alembic takes an eighth of a command's start, for what is done once a version.
+    database was empty. Raises SchemaOutdated if the schema is of a later version."""
+    # Not at the top, nor below: Alembic takes an eighth of a command's start, for what happens once for each version.
     from alembic import command
 
     def bring_up(connection: Connection) -> str:
-        # Otherwise a command that is about to write its line, and a migration that changes the audit, could each wait
-        # for the other.
+        # Otherwise a command that is about to write its line and a migration that changes the audit could wait for each
+        # other.
         database.lock(connection, AUDIT_LOCK)
         before = read_revision(connection)
         refuse_newer(before)
@@ -105,12 +103,10 @@ def upgrade(
 
 
 def migrate(database: Database, change: Callable[[Connection], Result]) -> Result:
-    """Change the schema in one transaction, beside workers at work.
-
-    A migration locks one busy table after another, and a worker's transaction may use the same ones in another order.
-    Where each waits for the other, PostgreSQL ends one of the two: a worker repeats its statements by itself, and the
-    change is repeated here. Raises what `change` raises, and DBAPIError if it was ended ten times in a row.
-    """
+    """Change the schema in one transaction, while workers continue. A migration locks one busy table after another, and
+    a worker's transaction may use them in another order. If they wait for each other, PostgreSQL ends one: a worker
+    repeats its statements by itself, and the change is repeated here. Raises what `change` raises, and DBAPIError after
+    ten failures in a row."""
     import tenacity
 
     def change_once() -> Result:

@@ -27,13 +27,13 @@ from starlette.routing import Route
 
 from models.audit import LONGEST_TICKET, AuditLine
 from models.reason import Reason
-from models.record_states import Status
+from models.record_states import FINAL, Status
 from models.refused_row import NOT_LOADED
 from models.row_fault import RowFault
 from worker.audit import this_person
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch, UnknownColumn, list_names
-from worker.batches.mending import HasToken, NotGiven, mend_pair, take_back
+from worker.batches.mending import HasToken, NotGiven, mend_pair, read_kind, take_back
 from worker.batches.mending import give as give_token
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
@@ -239,7 +239,7 @@ class Order:
         """Read the ticket; None if none was given. Raises Unfit."""
         ticket = self.fields.get("ticket", "").strip()
         if len(ticket) > LONGEST_TICKET or not ticket.isprintable():
-            raise Unfit(f"The ticket has at most {LONGEST_TICKET} characters, all of which can be printed.")
+            raise Unfit(f"A ticket has at most {LONGEST_TICKET} printable characters.")
         return ticket or None
 
 
@@ -250,7 +250,7 @@ def pause(order: Order) -> str:
     if where:
         return f"{count_things(order.batches.pause(name, [where]), 'row')} of {where} wait until you resume them."
     order.batches.pause(name)
-    return f"{name} is paused. A resume lets it go on."
+    return f"{name} is paused. Resume it to continue."
 
 
 def resume(order: Order) -> str:
@@ -272,7 +272,7 @@ def give(order: Order) -> str:
     try:
         give_token(order.installation.database, actor, order.status.name, serial, person, may_have_two=may_have_two)
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they are to have two.", keeps=True) from asked
+        raise Unfit(f"{asked}. Tick below if they should have two.", keeps=True) from asked
     except NotGiven as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Token {serial} is {person}'s."
@@ -283,7 +283,7 @@ def take_token_back(order: Order) -> str:
     serial, person = (order.fields.get(name, "") for name in ("serial", "person"))
     actor = this_person(order.installation.settings, order.read_ticket(), order.person)
     take_back(order.installation.database, actor, order.status.name, serial, person)
-    return f"Token {serial} is {person}'s no more: it waits to be given out."
+    return f"Token {serial} no longer belongs to {person}: it waits to be given out."
 
 
 def take_otps(order: Order) -> str:
@@ -301,7 +301,7 @@ def take_otps(order: Order) -> str:
             may_have_two="second" in order.fields,
         )
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they are to have two, and type the OTPs once more.") from asked
+        raise Unfit(f"{asked}. Tick below if they should have two, and type the OTPs again.") from asked
     except NotPossible as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Two fresh OTPs of token {serial} are on their way."
@@ -323,10 +323,10 @@ def replay(order: Order) -> str:
         return describe_replayed(order.status.name, replayed, None, order.status.fleet)
     chosen = order.fields.get("reason", "")
     if chosen and chosen not in [*Reason]:
-        raise Unfit("There is no such reason.")
+        raise Unfit("This reason does not exist.")
     cancelled = str(order.status.counts[Status.CANCELLED])
     if not chosen and order.fields.get("cancelled", cancelled) != cancelled:
-        raise NotPossible("Tokens were cancelled, or went again, since this form was shown: look at the batch first.")
+        raise NotPossible("Tokens were cancelled or sent again since this form was shown: look at the batch first.")
     reasons = [Reason(chosen)] if chosen else None
     replayed = order.batches.replay(order.status.name, reasons)
     return describe_replayed(order.status.name, replayed, reasons, order.status.fleet)
@@ -360,7 +360,7 @@ def _read_number(fields: Mapping[str, str], name: str, least: float, most: float
     except ValueError:
         number = math.nan
     if not least <= number <= most:
-        raise Unfit(f"The {name} is a number from {least:g} to {most:,.0f}.")
+        raise Unfit(f"The {name} must be a number from {least:g} to {most:,.0f}.")
     return number
 
 
@@ -377,8 +377,8 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
 }
 # Commands on one token that have a page which shows what comes of it.
 PAGES_OF_TOKENS = ("give", "otps")
-# The pages that follow commands on one token; that of the batch follows the others.
-BACK_TO = {"give": "/batch/give", "take-back": "/batch/give", "otps": "/batch/otps"}
+# The page that follows a command on one token, and the field that it keeps; that of the batch follows the others.
+BACK_TO = {"give": ("/batch/give", "ticket"), "take-back": ("/batch/give", "ticket"), "otps": ("/batch/otps", "serial")}
 
 
 # Bytes of a form at most; ours have a few hundred.
@@ -421,7 +421,7 @@ def _for_visitors(desk: Desk, view: View) -> Callable[[Request], Response]:
     """Make a page that only visitors see who may come in."""
 
     def answer(request: Request) -> Response:
-        visitor = desk.login.recognise(request)
+        visitor = desk.login.recognize(request)
         return view(desk, visitor, request) if visitor else _refuse_stranger(desk)
 
     return answer
@@ -437,24 +437,36 @@ def _show_form(
     """Show the page on which a command is confirmed. `mistake`: what has to be mended first in what was `typed`."""
     command = request.path_params["command"]
     if command not in COMMANDS:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "This page does not exist.")
     status = read_status(desk, request)
     fields = request.query_params if typed is None else typed
     about: dict[str, Any] = {"command": command, "status": status, "typed": fields, "mistake": mistake}
     if command in PAGES_OF_TOKENS:
         about["done"] = desk.done.pop((visitor.session, status.name), None)
-    if command == "give":
-        about["given"] = read_given(desk.installation.database, status.name, MOST_GIVEN)
-    if command == "take-back":
-        given = read_given(desk.installation.database, status.name, MOST_GIVEN)
-        about["line"] = next((line for line in given if line.serial_number == fields.get("serial")), None)
-        if about["line"] is None:
-            raise UnknownToken(f"no such token is among the last {MOST_GIVEN} that were given out")
+    about |= _read_tokens(desk, command, status.name, fields.get("serial", ""))
     if command == "otps":
-        about["token"], about["step"] = _read_token(desk, status.name, fields.get("serial", ""))
         about["mistake"] = desk.mistakes.pop((visitor.session, status.name), None)
     template = f"{command}.html" if command in PAGES_OF_TOKENS else "confirm.html"
     return desk.render(template, visitor, 422 if mistake else 200, **about)
+
+
+def _read_tokens(desk: Desk, command: str, batch: str, serial_number: str) -> dict[str, Any]:
+    """Read what the form of a command on one token shows: that token, or those that were given out last. Raises
+    UnknownToken, HTTPException."""
+    if command == "otps":
+        token, step = _read_token(desk, batch, serial_number)
+        return {"token": token, "step": step}
+    if command not in ("give", "take-back"):
+        return {}
+    given = read_given(desk.installation.database, batch, MOST_GIVEN)
+    if command == "give":
+        to_do = [line.id for line in given if line.status not in FINAL]
+        steps = {record_id: read_histories(desk.installation, f"#{record_id}")[0][1] for record_id in to_do}
+        return {"given": given, "steps": steps, "kind": read_kind(desk.installation.database, batch)}
+    for line in given:
+        if line.serial_number == serial_number:
+            return {"line": line}
+    raise UnknownToken(f"no such token is among the last {MOST_GIVEN} that were given out")
 
 
 def _read_token(desk: Desk, batch: str, serial_number: str) -> tuple[TokenHistory, NextStep]:
@@ -471,7 +483,7 @@ def _make_taker(desk: Desk) -> Callable[[Request], Any]:
     """Make what takes a form, does what it commands, and goes back to the batch."""
 
     async def take(request: Request) -> Response:
-        visitor = desk.login.recognise(request)
+        visitor = desk.login.recognize(request)
         if visitor is None:
             return _refuse_stranger(desk)
         fields = await desk.forms.read(request, visitor)
@@ -484,11 +496,11 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
     """Do what was confirmed, in the visitor's name."""
     command = COMMANDS.get(request.path_params["command"])
     if command is None:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "This page does not exist.")
     status = read_status(desk, request)
     # Tokens come one after the other.
-    page = BACK_TO.get(request.path_params["command"], "/batch")
-    back = link_to(page, name=status.name, serial=fields.get("serial", "") if command is take_otps else "")
+    page, kept = BACK_TO.get(request.path_params["command"], ("/batch", ""))
+    back = link_to(page, name=status.name, **{kept: fields.get(kept, "")})
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
@@ -497,8 +509,8 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
             desk.mistakes[visitor.session, status.name] = str(error)
             return RedirectResponse(back, 303)
         # The next scan is not to be added to what was wrong, nor to be sent with its person.
-        kept = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
-        return _show_form(desk, visitor, request, str(error), kept)
+        typed = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
+        return _show_form(desk, visitor, request, str(error), typed)
     return RedirectResponse(back, 303)
 
 
@@ -521,10 +533,10 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
     """Say in a sentence what went wrong, with the status code of such a failure."""
 
     def refuse_as(status_code: int, explain: Callable[[Exception], str]) -> Callable[[Request, Exception], Response]:
-        return lambda request, error: desk.refuse(status_code, explain(error), desk.login.recognise(request))
+        return lambda request, error: desk.refuse(status_code, explain(error), desk.login.recognize(request))
 
     def refuse_http(request: Request, error: Any) -> Response:
-        return desk.refuse(error.status_code, error.detail, desk.login.recognise(request))
+        return desk.refuse(error.status_code, error.detail, desk.login.recognize(request))
 
     return {
         HTTPException: refuse_http,
@@ -532,9 +544,9 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         NotPossible: refuse_as(409, str),
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
-        NoConnection: refuse_as(503, lambda _: "The desk has no connection free: load the page again in a moment."),
+        NoConnection: refuse_as(503, lambda _: "The desk has no free connection: load the page again in a moment."),
         # It is raised again afterwards, and so stands in the log.
-        Exception: refuse_as(500, lambda _: "Something failed in the desk itself. What it was stands in its log."),
+        Exception: refuse_as(500, lambda _: "The desk itself failed. Its log says how."),
     }
 
 

@@ -58,8 +58,8 @@ class LinkLogin:
     visitor counts as the person who started the desk. `on_new_link` gets the path of each new link."""
 
     how_to_enter = (
-        "The terminal in which `oathbulk desk` runs shows a link that opens the desk. A link works once; after it was "
-        "used, the next one stands there."
+        "The terminal that runs `oathbulk desk` shows a link that opens the desk. A link works once; then the "
+        "terminal shows the next one."
     )
 
     def __init__(self, name: str, cookie: str, on_new_link: Callable[[str], None]) -> None:
@@ -81,7 +81,7 @@ class LinkLogin:
         self._sessions.add(session)
         return session
 
-    def recognise(self, request: Request) -> Visitor | None:
+    def recognize(self, request: Request) -> Visitor | None:
         """Find out who makes this request; None for somebody who may not come in."""
         session = request.cookies.get(self.cookie)
         return Visitor(self._name, session) if session in self._sessions else None
@@ -97,12 +97,12 @@ class ProxyLogin:
 
     def __init__(self, header: str, networks: Sequence[Network]) -> None:
         self.how_to_enter = (
-            f"This desk is open to whom its proxy names in the header {header}. Come in through the proxy."
+            f"This desk is open to people whom its proxy names in the header {header}. Use the proxy's address."
         )
         self._header = header
         self._networks = networks
 
-    def recognise(self, request: Request) -> Visitor | None:
+    def recognize(self, request: Request) -> Visitor | None:
         names = request.headers.getlist(self._header)
         # A second header of that name may be the visitor's own, which the proxy has let through.
         if len(names) != 1 or not self._is_trusted(request.client.host if request.client else ""):
@@ -162,7 +162,7 @@ class Guard:
         return _unfit if is_unfit else self._app
 
 
-_unfit = PlainTextResponse("The address has a NUL in it, or is too long.\n", status_code=400)
+_unfit = PlainTextResponse("The address contains a NUL, or is too long.\n", status_code=400)
 _misdirected = PlainTextResponse("This desk does not answer to that name.\n", status_code=421)
 
 
@@ -184,7 +184,5 @@ class Forms:
             raise HTTPException(403, "The form was sent by another site. Nothing was done.")
         fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
         if not hmac.compare_digest(fields.get(FORM_KEY, "").encode(), self.make_key(visitor).encode()):
-            raise HTTPException(
-                403, "The form is from before the desk was started. Nothing was done: load its page again."
-            )
+            raise HTTPException(403, "The form is older than this desk's start. Nothing was done: load its page again.")
         return fields

@@ -14,7 +14,7 @@ import time
 
 
 def main() -> None:
-    """Run the module that the command line names, and watch the parent meanwhile."""
+    """Run the module in the command line, and watch the parent meanwhile."""
     descriptor, grace, module, *arguments = sys.argv[1:]
     os.set_inheritable(int(descriptor), False)
     threading.Thread(target=end_with_parent, args=(int(descriptor), float(grace)), daemon=True).start()

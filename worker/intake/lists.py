@@ -1,5 +1,5 @@
-"""Lists that go with a shipment: who gets what, which is joined with its rows by the serial number; and tokens that
-somebody names, such as those of people who leave."""
+"""Lists that accompany a shipment: who gets what, joined with its rows by serial number; and lists of tokens, such as
+those of people who leave."""
 
 import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,27 +46,27 @@ from worker.intake.rows import (
 )
 from worker.vault.otps import OtpPair
 
-# The fields of a Row that a list may fill: the person, the device of a token that is paired already, from when on it
-# may go, and its lot.
+# The fields of a Row that a list can fill: the person, the device of an already paired token, when it may start, and
+# its lot.
 ASSIGNED = (*PERSON, "device_id", "not_before", "lot")
 # What the names in the header of a list mean.
 MEANINGS = name_columns(tuple(column for column in COLUMNS if column.attribute in ("serial_number", *ASSIGNED)))
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 GIVE_TOKENS = (
-    f"Give a CSV with a header that names the column serial, or the person by {_PERSON}; or serial numbers alone, one "
-    "on each line"
+    f"Give a CSV with a header that names the column serial, or the person by {_PERSON}; or only serial numbers, one "
+    f"on each line"
 )
-NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
+NO_PERSON = "the list names no person for this token: add a line for it, or skip such tokens with --only-assigned"
 LIST_CUT_OFF = (
-    "the list's line for this token is its last one, has no line break at its end, and may be cut off: if it is whole, "
-    "put a line break behind it; otherwise get the list again"
+    "the list's line for this token is the last one, has no line break, and may be cut off: if it is whole, add a "
+    "line break; otherwise get the list again"
 )
 
 
 @contextmanager
 def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
-    """Open a list, and yield its first bytes and the file from its beginning. Raises UnusableFile if it is no text."""
+    """Open a list, and yield its first bytes and the file from its beginning. Raises UnusableFile if it is not text."""
     with open_file(path) as stream:
         head = stream.read(HEAD)
         if foreign := make_refusal(path, head, "and no list", cure):
@@ -79,8 +79,8 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 
 
 class Lines(Mapping[str, Row]):
-    """The lines of a list as rows without OTPs, by serial number in lowercase. They are packed until one is asked for,
-    since a list may be as long as its shipment; the first of a serial number stays."""
+    """The lines of a list as rows without OTPs, by serial number in lowercase. They are packed until needed, since a
+    list may be as long as its shipment; the first line with a serial number stays."""
 
     def __init__(self) -> None:
         self._packed: dict[str, bytes] = {}
@@ -110,10 +110,9 @@ class Lines(Mapping[str, Row]):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
-    `digest` is the SHA-256 of its bytes. By serial number in lowercase, `lines` has each token's line, as a row
-    without OTPs, and `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial
-    number, and why."""
+    """A usable list. `columns` are the names of its columns except the serial number, as written; `digest` is the
+    SHA-256 of its bytes. By serial number in lowercase, `lines` has each token's line, as a row without OTPs, and
+    `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial number, and why."""
 
     path: Path
     columns: list[str]
@@ -148,27 +147,27 @@ class Assignment:
 
 def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
-    `zone`: of its dates without an offset; None for that of this machine. Raises UnusableFile."""
-    cure = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
+    `zone`: for its dates without an offset; None for this machine's. Raises UnusableFile."""
+    cure = f"Check whether list and shipment are swapped: --assign takes a CSV with columns serial, and {_PERSON}"
     with _open_list(path, cure) as (_, file):
-        cure = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
+        cure = f"Start the list with a header: serial, and one of {_PERSON}; comments start with #"
         header, rows = read_table(file, MEANINGS, cure)
         read = partial(_read_line, header, zone)
         if not set(header.meanings) & set(PERSON):
             raise UnusableFile(
                 path, "the list has no column for the person", f"Add one, named {_PERSON}", row_number=header.row_number
             )
-        lines, faults, nameless = _sort_lines(read_whole_rows(rows, read))
+        lines, faults, nameless = _sort_lines(read_whole_rows(rows, read, has_secrets=False))
         digest = file.digest()
     if nameless and not lines:
         raise UnusableFile(
             path,
             f"assigns no token, since {nameless[0].reason}",
-            "None of its lines can be used",
+            "None of its lines is usable",
             row_number=nameless[0].row_number,
         )
     if not lines:
-        raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
+        raise UnusableFile(path, "assigns no token", "Write one line for each token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
     return Assignment(path, columns, digest, lines, faults, tuple(nameless))
 
@@ -189,7 +188,7 @@ def _sort_lines(read: Iterable[Row | RowError]) -> tuple[Lines, dict[str, RowErr
         key = serial.lower()
         if key in lines:
             numbers = f"{lines[key].row_number} and {line.row_number}"
-            fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
+            fault = f"the list has this serial number on lines {numbers}: keep the one with the right person"
         if fault:
             kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
             faults[key] = RowError(line.row_number, fault, serial, kind)
@@ -226,8 +225,8 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
 
 @dataclass(frozen=True, slots=True)
 class TokenList:
-    """Tokens as a list names them, each name once. `column`: the field of a Row that has these names: the serial number
-    or, where the list has none, what names the person who has the token. `digest`: the SHA-256 of the list's bytes."""
+    """Tokens as a list names them, each name once. `column`: the field of a Row with these names: the serial number or,
+    if the list has none, what names the token's person. `digest`: the SHA-256 of the list's bytes."""
 
     names: tuple[str, ...]
     digest: str
@@ -235,9 +234,9 @@ class TokenList:
 
 
 def open_token_list(path: Path) -> TokenList:
-    """Read a list of tokens: a CSV with a column for their serial numbers, or else for the persons who have them; or
-    serial numbers alone, one on each line. One unusable row refuses the whole list, since nobody would notice a token
-    that is left out, or confused with another. Raises UnusableFile."""
+    """Read a list of tokens: a CSV with a column for serial numbers or people, or only serial numbers, one on each
+    line. One unusable row refuses the whole list, since nobody would notice a token that is skipped, or confused with
+    another. Raises UnusableFile."""
     names: dict[str, str] = {}
     with _open_list(path, GIVE_TOKENS) as (head, file):
         column, pick, rows = _open_names(file, head)

@@ -1,7 +1,6 @@
-"""The vendors' formats that are neither CSV nor PSKC: SafeNet's and Deepnet's XML, the JSON of Microsoft Graph, and the
-blocks of an eToken .dat; and how XML is read. Where a row's number is no line, it is the place of the token in the
-file, counted from 1.
-"""
+"""The vendors' formats that are neither CSV nor PSKC: SafeNet's and Deepnet's XML, Microsoft Graph's JSON, and the
+blocks of an eToken .dat; and how XML is read. If a row's number is not a line, it is the token's place in the file,
+counted from 1."""
 
 import json
 import re
@@ -29,22 +28,22 @@ from worker.intake.rows import Row, RowError, RowRefused, UnusableFile, find_rea
 from worker.intake.tokens import Token, find_said, guess_hash, make_rows, refuse_hotp, split_algorithm
 from worker.vault.otps import OtpType
 
-# XML: a document is read element by element, and nothing is kept of those before. One with a DTD or an entity is
-# refused (defusedxml), so that nothing is looked up and nothing expands.
+# XML: a document is read element by element, and earlier ones are forgotten. A DTD or an entity is refused
+# (defusedxml), so nothing is looked up and nothing expands.
 
-# Bytes between the ends of two parts at most: it bounds the memory. A token with its certificates has some kilobytes.
+# Maximum bytes between the ends of two parts: limits the memory. A token with its certificates has some kilobytes.
 MAX_PART = 2**20
-# Elements inside each other at most; a token's are ten deep.
+# Maximum nesting of elements; a token's are ten deep.
 MAX_DEPTH = 64
 CURE = "Ask for the file again, and use it as the vendor sent it"
 # Problem and cure of errors that people make when they copy or save a document, by expat's codes.
 SAVED_WRONG = {
     errors.codes[errors.XML_ERROR_MISPLACED_XML_PI]: (
-        "has something before its XML declaration, such as a blank or an empty line",
-        "Remove what stands before <?xml",
+        "has something before its XML declaration, such as a blank line",
+        "Remove what is before <?xml",
     ),
     errors.codes[errors.XML_ERROR_INCORRECT_ENCODING]: (
-        "names an encoding in its first line that it does not have",
+        "does not have the encoding that its first line names",
         XML_AS_UTF_8,
     ),
 }
@@ -82,19 +81,19 @@ def read_parts(
     left_out: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Element]:
     """Yield the root, as soon as it begins and so without its content, and then every outermost element that has one of
-    these names. `rename` makes the name of an element of `{namespace}name`. `left_out` is told the names of the root's
+    these names. `rename` makes the name of an element of `{namespace}name`. `left_out` receives the names of the root's
     other children. Raises UnusableFile if the document is not well-formed XML, which may be known at its end only."""
     source = PartSource(file)
     try:
         yield from _read_parts(source, file, names, rename, left_out)
     except ParseError as error:
         line, _ = error.position
-        problem = SAVED_WRONG.get(error.code, ("is no well-formed XML, or was cut off", CURE))
+        problem = SAVED_WRONG.get(error.code, ("is not well-formed XML, or was cut off", CURE))
         raise UnusableFile(file.path, *problem, row_number=line) from None
     except DefusedXmlException:
-        raise UnusableFile(file.path, "has a document type (DTD) or entities, which are not read", CURE) from None
+        raise UnusableFile(file.path, "has a document type (DTD) or entities, which are not supported", CURE) from None
     except (ValueError, LookupError):
-        raise UnusableFile(file.path, "is XML in an encoding that is not read", "Save it as UTF-8") from None
+        raise UnusableFile(file.path, "is XML in an unsupported encoding", "Save it as UTF-8") from None
 
 
 def _read_parts(
@@ -105,7 +104,7 @@ def _read_parts(
     left_out: Callable[[str], None],
 ) -> Iterator[Element]:
     """Yield what `read_parts` yields. Raises what the parser raises."""
-    # The elements that are open, and how many of them are outside of the part that is being read.
+    # The open elements, and how many of them are outside the part that is being read.
     path: list[Element] = []
     outside = 0
     for event, element in iterparse(source, ("start", "end"), forbid_dtd=True):
@@ -132,8 +131,9 @@ def _read_parts(
 
 
 def read_text(element: Element, name: str, serial: str = "") -> str:
-    """Read the text of an element's child, without blanks around it; empty if it is missing. Raises RowRefused, with
-    this serial number, where the child stands twice or holds more than text: half of a seed would pass for a whole."""
+    """Read the text of an element's child, without surrounding blanks; empty if it is missing. Raises RowRefused, with
+    this serial number, if the child is repeated or contains more than text: half of a seed would pass for a whole
+    one."""
     found = element.findall(name)
     if len(found) > 1 or any(map(len, found)):
         raise RowRefused(f"there is more than one value in {name}: ask the vendor for the file again", serial)
@@ -159,7 +159,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
     serial = element.get("serial", "").strip()
     applications = [each for each in element.iter("Application") if read_text(each, "Seed", serial)]
     if len(applications) > 1:
-        raise RowRefused("the token has several seeds: leave the applications out that are not for OATH", serial)
+        raise RowRefused("the token has several seeds: leave out applications that are not for OATH", serial)
     application = applications[0] if applications else element
     secret = read_text(application, "Seed") if applications else ""
     model = (element.findtext("ProductName") or "").strip()
@@ -177,7 +177,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
 # Deepnet
 
 DEEPNET_ENCODINGS: dict[str, Encoding] = {"HEX": "hex", "BASE64": "base64"}
-# Last letters of a product's code, and the type that they mean: SafeID/Time is ST, SafeID/Event is SE.
+# Last letters of a product's code, and their type: SafeID/Time is ST, SafeID/Event is SE.
 DEEPNET_TYPES: dict[str, OtpType] = {"T": "totp", "E": "hotp"}
 
 
@@ -186,7 +186,7 @@ def is_deepnet_xml(head: bytes) -> bool:
 
 
 def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
-    """Read the header, which holds for all tokens, and return the columns that an export repeats and the rows. Raises
+    """Read the header, which applies to all tokens, and return the columns that an export repeats and the rows. Raises
     UnusableFile."""
     parts = read_parts(file, {"header", "token"})
     next(parts)
@@ -199,8 +199,8 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
         if element.tag == "header":
             raise UnusableFile(
                 file.path,
-                "has a second header, which would hold for other tokens",
-                "Make a file of each header and its tokens",
+                "has a second header, for other tokens",
+                "Make a separate file for each header and its tokens",
             )
         serial = read_text(element, "serial")
         return Token(
@@ -217,32 +217,32 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
 
 
 def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
-    """Read what holds for all tokens. Raises UnusableFile."""
+    """Read what applies to all tokens. Raises UnusableFile."""
     names = ("encrypt", "encode", "productCode", "digits", "timeWindow", "crypto")
     try:
         common = {name: read_text(header, name) for name in names}
     except RowRefused:
-        raise UnusableFile(file.path, "has a header that says something twice, or more than text", CURE) from None
+        raise UnusableFile(file.path, "has a header that gives a value twice, or more than text", CURE) from None
     if common["encrypt"].upper() not in ("", "NONE"):
         raise UnusableFile(
             file.path,
-            "is encrypted in Deepnet's own way, which is not read",
+            "has Deepnet's own encryption, which is not supported",
             "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file",
         )
     return common
 
 
-# Graph JSON: the hardware tokens of Microsoft Graph, and uniQuk's inventory, which is like it: a list, an object with
-# the list as `value` (Graph) or `inventory` (uniQuk), or one token alone.
+# Graph JSON: the hardware tokens of Microsoft Graph, and uniQuk's similar inventory: a list, an object with the list as
+# `value` (Graph) or `inventory` (uniQuk), or a single token.
 # https://learn.microsoft.com/en-us/graph/api/resources/hardwareoathtokenauthenticationmethoddevice
 
-# Bytes of a file at most. It is read as a whole; 50,000 tokens have some 15 MiB.
+# Maximum bytes of a file. It is read as a whole; 50,000 tokens have some 15 MiB.
 MAX_JSON = 64 * 2**20
 # What uniQuk calls the encodings; `text` are the bytes of the characters themselves.
 GRAPH_ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
 # Values that a row keeps.
 GRAPH_KEPT = ("manufacturer", "model")
-# What exports call the number of digits, the hash and the type, beside Graph's own names.
+# Exports' names for the number of digits, the hash, and the type, beside Graph's own names.
 GRAPH_DIGITS = ("digits", "otpLength")
 GRAPH_HASHES = ("hashFunction", "hashAlgorithm", "hash")
 GRAPH_TYPES = ("otpType", "tokenType", "type")
@@ -250,7 +250,7 @@ EXPORT_AGAIN = "Export it again, and use the file as it came"
 
 
 def is_graph_json(head: bytes) -> bool:
-    """Tell JSON with the names of what every token has."""
+    """Recognize JSON by the names that every token has."""
     is_json = head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith((b"{", b"["))
     return is_json and all(re.search(rb'"%b"\s*:' % name, head) for name in (b"serialNumber", b"secretKey"))
 
@@ -269,15 +269,15 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
     except _NameTwice:
         raise UnusableFile(file.path, "has an object with two values of the same name", EXPORT_AGAIN) from None
     except json.JSONDecodeError as error:
-        raise UnusableFile(file.path, "is no JSON, or was cut off", EXPORT_AGAIN, row_number=error.lineno) from None
+        raise UnusableFile(file.path, "is not JSON, or was cut off", EXPORT_AGAIN, row_number=error.lineno) from None
     except (ValueError, RecursionError):
-        raise UnusableFile(file.path, "is no JSON in UTF-8, or has lists in lists without end", EXPORT_AGAIN) from None
+        raise UnusableFile(file.path, "is not JSON in UTF-8, or is nested too deeply", EXPORT_AGAIN) from None
     if isinstance(document, dict):
         if document.get("@odata.nextLink"):
             raise UnusableFile(
                 file.path,
-                "is one page of several, by its @odata.nextLink",
-                "Fetch the next pages too, and give each without that name",
+                "is one page of several, as its @odata.nextLink says",
+                "Fetch the next pages too, and remove that name from each",
             )
         lists = [each for each in document.values() if isinstance(each, list) and any(map(_is_token, each))]
         if len(lists) + _is_token(document) > 1:
@@ -313,7 +313,7 @@ def _read_entry(hints: Hints, entry: Any) -> Token:
     user = entry.get("assignTo")
     secret, said = _read_value(entry, "secretKey", serial), _read_value(entry, "secretFormat", serial).lower()
     if said not in ("", "text", *GRAPH_ENCODINGS):
-        raise RowRefused("secretFormat is none of hex, base32, base64 and text: write one of them", serial)
+        raise RowRefused("secretFormat is not hex, base32, base64, or text: write one of them", serial)
 
     def read(*names: str) -> list[str]:
         return [_read_value(entry, name, serial) for name in names]
@@ -328,7 +328,7 @@ def _read_entry(hints: Hints, entry: Any) -> Token:
         digits=find_said("the number of digits", read(*GRAPH_DIGITS), serial),
         time_step=_read_value(entry, "timeIntervalInSeconds", serial),
         hash_algorithm=find_said("the hash", [*read(*GRAPH_HASHES), named_hash], serial),
-        # An id of Entra's: PingOne may know the person by it, but not as its own id.
+        # Entra's id: PingOne may know the person by it, but not as its own id.
         external_id=_read_value(user, "id", serial) if isinstance(user, dict) else None,
         extra={name: value for name in GRAPH_KEPT if (value := _read_value(entry, name, serial))},
     )
@@ -341,7 +341,7 @@ def _read_value(entry: dict[str, Any], name: str, serial: str = "") -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowRefused(f"{name} is neither a text nor a whole number: write it as Microsoft Graph does", serial)
-    # What JSON can write after a backslash, and neither UTF-8 nor a database takes.
+    # JSON can write this after a backslash, but neither UTF-8 nor a database accepts it.
     if re.search(r"[\0\ud800-\udfff]", text := str(value)):
         raise RowRefused(f"{name} has half a character or a NUL: leave it out, or export it again", serial)
     return text
@@ -350,15 +350,15 @@ def _read_value(entry: dict[str, Any], name: str, serial: str = "") -> str:
 # eToken .dat: SafeWord's and SafeNet's list of tokens, one block of lines `key: value` a token. A blank line, or the
 # next `dn:`, ends a block; its number is that of its first line.
 
-# Lines of a block at most; a real one has six.
+# Maximum lines of a block; a real one has six.
 MAX_BLOCK = 100
-# What a block holds, by its keys in lower case: the serial number, and parameters with semicolons between them.
+# The contents of a block, by lower-case keys: the serial number, and parameters separated by semicolons.
 BLOCK_SERIAL = "sccauthenticatorid"
 BLOCK_DATA = "scctokendata"
 
 
 def is_etoken_dat(head: bytes) -> bool:
-    """Tell a line that begins as one of a block does."""
+    """Recognize the start of a line in a block."""
     lines = (line.lower().replace(" ", "") for line in read_first_lines(head))
     return any(line.startswith((BLOCK_SERIAL, BLOCK_DATA, f"dn:{BLOCK_SERIAL}")) for line in lines)
 
@@ -387,7 +387,7 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
             raise UnusableFile(
                 file.path,
                 f"a block has more than {MAX_BLOCK} lines",
-                "See whether it is the right file: a blank line ends each token's block",
+                "Check whether it is the right file: a blank line ends each token's block",
                 row_number=first,
             )
     if block:
@@ -403,18 +403,18 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
     values = {key: value.strip() for key, (_, _, value) in zip(keys, pairs, strict=True)}
     serial = values.get(BLOCK_SERIAL, "")
     if not all(colon for _, colon, _ in pairs) or BLOCK_DATA not in values:
-        cure = "see whether it was cut off, and ask the vendor for the file again"
+        cure = "check whether it was cut off, and ask the vendor for the file again"
         raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
     parts = [part.partition("=") for part in values[BLOCK_DATA].split(";") if part.strip()]
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
     if len(said) < len(parts):
-        raise RowRefused("a parameter stands twice in sccTokenData: ask the vendor for the file again", serial)
+        raise RowRefused("a parameter is twice in sccTokenData: ask the vendor for the file again", serial)
     mode = said.get("sccmode", "").upper()
     unfit = {
-        "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
-        "vendor for the file again, or say it, by --digits": not said.get("sccpwlen") and hints.digits is None,
-        "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
-        "setting for that: every OTP would be wrong, so leave the token out": mode == "T",
+        "the block does not say how many digits an OTP has (sccPwLen): check whether it was cut off, and ask the "
+        "vendor for the file again, or add --digits": not said.get("sccpwlen") and hints.digits is None,
+        "the token is time-based and counts its time from 2000-01-01, but PingOne always counts from 1970-01-01: "
+        "every OTP would be wrong, so leave the token out": mode == "T",
         "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out": mode != "E",
     }
     if reason := find_reason(unfit):

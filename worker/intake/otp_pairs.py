@@ -1,7 +1,6 @@
-"""OTP pairs: a CSV of our own, with a serial number and two one-time passwords a row. What mends a batch may be one
-too, an export or a list of who gets what: its rows may have fresh OTPs, or none.
-
-No reason quotes a cell, since any may hold an OTP."""
+"""OTP pairs: our own CSV, with a serial number and two one-time passwords in each row. A mend's file may be one too, an
+export or a list of who gets what: its rows may have fresh OTPs, or none. No reason quotes a cell, since any may hold an
+OTP."""
 
 import re
 from collections.abc import Iterator
@@ -56,20 +55,20 @@ from worker.intake.rows import (
     is_result,
     looks_like_data,
     names_secret,
-    normalise,
+    normalize,
     read_not_before,
 )
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
 from worker.vault.otps import Otp, OtpPair
 
-# Lines below a comment in which a header is looked for.
+# Lines below a comment that are searched for a header.
 SEARCHED = 20
 # Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 NUMBER = re.compile(r"[0-9]+")
-# A number of a row.
+# A row's number.
 FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-# A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
+# A future time is wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", "not_before", FILE_ROW)
@@ -96,8 +95,8 @@ def read_otp_pairs(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[R
 
 
 def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Header:
-    """Read the header, which is the first line that is not blank; `lines` goes on behind it. `mends`: the rows belong
-    to a batch that is loaded, so that they need no OTPs. Raises UnusableFile."""
+    """Read the header, which is the first line that is not blank; `lines` continues after it. `mends`: the rows belong
+    to a loaded batch, so they need no OTPs. Raises UnusableFile."""
     row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
     if not row_number:
         raise UnusableFile(path, "is empty", EXPORT_CSV)
@@ -114,19 +113,19 @@ def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Hea
 
 
 def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterator[str]) -> Fault | None:
-    """Find a reason why this line is no header of OTP pairs. `below`: the lines that follow it."""
+    """Find a reason why this line is not a header of OTP pairs. `below`: the lines that follow it."""
     if SEPARATOR_LINE.match(line):
         return HAS_SEPARATOR_LINE
     if not delimiter:
         cure = "Close the quotation marks, and keep line breaks out of column names"
-        return "the quotation marks in the header make no sense", cure
+        return "the quotation marks in the header do not match", cure
     if len(names) > MAX_COLUMNS:
         return f"the header has more than {MAX_COLUMNS} columns", "Remove those that say nothing about the tokens"
     if any(map(canonical_column, names)):
         return find_data(names)
     is_comment = COMMENT.match("".join(names[:1]))
     if is_comment and any(map(_looks_like_header, islice(below, SEARCHED))):
-        return "begins with a comment, and not with a header", "Delete the lines above the header"
+        return "begins with a comment instead of a header", "Delete the lines above the header"
     # The message does not quote the line: if it is a row of data, it holds OTPs or seeds.
     problem = "the first line names none of the columns of OTP pairs"
     if is_comment:
@@ -135,12 +134,12 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
         problem = HEADER_MISSING
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
-    cure += "; if it is a vendor's file of seeds, say which, by --format. docs/files.md tells what is read"
+    cure += "; for a vendor's file of seeds, add --format. docs/files.md lists what is read"
     return problem, cure
 
 
 def _looks_like_header(line: str) -> bool:
-    """Tell whether a line names several of our columns."""
+    """Whether a line names several of our columns."""
     _, names = split_header(line, is_strict=True)
     return not SEPARATOR_LINE.match(line) and sum(map(bool, map(canonical_column, names))) > 1
 
@@ -153,26 +152,26 @@ def _find_secret(names: list[str]) -> Fault | None:
             cure = (
                 "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
                 if is_of_pairs
-                else "It is none of the vendors' files of seeds that are known here (see oathbulk formats): ask the "
-                "vendor for PSKC, or write it as serial,seed,type,digits,counter or step, without a header; if it "
-                "holds pairs, add otp1 and remove the column"
+                else "It is not a known vendor's file of seeds (see oathbulk formats): ask the vendor for PSKC, or "
+                "write it as serial,seed,type,digits,counter or step, without a header; if it holds pairs, add "
+                "otp1 and remove the column"
             )
             return f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP", cure
     return None
 
 
 def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
-    """Find a required column that is missing, or one without a name; or that it is an export, which mends the batch
-    that it was written from, and makes no other."""
+    """Find a required column that is missing, or one without a name; or that the file is an export, which mends its own
+    batch and makes no other."""
     found = {canonical_column(name) for name in names}
     if FILE_ROW in found and not mends:
-        cure = f"Bring it back into its batch: oathbulk mend BATCH FILE. As new rows: delete the column {FILE_ROW}"
+        cure = f"Mend its batch with it: oathbulk mend BATCH FILE. To load new rows: delete the column {FILE_ROW}"
         return f"is an export of a batch, by its column {FILE_ROW}", cure
     lacked = found | {OTP1.name} if mends else found
     if missing := [column.name for column in KNOWN if column.is_required and column.name not in lacked]:
-        cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
+        cure = "Add it, or rename the column that holds it; a file of seeds is not a file of OTP pairs"
         if missing == [OTP1.name] and found & set(PERSON):
-            cure += ", and if it is the list of who gets what, give it by --assign, and here the file of the tokens"
+            cure += "; if this is the list of who gets what, give it with --assign, and the file of the tokens here"
         return f"the header has no column {' and no column '.join(missing)}", cure
     if unnamed := [place for place, name in enumerate(names, 1) if not name.strip()]:
         return f"column {unnamed[0]} has no name", "Name the column or remove it"
@@ -181,7 +180,7 @@ def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
 
 def _find_double(names: list[str]) -> Fault | None:
     """Find two columns that mean the same."""
-    twice = find_twice((canonical_column(name) or normalise(name), "") for name in names)
+    twice = find_twice((canonical_column(name) or normalize(name), "") for name in names)
     if twice is None:
         return None
     first, second = twice
@@ -190,7 +189,7 @@ def _find_double(names: list[str]) -> Fault | None:
 
 
 def _describe(name: str, place: int) -> str:
-    """Name a column by its number, and by its name too, unless that may be the value of a cell."""
+    """Name a column by its number, and by its name unless that may be the value of a cell."""
     is_name = len(name) <= 40 and not looks_like_data(name)
     return f"column {place} ('{show_name(name)}')" if is_name else f"column {place}"
 
@@ -199,8 +198,8 @@ def _describe(name: str, place: int) -> str:
 
 
 class PairReader:
-    """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
-    CLOCK_TOLERANCE. `zone`: of dates without an offset. `may_lack_otps`: a row may have none, since it mends a batch,
+    """Reads the rows under one header. `now` has a zone; a row's `generated_at` may be no later, except for
+    CLOCK_TOLERANCE. `zone`: for dates without an offset. `may_lack_otps`: a row may have none, since it mends a batch
     whose record may have them."""
 
     def __init__(
@@ -217,11 +216,11 @@ class PairReader:
         self._plain = [(column.attribute, self._places.get(column.name, self._width)) for column in PLAIN]
 
     def is_fitting(self, fields: list[str]) -> bool:
-        """Tell whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
+        """Whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
         return len(fields) >= self._width and not any(map(str.strip, fields[self._width :]))
 
     def is_one_row(self, fields: list[str]) -> bool:
-        """Tell whether fields with line breaks are one row: they fit the header, and no break is in our columns."""
+        """Whether fields with line breaks are one row: they fit the header, and no break is in our columns."""
         ours = [fields[place] for place in self._places.values()] if self.is_fitting(fields) else ["\n"]
         return not any("\n" in field or "\r" in field for field in ours)
 
@@ -231,13 +230,13 @@ class PairReader:
         if fields is None:
             return RowError(
                 row_number,
-                "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+                "a quotation mark is never closed, or is inside a quoted value: remove it, or double it there; "
                 "line breaks may stand in columns of your own only",
                 None,
                 RowFault.ROW_UNREADABLE,
             )
         if not self.is_fitting(fields):
-            # If a field is missing or too many, only the first one is certain to be in its column.
+            # If a field is missing or extra, only the first one is certainly in its column.
             serial = "" if self._places["serial"] else fields[0].strip()
             reason = _explain_fields(len(fields), self._width)
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""), RowFault.ROW_UNREADABLE)
@@ -261,14 +260,16 @@ class PairReader:
         if kind is None:
             raise _refuse("otp_type is neither hotp nor totp: write one of the two, or leave it empty for hotp")
         if file_row and not FILE_ROW_NUMBER.fullmatch(file_row):
-            cure = "copy it from the export; or empty it, and the row is found by its serial number"
+            cure = "copy it from the export; or empty it, so that the row is found by its serial number"
             raise RowRefused(
                 f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}", fault=RowFault.FILE_ROW_UNFIT
             )
         otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not self._may_lack_otps else None
         own = {name: fields[place] for name, place in self._header.own_names.items()}
         if otps and any(otp in NUMBER.findall(value) for value in own.values() for otp in (otp1, otp2) if otp in value):
-            raise _refuse("a column of your own holds an OTP of the row, and would be kept unencrypted: remove it")
+            raise _refuse(
+                "one of your own columns contains an OTP of the row, and would be stored unencrypted: remove it"
+            )
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
                 raise RowRefused(explain_id(column), fault=RowFault.PERSON_UNFIT)
@@ -288,9 +289,9 @@ class PairReader:
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
-        """Read the date before which a row may not go; `is_soon`: its OTPs expire before another day. Raises
+        """Read the date before which a row may not start; `is_soon`: its OTPs expire before another day. Raises
         RowRefused."""
-        # What mends a batch does not change whom a person keeps back.
+        # A mend does not change whom a person keeps back.
         date = read_not_before(text, self._zone, keeps_back=not self._may_lack_otps)
         if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
@@ -307,7 +308,7 @@ class PairReader:
             return None
         try:
             time = datetime.fromisoformat(text)
-            # astimezone would take a time without a zone for this machine's local time.
+            # astimezone would treat a time without a zone as this machine's local time.
             if time.tzinfo is None:
                 raise _refuse(
                     "generated_at has no time zone: add Z for UTC, or the offset, such as 2026-03-01T09:30:00+01:00"
@@ -318,7 +319,7 @@ class PairReader:
             raise _refuse(f"generated_at is not an ISO 8601 time: {cure}") from None
         if time > self._latest:
             raise _refuse(
-                "generated_at lies in the future: check its time zone, this machine's clock, "
+                "generated_at is in the future: check its time zone, this machine's clock, "
                 "and the clock of the machine that produced the pair"
             )
         return time
@@ -333,8 +334,8 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
 
     Equal HOTP values pass: every press of the button moves the counter, and one pair in a million is equal by chance,
     so that a large shipment would lose a good token. Equal TOTP values are refused: most likely the display was read
-    twice in one time step. The second OTP is not the next one then, and to send it would be a step towards a lock.
-    """
+    twice in one time step. Then the second OTP is not the next one, and sending it would bring the device closer to a
+    lock."""
     if not OTP.fullmatch(otp1):
         raise _refuse(_explain_otp("otp1", otp1))
     if not otp2:
@@ -356,17 +357,17 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
 
 def _find_nameable_serial(serial: str, otp1: str) -> str | None:
     """Find the serial number that an error may name; None if it is malformed, or may be an OTP or a seed because the
-    columns are interchanged."""
+    columns are swapped."""
     is_interchanged = not OTP.fullmatch(otp1) and (OTP.fullmatch(serial) or looks_like_secret(serial))
     return serial if SERIAL.fullmatch(serial) and not is_interchanged else None
 
 
 def _explain_fields(fields: int, columns: int) -> str:
-    """Explain why a row is refused that has another number of fields than the header has columns."""
+    """Explain why a row is refused whose number of fields differs from the header's columns."""
     if fields < columns:
-        cure = "give an empty value its separator too, and see whether the line was cut off"
+        cure = "keep the separators of empty values, and check whether the line was cut off"
     else:
-        cure = "put a value that holds the separator in quotation marks"
+        cure = "put a value that contains the separator in quotation marks"
     return f"the row has {fields} field{'s' * (fields != 1)} and the header {columns} columns: {cure}"
 
 
@@ -375,12 +376,12 @@ def _explain_otp(column: str, otp: str) -> str:
     known = {
         f"{column} is missing: produce an OTP with the token and write it there": not otp,
         explain_quoted(column): EXCEL_QUOTED.match(otp),
-        f"{column} has other characters than digits: write the 6 or 8 digits alone, in the right column; {AS_TEXT}": (
+        f"{column} has other characters than digits: write only the 6 or 8 digits, in the right column; {AS_TEXT}": (
             not (otp.isascii() and otp.isdigit())
         ),
-        f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column": len(otp) > 8,
+        f"{column} has more than 8 digits: an OTP has 6 or 8; check whether it is in the right column": len(otp) > 8,
     }
     return find_reason(known) or (
         f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
-        "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
+        "oathbulk does not guess zeros, because a wrong OTP counts towards a lock"
     )

@@ -37,17 +37,16 @@ KEYS = ("Key", "Secret")
 DEVICES = ("DeviceInfo", "DeviceId")
 MACS = ("ValueMAC", "ValueDigest")
 PLAIN = ("PlainValue", "Value")
-# Elements of the head. A signature is read as a part of its own and left out, with its DigestMethod, which is none of
-# them.
+# Elements of the head. A signature is read separately and ignored, with its DigestMethod, which is not one of them.
 HEAD = ("EncryptionKey", "EncryptionMethod", "MACMethod", "DigestMethod", "MACAlgorithm")
 SIGNATURE = "Signature"
-# The element of the head for what the RFC does not define. Other unknown names may be misspelt.
+# The head's element for what the RFC does not define. Other unknown names may be misspelled.
 EXTENSIONS = "Extensions"
-# Elements of a key of which a second one would say something else.
+# Elements of a key that must not be repeated with another value.
 SINGLE = ("AlgorithmParameters", "Suite", "ResponseFormat")
-# Whole numbers of the head; python-pskc would read full-width digits too.
+# Whole numbers of the head; python-pskc would also read full-width digits.
 NUMBERS_OF_HEAD = ("IterationCount", "KeyLength", "PBEIterationCount")
-# Elements of an EncryptionKey that is a certificate's.
+# Elements of an EncryptionKey that belongs to a certificate.
 CERTIFICATES = ("X509Data", "RSAKeyValue", "EncryptedKey")
 # Names of the values that are whole numbers, in lower case, and of all that are read.
 NUMBERS = ("counter", "time", "timeinterval", "time_interval")
@@ -71,8 +70,8 @@ NAMES = {
         *("SecretContainer", "DigestMethod", "MACAlgorithm", "EncryptionScheme", "IV", "PBESalt", "PBEIterationCount"),
         *("Device", "DeviceId", "Usage", "Value", "ValueDigest"),
     )
-    # Dates get names that python-pskc does not know: dateutil, which it has for them, guesses, and refuses the package
-    # where it cannot.
+    # Dates get names that python-pskc does not know: dateutil, which it uses for them, guesses, and refuses the package
+    # if it cannot.
 } | {"expirydate": "Expires", "expiry": "Expires", "startdate": "Starts"}
 ATTRIBUTES = {
     name.lower(): name
@@ -83,23 +82,23 @@ ATTRIBUTES = {
     )
 }
 
-# Rounds of PBKDF2 at most: with more, a file could occupy a machine for hours.
+# Maximum rounds of PBKDF2: with more, a file could occupy a machine for hours.
 MAX_ITERATIONS = 10_000_000
-# Bytes of a derived key at most; AES-256 needs 32.
+# Maximum bytes of a derived key; AES-256 needs 32.
 MAX_KEY_LENGTH = 64
-# The ciphers that are read. python-pskc has more, of which cryptography drops Triple DES and others.
+# The supported ciphers. python-pskc has more, of which cryptography drops Triple DES and others.
 CIPHERS = re.compile(r".*#(?:aes(?:128|192|256)-cbc|kw-aes(?:128|192|256))", re.DOTALL)
 
 ASK_AGAIN = "Ask the vendor for the file again"
 ASK_FOR_OTHER = "Ask the vendor for the file with a pre-shared key (AES-128-CBC) or a password"
 UNREADABLE = "the key is not written as RFC 6030 says: ask the vendor for the file again"
 IN_TWO_WAYS = (
-    "the value is plain, says its element, and encrypted, says the MAC or another value beside it: "
-    "ask the vendor for the file again"
+    "the value's element says plain, but a MAC or another value beside it says encrypted: ask the vendor for the "
+    "file again"
 )
 BAD_MAC = (
-    "the secret is not the one that the vendor wrote, says its MAC: the file is damaged here, or the key is wrong; "
-    "ask the vendor for the file again"
+    "the secret does not match its MAC: the file is damaged here, or the key is wrong; ask the vendor for the file "
+    "again"
 )
 
 
@@ -136,7 +135,7 @@ def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | 
 
 
 class Container:
-    """The head of a document. It is locked until `unlock` finds that a value is encrypted, and has the key."""
+    """The head of a document. It is locked until `unlock` finds an encrypted value and has the key."""
 
     def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], others: Set[bool]) -> None:
         self.pskc = PSKC()
@@ -156,7 +155,7 @@ class Container:
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
             raise UnusableFile(
-                path, "is PSKC with a head that cannot be read, or of another version than 1.0", ASK_AGAIN
+                path, "is PSKC with an unreadable head, or of another version than 1.0", ASK_AGAIN
             ) from None
         # The cipher of values that name none. python-pskc would use the cipher of the first value that names one for
         # all later values.
@@ -170,14 +169,14 @@ class Container:
 
     def unlock(self, package: Element) -> None:
         """Take the key or the password of the hints, once, because a value in this package is encrypted. Raises
-        UnusableFile if there is none, if it is wrong, or if the way of encryption is not read."""
+        UnusableFile if there is none, if it is wrong, or if the encryption is not supported."""
         if not self._is_locked:
             return
         algorithms = [*find_algorithms(self._head), *find_algorithms(package)]
         self._refuse_unread(algorithms)
         if False in self._others:
             raise UnusableFile(
-                self._path, "has encrypted values, and elements beside them that RFC 6030 does not know", ASK_AGAIN
+                self._path, "has encrypted values beside elements that RFC 6030 does not know", ASK_AGAIN
             )
         encryption = self.pskc.encryption
         encryption.key = key = self._derive_key(algorithms) if encryption.derivation.algorithm else self._take_key()
@@ -196,19 +195,21 @@ class Container:
     def _cure(self) -> str:
         """Say what to do about a wrong key or password."""
         if self.pskc.encryption.derivation.algorithm:
-            return "Give the password that the vendor sent apart from it, by --password-file"
-        return "Give the key that the vendor sent apart from it, by --key-file, in hexadecimal or as its bytes alone"
+            return "Give the password that the vendor sent separately, with --password-file"
+        return "Give the key that the vendor sent separately, with --key-file, in hexadecimal or as raw bytes"
 
     def _refuse_unread(self, algorithms: list[str]) -> None:
-        """Raise UnusableFile for a certificate, and for a cipher that is not read or not named."""
+        """Raise UnusableFile for a certificate, and for an unsupported or unnamed cipher."""
         is_certificate = any(each.tag in CERTIFICATES for each in self._head.iter())
         if is_certificate or any("rsa" in algorithm.lower().rpartition("#")[2] for algorithm in algorithms):
             raise UnusableFile(self._path, "is encrypted for a certificate (X.509, RSA)", ASK_FOR_OTHER)
         mac_keys = [] if self.cipher else self._head.findall("MACMethod/MACKey")
         if not algorithms or not all(map(find_algorithms, mac_keys)):
-            raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
+            raise UnusableFile(self._path, "has encrypted values but does not name their cipher", ASK_AGAIN)
         if unread := [algorithm for algorithm in algorithms if not CIPHERS.fullmatch(algorithm)]:
-            raise UnusableFile(self._path, f"is encrypted with {_name(unread[0])}, which is not read", ASK_FOR_OTHER)
+            raise UnusableFile(
+                self._path, f"is encrypted with {_name(unread[0])}, which is not supported", ASK_FOR_OTHER
+            )
 
     def _take_key(self) -> bytes:
         """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
@@ -233,7 +234,7 @@ class Container:
         except (KeyDerivationError, ValueError):
             raise UnusableFile(
                 self._path,
-                "derives its key from a password in another way than by PBKDF2, or does not say how",
+                "derives its key from a password by another way than PBKDF2, or does not say how",
                 ASK_FOR_OTHER,
             ) from None
 
@@ -252,16 +253,16 @@ class Container:
                 mac.generate_mac(b"")
         except PSKCError:
             raise UnusableFile(
-                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512", ASK_FOR_OTHER
+                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256, or SHA-512", ASK_FOR_OTHER
             ) from None
 
     def make_wrong_key(self) -> UnusableFile:
         """Make the error for a key or password that opens nothing in the file."""
         if self._lacks_mac_method:
-            return UnusableFile(self._path, "has MACs and does not say of which kind (MACMethod)", ASK_AGAIN)
+            return UnusableFile(self._path, "has MACs but does not say which kind (MACMethod)", ASK_AGAIN)
         what = "password" if self.pskc.encryption.derivation.algorithm else "key"
         return UnusableFile(
-            self._path, f"is not opened by this {what}: it is the wrong one, or the file is damaged", self._cure
+            self._path, f"does not open with this {what}: it is the wrong one, or the file is damaged", self._cure
         )
 
 
@@ -290,16 +291,16 @@ def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
             yield first
         for part in parts:
             if part.tag in HEAD:
-                raise UnusableFile(file.path, "says how it is encrypted behind the first of its keys", ASK_AGAIN)
+                raise UnusableFile(file.path, "says how it is encrypted only after the first of its keys", ASK_AGAIN)
             yield part
 
     return Container(file.path, file.hints, root, head, others), packages()
 
 
 def _refuse_lone_key(path: Path, part: Element) -> Element:
-    """Return a part of the document, unless it is a key outside of a package. Raises UnusableFile."""
+    """Return a part of the document, unless it is a key outside a package. Raises UnusableFile."""
     if part.tag in KEYS:
-        raise UnusableFile(path, "has a key outside of a package, so that its serial number is not known", ASK_AGAIN)
+        raise UnusableFile(path, "has a key outside a package, so its serial number is not known", ASK_AGAIN)
     return part
 
 
@@ -338,12 +339,12 @@ def _name(algorithm: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name) else "an unknown algorithm"
 
 
-# The packages: the keys in one, and what nothing proves to be decrypted rightly
+# The packages: the keys in one, and values whose decryption nothing proves
 
 
 @dataclass(frozen=True, slots=True)
 class FoundKey:
-    """A key of a package: as python-pskc reads it, and when it expires, as written. `fault`: why it is refused."""
+    """A key of a package, as python-pskc reads it, and its expiry, as written. `fault`: why it is refused."""
 
     serial: str
     key: Key
@@ -356,12 +357,12 @@ class FoundKey:
         if self.fault:
             raise RowRefused(self.fault, self.serial)
         try:
-            # Every reading of a value decrypts it and compares its MAC, unless it is written back as it was read.
+            # Every reading of a value decrypts it and compares its MAC, unless it is written back as read.
             for name in ENCRYPTABLE:
                 setattr(self.key, name, getattr(self.key, name))
         except DecryptionError:
             raise RowRefused(BAD_MAC, self.serial) from None
-        # python-pskc says that other libraries' exceptions may come out of it, and does not say which.
+        # python-pskc says that other libraries' exceptions may come out of it, but not which.
         except Exception:
             raise RowRefused(BAD_MAC if self.is_encrypted else UNREADABLE, self.serial) from None
 
@@ -378,7 +379,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     device = Device(container.pskc)
     try:
         PSKCParser.parse_key_package(device, package)
-    # Faulty values raise whatever int, base64 and setattr raise.
+    # Faulty values raise whatever int, base64, and setattr raise.
     except Exception:
         device.keys.clear()
     if len(device.keys) != len(elements) or not elements:
@@ -389,21 +390,21 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     for element in elements:
         package.remove(element)
     for key, element, is_encrypted in zip(device.keys, elements, encrypted, strict=True):
-        # The rest of the package holds for all of its keys.
+        # The rest of the package applies to all of its keys.
         expires = _find_dates(package) + _find_dates(element)
         fault = fault_of_package or _find_fault_of_parameters(element) or _find_fault(container, element)
         yield FoundKey(serial or (key.id or "").strip(), key, expires, is_encrypted, fault)
 
 
 def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
-    """Find whether it is unclear which serial number the keys of a package have; empty if it is clear."""
+    """Find out whether the serial number of a package's keys is unclear; empty if it is clear."""
     serials = [serial for info in infos for serial in info.findall("SerialNo")]
     inside = [each.tag for each in package.iter() if each is not package]
     faults = {
         "the package has more than one serial number, or one in pieces: ask the vendor for the file again": (
             len(infos) > 1 or len(serials) > 1 or any(map(len, serials))
         ),
-        "a package or a key stands inside another: ask the vendor for the file again": (
+        "a package or a key is inside another: ask the vendor for the file again": (
             any(name in inside for name in PACKAGES) or inside.count("Key") > len(package.findall("Key"))
         ),
     }
@@ -411,7 +412,7 @@ def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
 
 
 def _find_fault_of_parameters(element: Element) -> str:
-    """Find what a key says twice or in pieces of how it makes OTPs, or in other digits than 0 to 9; empty if
+    """Find what a key repeats, or gives in pieces, about how it makes OTPs, or in other digits than 0 to 9; empty if
     nothing."""
     found = {name: list(element.iter(name)) for name in SINGLE}
     faults = {
@@ -434,8 +435,8 @@ def _find_values(element: Element) -> Iterator[tuple[str, Element]]:
 
 
 def _is_encrypted(container: Container, name: str, value: Element) -> bool:
-    """Tell whether a value is encrypted: it says so; or in drafts, whose ciphertexts look like secrets, it is a Value
-    with a MAC, or the secret below a head that says how values are encrypted."""
+    """Whether a value is encrypted: it says so; or in drafts, whose ciphertexts look like secrets, it is a Value with a
+    MAC, or the secret below a head that says how values are encrypted."""
     if value.find("EncryptedValue") is not None:
         return True
     if container.is_plain or value.find("Value") is None:
@@ -450,7 +451,7 @@ def _find_fault(container: Container, element: Element) -> str:
         is_twice = name in seen or sum(child.tag in (*PLAIN, "EncryptedValue") for child in value) > 1
         seen.add(name)
         is_encrypted = _is_encrypted(container, name, value)
-        # A plain value stands alone; what stands beside it may be a MAC whose name is misspelt.
+        # A plain value is alone; anything beside it may be a MAC with a misspelled name.
         has_other = any(child.tag not in PLAIN for child in value) and not container.is_plain
         if is_twice or (has_other and not is_encrypted):
             return IN_TWO_WAYS
@@ -463,15 +464,15 @@ def _find_fault(container: Container, element: Element) -> str:
 def _find_fault_of_encrypted(container: Container, value: Element) -> str:
     """Find what keeps an encrypted value from being decrypted and proven; empty if nothing does."""
     cipher, mac = next(iter(find_algorithms(value)), container.cipher) or "", _find_mac(value)
-    # A key wrap has a check of its own. Of a Value, python-pskc would take the ciphertext for the secret.
+    # A key wrap has its own check. Of a Value, python-pskc would take the ciphertext for the secret.
     needs_mac = "#kw-" not in cipher or value.find("Value") is not None
     faults = {
-        "the encrypted value does not say with which cipher: ask the vendor for the file again": not cipher,
-        "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC": (
+        "the encrypted value does not name its cipher: ask the vendor for the file again": not cipher,
+        "the value is encrypted with an unsupported cipher: ask the vendor for the file with AES-128-CBC": (
             not CIPHERS.fullmatch(cipher)
         ),
-        "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
-        "ask the vendor for a file with MACs (RFC 6030, section 6.2)": (
+        "the encrypted value has no MAC, so nothing proves that it is decrypted correctly: ask the vendor for a file "
+        "with MACs (RFC 6030, section 6.2)": (
             needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False))
         ),
     }
@@ -482,14 +483,14 @@ def _find_fault_of_plain(name: str, value: Element) -> str:
     """Find what is wrong with a plain value; empty if nothing is."""
     plain = [each for each in value if each.tag in PLAIN]
     text = next((each.text or "" for each in plain), "").strip()
-    # A secret may be written in lines. A number may not: python-pskc would take one in pieces for Base64.
+    # A secret may have several lines. A number may not: python-pskc would take one in pieces for Base64.
     text = "".join(text.split()) if name == "secret" else text
     decoded = _decode(text)
     if name == "secret":
-        # python-pskc would skip whatever is no character of Base64, and the bits behind its last byte.
+        # python-pskc would skip characters that are not Base64, and the bits after its last byte.
         is_whole = decoded is not None and base64.b64encode(decoded).decode() == text
         is_right = is_whole and tell_other_encoding(text) is None
-        problem = "the secret is not Base64 of whole bytes, as RFC 6030 demands"
+        problem = "the secret is not Base64 of whole bytes, as RFC 6030 requires"
     else:
         # In digits, or Base64 of its 4 or 8 bytes or of its digits.
         is_right = name not in NUMBERS or not text or re.fullmatch(r"[0-9]{1,19}", text) is not None
@@ -505,7 +506,7 @@ def _find_mac(value: Element) -> Element | None:
 
 
 def _decode(text: str, *, is_strict: bool = True) -> bytes | None:
-    """Decode Base64; None if it is none. `is_strict`: unlike python-pskc, which skips other characters."""
+    """Decode Base64; None if invalid. `is_strict`: unlike python-pskc, which skips other characters."""
     try:
         return base64.b64decode(text, validate=is_strict)
     except ValueError:
@@ -541,24 +542,22 @@ def _make_token(found: FoundKey, now: datetime) -> Token:
 def _find_unfit(found: FoundKey, now: datetime) -> str | None:
     """Find what keeps PingOne from taking a key's token; None if nothing does."""
     key, policy = found.key, found.key.policy
-    # An expiry date is past (True) or not (False), in each way in which it can be read; in none if it is no date. The
-    # first date that may be past counts.
+    # Whether an expiry date is past, for each way to read it; empty if it is not a date. The first reading that may be
+    # past counts.
     dates = ({date < now for date in _read_dates(text)} for text in found.expires)
     past = next((readings for readings in dates if readings != {False}), {False})
     unfit = {
-        "the token shows other characters than digits, and PingOne takes digits alone: leave it out": (
+        "the token shows other characters than digits, and PingOne takes only digits: leave it out": (
             (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
         ),
         "the token adds a check digit to its OTPs, which PingOne does not know: leave it out": key.response_check,
-        "the key is not for one-time passwords, says its KeyUsage: leave it out": (
+        "the KeyUsage says that the key is not for one-time passwords: leave it out": (
             policy.key_usage and "OTP" not in policy.key_usage
         ),
         "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
             (policy.pin_usage or "").lower() == "algorithmic"
         ),
-        "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date": (
-            past == {True}
-        ),
+        "the token has expired by its ExpiryDate: leave it out, or ask the vendor for the right date": (past == {True}),
         "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again": (
             past != {False}
         ),

@@ -1,8 +1,8 @@
 """What comes out of a file: a row, the error of a row, or the error of the whole file; and what its columns are called.
 
-A column that a row may have is declared here and nowhere else, as a field of Row. The formats take the names in a
-header from here; the load writes the value into the record's column of the same name, and the export reads it from
-there. So a further column takes one field here, one column of models.record.Record, and a migration."""
+A column that a row may have is declared here and nowhere else, as a field of Row. The formats take header names from
+here; the load writes the value into the record's column of the same name, and the export reads it from there. So a new
+column needs one field here, one column of models.record.Record, and a migration."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from worker.vault.otps import OtpSource, OtpType, Seed
 # The column with a row's number in the file that was loaded. A refused row is found only by it, since its serial number
 # may have been wrong.
 FILE_ROW = "file_row"
-# What vendors' files of seeds say of a token, and is kept as columns of their own.
+# What vendors' files of seeds say about a token, stored as separate columns.
 VENDOR_COLUMNS = ("manufacturer", "model", "pskc_userid")
 # The columns that an export adds, in their order: how each row ended, and which row of its batch it is. When the file
 # comes back to mend its batch, only the last of them is read. That one is never empty, so that no spreadsheet takes the
@@ -54,14 +54,12 @@ class Column:
 class Row:
     """A row of a shipment: one token.
 
-    `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case, None where
-    the file does not know them. `generated_at` is UTC, and so is `not_before`: nothing goes out for the token before.
-    `otps` is the pair of OTPs or the seed that the row brings; None if it brings none, which only a row that mends a
-    batch may: its record keeps what it has. `file_row` is the number that the row has in its batch, where an export
-    says it. `lacks_type`: its pair has a time and no otp_type, so that it counts as HOTP unless a person knows better.
-    `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr,
-    since we cannot know what is in there.
-    """
+    `row_number` is the row's first line, as an editor counts. The ids are in lower case, None where the file does not
+    know them. `generated_at` is UTC, and so is `not_before`: nothing goes out for the token before. `otps` is the pair
+    of OTPs or the seed that the row brings; None if it brings none, which only a row that mends a batch may: its record
+    keeps what it has. `file_row` is the number that the row has in its batch, where an export says it. `lacks_type`:
+    its pair has a time and no otp_type, so that it counts as HOTP unless a person knows better. `extra` holds other
+    columns, by their names as written; the repr omits it, since its contents are unknown."""
 
     row_number: int
     serial_number: Annotated[str, Column("serial", ("serial number",), is_required=True)]
@@ -96,36 +94,36 @@ PLAIN = tuple(column for column in COLUMNS if column.longest)
 # The columns that only OTP pairs have.
 OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
 OTP2 = Column("otp2", ("second otp", "next otp"))
-# All columns of ours that a header may name, in the order in which missing ones are named.
+# All our columns that a header may name, in the order in which missing ones are named.
 KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(FILE_ROW))
 
 
-def normalise(name: str) -> str:
+def normalize(name: str) -> str:
     """Bring the name of a column into the form in which names are compared: without case, blanks, `_`, `-`, and without
     a stray byte order mark."""
     return re.sub(r"[\s_\-\ufeff]", "", name).lower()
 
 
 def name_columns(columns: tuple[Column, ...]) -> dict[str, str]:
-    """Map every name that a header may have for these columns, normalised, to the column that it means."""
-    return {normalise(name): column.name for column in columns for name in (column.name, *column.synonyms)}
+    """Map every name that a header may have for these columns, normalized, to the column that it means."""
+    return {normalize(name): column.name for column in columns for name in (column.name, *column.synonyms)}
 
 
-# The column that each normalised name means.
+# The column that each normalized name means.
 CANONICAL = name_columns(KNOWN)
-_RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
-# The same, and names that others give these columns. A lot is missed by nobody, and is like a slot.
+_RESULTS = frozenset(map(normalize, RESULT_COLUMNS))
+# The same, and names that others give these columns. Nobody misses a lot, and it resembles a slot.
 _ALIKE = {name: column for name, column in CANONICAL.items() if column != "lot"} | {
     "emailaddress": "email",
     "userprincipalname": "username",
 }
-# How alike two names are from which on a person is asked, up to 1: above "surname" and "username".
+# How similar two names must be before a person is asked, up to 1: above "surname" and "username".
 _LIKENESS = 0.82
-# Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
-# shipping, pingone_id). So they count only where they are a word of the name.
+# Words that say that a column contains a secret. "key", "pin", and "puk" are also parts of harmless words (keyboard,
+# shipping, pingone_id), so they count only as whole words.
 SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
-# Parts of a normalised name that say the same: "key", "pin" and "puk" at its end, or before what vendors put behind
-# them; and a further OTP, such as "otp3", which is a secret too.
+# Parts of a normalized name that say the same: "key", "pin", and "puk" at its end, or before vendors' suffixes; and
+# another OTP, such as "otp3", which is a secret too.
 SECRET_PART = re.compile(
     r"seed|secret(?!ar)|password|passphrase|passcode|privateid"
     r"|(?:key|pin|puk)s?\d*$"
@@ -146,38 +144,38 @@ DATA = re.compile(
 )
 
 
-# What looks like data, and may be the name of a column all the same, such as Year2026.
+# What looks like data, but may be a column's name, such as Year2026.
 MAY_BE_NAME = re.compile(r"[A-Za-z]{0,8}\d{4,5}")
 
 
 def canonical_column(name: str) -> str | None:
     """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
-    return CANONICAL.get(normalise(name))
+    return CANONICAL.get(normalize(name))
 
 
 def find_alike(name: str) -> str | None:
-    """Find the column of ours that a foreign column may be meant for, by its name; None if it is like none."""
-    return next((_ALIKE[each] for each in get_close_matches(normalise(name), _ALIKE, n=1, cutoff=_LIKENESS)), None)
+    """Find our column that a foreign column may be meant for, by its name; None if there is none."""
+    return next((_ALIKE[each] for each in get_close_matches(normalize(name), _ALIKE, n=1, cutoff=_LIKENESS)), None)
 
 
 def spell_columns(known: Sequence[str], names: Iterable[str]) -> dict[str, str]:
     """Map each of these column names to the spelling of a known column with the same meaning; to itself if there is
     none."""
-    spelled = {canonical_column(name) or normalise(name): name for name in known}
+    spelled = {canonical_column(name) or normalize(name): name for name in known}
     return {
-        name: name if name in known else spelled.get(canonical_column(name) or normalise(name), name) for name in names
+        name: name if name in known else spelled.get(canonical_column(name) or normalize(name), name) for name in names
     }
 
 
 def is_result(name: str) -> bool:
     """Whether a column of this name is one that an export adds, and not the file's own."""
-    return normalise(name) in _RESULTS
+    return normalize(name) in _RESULTS
 
 
 def names_secret(name: str) -> bool:
     """Whether the name of a foreign column says that it holds a seed, key, PIN, PUK, password or OTP."""
     words = {word.lower() for word in WORD.findall(name)}
-    return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))
+    return bool(words & SECRET_WORDS or SECRET_PART.search(normalize(name)))
 
 
 def is_own(name: str) -> bool:
@@ -192,12 +190,11 @@ def looks_like_data(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A row that is refused. The reason names fault and cure, and quotes no cell, so that no OTP gets out; `fault` is
-    its kind, by which rows are counted.
+    """A refused row. The reason names fault and cure, and quotes no cell, so that no OTP leaks; `fault` is its kind,
+    for counting.
 
     `serial_number` is None where it is missing, malformed, or cannot be told from an OTP in the wrong column.
-    `list_line`: the line of the list that is at fault, if it is one.
-    """
+    `list_line`: the line of the list that is at fault, if it is one."""
 
     row_number: int
     reason: str
@@ -206,7 +203,7 @@ class RowError:
     list_line: int | None = None
 
 
-# Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
+# Maximum number of refused rows in any output, including `--json`, which stays short whatever the file's size.
 KEPT = 10_000
 
 
@@ -224,8 +221,8 @@ class RowErrors:
 
 
 class RowRefused(Exception):
-    """A row is refused; the message is the reason of the RowError that is made of this, `serial` what stands in the
-    row for a serial number, `fault` the kind of the reason."""
+    """A row is refused; the message becomes the RowError's reason. `serial`: what the row has as its serial number;
+    `fault`: the kind of the reason."""
 
     def __init__(self, reason: str, serial: str = "", fault: RowFault = RowFault.SEED_UNFIT) -> None:
         super().__init__(reason)
@@ -256,7 +253,7 @@ class SecretMissing(UnusableFile):
     def __init__(self, path: Path, kind: Literal["key", "password"]) -> None:
         what = "a pre-shared key" if kind == "key" else "a password"
         super().__init__(
-            path, f"is encrypted with {what}", f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
+            path, f"is encrypted with {what}", f"Give the {kind} that the vendor sent separately, with --{kind}-file"
         )
         self.kind = kind
 
@@ -269,9 +266,9 @@ SERIAL = re.compile(rf"(?!(?i:{COLUMN_NAME.pattern})\Z)[A-Za-z0-9]{{1,50}}")
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
 # The beginning of a value that was quoted so that Excel does not change it.
 EXCEL_QUOTED = re.compile(r"'|=?\"")
-# A text of so many characters may be a seed instead of a serial number: 10 bytes are 16 characters of Base32.
+# A text this long may be a seed instead of a serial number: 10 bytes are 16 characters of Base32.
 LENGTH_OF_SEED = 16
-# Cures of a value that a spreadsheet spoiled: in a person's own CSV, and in a vendor's file.
+# Cures of a value that a spreadsheet damaged: in a person's own CSV, and in a vendor's file.
 AS_TEXT = "format the column as Text and export again"
 AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
 # The form of the ids of users and devices in PingOne.
@@ -279,24 +276,24 @@ UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # A date, or a date and a time, with or without an offset from UTC.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 TOO_SOON = (
-    "the OTPs of a TOTP token are out of date minutes after they were shown, before not_before: bring the row on that"
-    " day, or the seed"
+    "the OTPs of a TOTP token expire minutes after they were shown, before not_before: load the row on that day, or "
+    "load the seed"
 )
 EXAMPLE_DATE = "2026-12-01"
 # A date as many write it, day first.
 DAY_FIRST = re.compile(r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>\d{4})", re.ASCII)
 WRITE_DATE = "write it as {date}, or {date}T08:00, in a column formatted as Text"
-# Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
-# name is copied from a page or a window.
+# Controls, soft hyphens, zero-width characters, and direction marks: they are invisible, and come along with a name
+# copied from a page or a window.
 INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
-    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: of what a spreadsheet
-    spoilt."""
+    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: for damage by a
+    spreadsheet."""
     known = {
         "serial is missing: write the serial number that is printed on the token": not serial,
-        "the row names columns, as a header does, and no token: delete it": COLUMN_NAME.fullmatch(serial),
+        "the row names columns, like a header, and no token: delete it": COLUMN_NAME.fullmatch(serial),
         f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}": (
             EXCEL_NUMBER.fullmatch(serial)
         ),
@@ -328,8 +325,8 @@ def explain_id(column: str) -> str:
 
 def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False) -> datetime | None:
     """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
-    the clocks of `zone`, None for those of this machine. None if it is empty. An export writes that a person keeps
-    the record back: then it is UNTIL_LET_GO, or None without `keeps_back`, where the file does not change that. Raises
+    the clocks of `zone`, None for those of this machine. None if it is empty. For a record that a person keeps back, as
+    an export writes it: UNTIL_LET_GO, or None without `keeps_back`, if the file does not change that. Raises
     RowRefused."""
     if text in ("", KEPT_BACK):
         return UNTIL_LET_GO if text and keeps_back else None
@@ -345,13 +342,13 @@ def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False)
     except (ValueError, OverflowError):
         raise RowRefused(f"not_before is a date that does not exist: {cure}", fault=RowFault.DATE_UNFIT) from None
     if len(moments) > 1:
-        problem = "not_before is in an hour in which clocks are put forward or back"
+        problem = "not_before is in an hour that clocks skip or repeat"
         raise RowRefused(f"{problem}: add the offset, such as 2026-10-25T02:30+01:00", fault=RowFault.DATE_UNFIT)
     return moments.pop()
 
 
 def _write_date(text: str) -> str:
-    """Write a date of the form 1.12.2026 as it is expected; an example where the text is something else."""
+    """Write a date of the form 1.12.2026 as expected; an example for any other text."""
     try:
         parts = DAY_FIRST.fullmatch(text)
         return str(date(**{name: int(value) for name, value in parts.groupdict().items()})) if parts else EXAMPLE_DATE
@@ -365,25 +362,22 @@ def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
     if not row.names_somebody:
         # A vendor's file of seeds has no column for a person.
         if isinstance(row.otps, Seed):
-            return "nobody is named who gets it: give --assign who.csv, a list of who gets what"
+            return "no person is named for it: add --assign who.csv, a list of who gets what"
         return "user_id is missing, and no username, email or external_id names the person: add one of these columns"
     if row.device_id or may_pair:
         return None
-    return (
-        "device_id is missing: add it, or let the token be paired with --pair, which finds a device that is there "
-        "already"
-    )
+    return "device_id is missing: add it, or pair the token with --pair, which finds an existing device"
 
 
 def refuse_unfit(row: Row | RowError) -> Row | RowError:
-    """Return the row, or its error if a value of it or of the list is too long to be kept, or names nobody: the others
+    """Return the row, or its error if one of its or the list's values is too long to store, or names nobody: the others
     can be loaded."""
     if isinstance(row, RowError):
         return row
     for column in PLAIN:
         value = getattr(row, column.attribute) or ""
         if len(value) > column.longest:
-            cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
+            cure = "check for a missing quotation mark or swapped columns, or shorten it"
             return RowError(
                 row.row_number,
                 f"{column.name} has more than {column.longest} characters: {cure}",
@@ -394,7 +388,7 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
         if INVISIBLE.search(getattr(row, name) or ""):
             return RowError(
                 row.row_number,
-                f"{name} has a character that nobody sees, such as a zero-width space: type it anew",
+                f"{name} has an invisible character, such as a zero-width space: type it again",
                 row.serial_number,
                 RowFault.PERSON_UNFIT,
             )
@@ -410,13 +404,13 @@ _GUARDED_INSIDE, _FORMULA_INSIDE = re.compile(f"{_INSIDE}'{_FORMULA}"), re.compi
 
 
 def guard_formulas(text: str) -> str:
-    """Put an apostrophe before all that a spreadsheet would take for a formula, also where apostrophes stand already,
-    so that `drop_guards` takes away no other."""
+    """Put an apostrophe before everything that a spreadsheet would take for a formula, even after existing apostrophes,
+    so that `drop_guards` removes only ours."""
     text = _FORMULA_INSIDE.sub("'", text)
     return "'" + text if text.lstrip("'").startswith(_FORMULA_STARTS) else text
 
 
 def drop_guards(text: str) -> str:
-    """Take away again the apostrophes that `guard_formulas` has put into a text."""
+    """Remove the apostrophes that `guard_formulas` has added to a text."""
     text = _GUARDED_INSIDE.sub("", text)
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA_STARTS) else text

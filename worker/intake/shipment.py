@@ -21,25 +21,25 @@ from worker.intake.lists import NO_PERSON, Assignment
 from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, explain_missing_ids, refuse_unfit
 from worker.vault.otps import Seed
 
-# Bytes of the digest by which the facts of two rows are compared, and of its key.
+# Bytes of the digest that compares the facts of two rows, and of its key.
 _DIGEST = 16
-# Fields in which two rows of one token must agree, like their OTPs or seed: all that we act on. The lot, like a
-# person's own columns, changes nothing in PingOne.
+# Fields in which two rows of one token must agree, like their OTPs or seed: everything that we act on. The lot and a
+# person's own columns change nothing in PingOne.
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
 # An identity that only one row of a file may have: its kind, which is one of these or SHARED, and its value.
 Identity: TypeAlias = "tuple[str, str]"
 _IDENTITIES = ("serial number", "device", "file_row")
-# The kind of a serial number whose secret another one has too. The row of that one takes the place of the first row.
+# The kind of a serial number whose secret another one has too. The other one's row takes the place of the first row.
 SHARED = "secret of another"
-# For an identity on several rows: the number of the first row, and of the first one that disagrees with it; None if all
+# For an identity on several rows: the number of the first row, and of the first row that disagrees with it; None if all
 # agree.
 Repeat: TypeAlias = "tuple[int, int | None]"
 
 
 def open_scratch(tables: str) -> sqlite3.Connection:
     """Open a temporary database with these tables, for what would fill the memory. SQLite writes what its cache cannot
-    hold to a nameless file (https://www.sqlite.org/inmemorydb.html), which is gone with this process at the latest. It
-    is not encrypted: nothing secret belongs into it."""
+    hold to a nameless file (https://www.sqlite.org/inmemorydb.html), which disappears with this process at the latest.
+    It is not encrypted: do not put secrets into it."""
     scratch = sqlite3.connect("", check_same_thread=False)
     scratch.executescript(f"PRAGMA temp_store = FILE; PRAGMA journal_mode = OFF; {tables}")
     return scratch
@@ -52,9 +52,9 @@ def read_clock() -> datetime:
 @dataclass(slots=True)
 class Leftovers:
     """What only the shipment or only its list has, counted while the rows are read. `unassigned`: tokens of the
-    shipment without a person; `not_in_box`: serial numbers of the list that the shipment does not have, of which so
-    many, `without_zeros`, would fit with zeros in front; `broken`: rows that a mend leaves out, since they cannot be
-    read and the list names none of their tokens."""
+    shipment without a person; `not_in_box`: serial numbers of the list that the shipment lacks, of which
+    `without_zeros` would fit with leading zeros; `broken`: rows that a mend skips, since they are unreadable and the
+    list names none of their tokens."""
 
     unassigned: int = 0
     not_in_box: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Leftovers:
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """What a person allows us to create in the tenant: tokens in its inventory, devices."""
+    """What a person allows us to create in the tenant: tokens in its inventory, and devices."""
 
     may_import: bool = False
     may_pair: bool = False
@@ -75,8 +75,8 @@ NO_SWITCHES = Switches()
 
 @dataclass(frozen=True)
 class Shipment:
-    """A file that can be used, and the list of who gets what, if there is one. `columns` are the names, as written, of
-    the columns that an export repeats; `digest` is the SHA-256 of the file's bytes."""
+    """A usable file, and the list of who gets what, if there is one. `columns` are the names, as written, of the
+    columns that an export repeats; `digest` is the SHA-256 of the file's bytes."""
 
     path: Path
     format: Format
@@ -84,7 +84,7 @@ class Shipment:
     columns: list[str]
     digest: str
     assignment: Assignment | None = None
-    # Whether tokens without a person, and those that are active in another batch, are left out instead of refused.
+    # Whether tokens without a person, and tokens that are active in another batch, are skipped instead of refused.
     only_assigned: bool = False
     only_new: bool = False
     # Whether tokens without a person are loaded, to be given out later.
@@ -122,14 +122,11 @@ class Shipment:
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.
-        `leftovers` is told what file and list do not have in common.
-
-        Rows of one token or one device that do not say the same are all refused, since nothing tells which is right; of
-        those that say the same, all but the first.
+        `leftovers` receives what file and list do not have in common. Rows of one token or device that differ are all
+        refused, since nothing shows which is right; of equal ones, all but the first.
 
         Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
-        only at its end: commit nothing before.
-        """
+        only at its end: commit nothing before."""
         leftovers = leftovers or Leftovers()
         missing = set(self.assignment.lines) if self.assignment else set[str]()
         # Without leading zeros, the serial numbers of the list, and those of them that the shipment has.
@@ -155,7 +152,7 @@ class Shipment:
             raise UnusableFile(
                 self.path,
                 "the file changed while it was read",
-                "Nothing of it should be kept: let the program that writes it finish, and load it again",
+                "Wait until the program that writes it has finished, then load it again",
             )
         if self.assignment is not None:
             lines = self.assignment.lines
@@ -163,8 +160,7 @@ class Shipment:
             leftovers.without_zeros += sum(key.lstrip("0") in bare for key in missing)
 
     def read_through(self) -> Shipment:
-        """Read the file once, to its end, for its columns, its digest, and what stands on several rows. Raises
-        UnusableFile."""
+        """Read the file once, to its end, for its columns, its digest, and repeated identities. Raises UnusableFile."""
         with self._opened() as (file, columns, rows):
             known = (_find_known(row, self._join(row)) for row in rows)
             repeats = _find_repeats(row for row in known if row is not None)
@@ -181,7 +177,7 @@ class Shipment:
             yield (file, *open_table(self.format, file, self.clock()))
 
     def _is_of_others(self, row: Row | RowError) -> bool:
-        """Whether a row that cannot be read is none that a list mends."""
+        """Whether an unreadable row is not one that a list mends."""
         if isinstance(row, Row) or self.assignment is None or not self.hints.mends:
             return False
         return (row.serial_number or "").lower() not in self.assignment.lines
@@ -206,11 +202,9 @@ def open_shipment(
 ) -> Shipment:
     """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
 
-    `assignment`: the list of who gets what. `format_name`: the format of this name reads the file, whatever it looks
-    like; None: its first bytes tell. `clock` returns the time, with its zone, that a `generated_at` is compared with.
-    `must_read`: False for a file that cannot be read, for want of its key, so that its fingerprint is known: it has no
-    columns, and its rows cannot be read. Raises UnusableFile.
-    """
+    `assignment`: the list of who gets what. `format_name`: read the file as this format, whatever it looks like; None:
+    its first bytes decide. `clock` returns the time, with its zone, to compare `generated_at` with. `must_read`: False
+    to fingerprint a file whose key is missing: it has no columns, and its rows cannot be read. Raises UnusableFile."""
     with open_file(path) as stream:
         head = stream.read(HEAD)
         stream.seek(0)
@@ -233,7 +227,7 @@ _SEEN = """
     )
 """
 _SEE = "INSERT INTO seen VALUES (?, nullif(?, ''), nullif(?, ''), ?, ?, nullif(?, ''))"
-# What stands on several rows, in the file's order.
+# Repeated identities, in the file's order.
 _TWICE = """
     SELECT "{what}", row_number, {other} FROM seen WHERE "{what}" IN (
         SELECT "{what}" FROM seen WHERE "{what}" IS NOT NULL GROUP BY "{what}" HAVING count(*) > 1
@@ -281,7 +275,7 @@ def _list_identities(row: Row) -> tuple[str, str, str]:
 
 
 def _digest_facts(row: Row, key: bytes) -> str:
-    """Make a digest of all that we act on. Names that differ only in case are the same person's."""
+    """Make a digest of everything that we act on. Names that differ only in case are the same person's."""
     facts = [each.lower() if isinstance(each, str) else each for each in _FACTS(row)]
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=_DIGEST, key=key)
     digest.update(row.otps.to_plaintext() if row.otps else b"")
@@ -295,8 +289,8 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
     number, reason = row.row_number, None
     if shared := repeats.get((SHARED, row.serial_number.lower())):
         reason = (
-            f"its secret is that of another serial number too, on row {shared[0]}, and one of the two is wrong: "
-            "neither is loaded; ask the vendor which token has it"
+            f"its secret also belongs to another serial number, on row {shared[0]}, so one of the two is wrong: "
+            f"neither is loaded; ask the vendor which token has it"
         )
         return RowError(number, reason, row.serial_number, RowFault.REPEATED)
     identities = zip(_IDENTITIES, _list_identities(row), strict=True)
@@ -304,12 +298,12 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
     for what, (first, differing) in found:
         if differing is not None:
             reason = (
-                f"the {what} stands on row {differing if number == first else first} of this file too, and the rows "
-                "with it do not all say the same (secret or OTPs, type, person, device): none of them is loaded; "
-                "find out which is right, and delete the others"
+                f"the {what} is on row {differing if number == first else first} of this file too, and these "
+                f"rows differ (secret or OTPs, type, person, device): none of them is loaded; find out which is "
+                f"right, and delete the others"
             )
             break
         if number != first:
-            same = f"the {what} stands on row {first} of this file already, and all is the same there"
+            same = f"the {what} is on row {first} of this file already, with the same values"
             reason = reason or f"{same}: delete one of the two rows"
     return RowError(number, reason, row.serial_number, RowFault.REPEATED) if reason else None

@@ -1,7 +1,6 @@
-"""Tokens: from what a seed file says of one to a Row, or to the RowError that says why PingOne would not take it.
-
-Secrets are hexadecimal, Base32 or Base64; what may be read in two ways is not guessed. No reason quotes a cell, since
-any may hold a seed."""
+"""Tokens: from what a seed file says about one to a Row, or to the RowError that says why PingOne would not take it.
+Secrets are hexadecimal, Base32, or Base64; ambiguous ones are not guessed. No reason quotes a cell, since any may hold
+a seed."""
 
 import base64
 import re
@@ -32,56 +31,54 @@ from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
 DIGITS = (6, 8)
 # Time steps that PingOne takes, in seconds.
 TIME_STEPS = (30, 60)
-# The highest counter: it is kept in PostgreSQL's bigint, with room for the counters that follow.
+# The highest counter: it must fit into PostgreSQL's bigint, with room for the following counters.
 MAX_COUNTER = 2**62
-# Digits of a number at most. No parameter of a token is longer.
+# Maximum digits of a number. No parameter of a token is longer.
 MAX_NUMBER_LENGTH = 19
-# Names of the types, in lower case and without an "oath-" before them.
+# Names of the types, in lower case and without a leading "oath-".
 OTP_TYPES: dict[str, OtpType] = {"hotp": "hotp", "totp": "totp"}
 # Names of the hashes, in lower case and without anything but letters and digits.
 HASHES: dict[str, HashAlgorithm] = {
     f"{prefix}{name}": name for name in ("sha1", "sha256", "sha512") for prefix in ("", "hmac")
 }
 _HASHES_OF_LENGTHS: dict[int, HashAlgorithm] = {64: "sha256", 128: "sha512"}
-# Bytes of a secret at least: what people have is 10 bytes or more, and a serial number in its place has fewer.
+# Minimum bytes of a secret: real ones have 10 or more, and a misplaced serial number has fewer.
 MIN_BYTES = 10
-# Characters of such a secret at least, in whichever encoding: Base64 has the fewest.
+# Minimum characters of such a secret in any encoding: Base64 has the fewest.
 MIN_CHARACTERS = 14
-# Bytes of a secret at most: PingOne takes 200 hexadecimal digits.
+# Maximum bytes of a secret: PingOne takes 200 hexadecimal digits.
 MAX_BYTES = 100
 # A cell that may hold a secret: this identifies a file of seeds.
 LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
-# Hexadecimal digits without anything else, two a byte.
+# Only hexadecimal digits, two for each byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-# What is another encoding in truth where Base64 belongs: text of one case, in hexadecimal without any letter beyond F,
-# or in Base32. Of true secrets of 15 bytes, one in a million million looks like the first; of those of 20 bytes, one in
-# a hundred million like the second.
+# Another encoding where Base64 is expected: text of one case, in hexadecimal without any letter beyond F, or in Base32.
+# Of true secrets of 15 bytes, one in a million million looks like the first; of 20 bytes, one in a hundred million like
+# the second.
 NO_BASE64: dict[Encoding, re.Pattern[str]] = {
     "hex": re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}"),
     "base32": re.compile(r"(?:[a-z2-7]{26,}|[A-Z2-7]{26,})=*"),
 }
-# Columns of a vendor's file that are not kept as its own, but as ours of that name.
+# Columns of a vendor's file that are stored as our columns of that name, not as its own.
 _OURS = {*(column.name for column in PLAIN), "not_before"}
 
 NOT_HOTP_OR_TOTP = (
-    "the token is neither HOTP nor TOTP, and PingOne takes no other OATH tokens (no OCRA, no static passwords, "
-    "no Yubico OTP): leave it out"
+    "the token is neither HOTP nor TOTP, and PingOne takes no other tokens (no OCRA, static passwords, or Yubico "
+    "OTP): leave it out"
 )
-# The cure of a number that is none.
-OTHER_VALUE = "see whether it is interchanged with another value"
-# What is wrong with most secrets that cannot be read.
-SEE_WHETHER = "see whether it was cut off, or interchanged with another value"
+# The cure of an invalid number.
+OTHER_VALUE = "check whether it is swapped with another value"
+# What is wrong with most unreadable secrets.
+SEE_WHETHER = "check whether it was cut off, or swapped with another value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """What a file says of one token, as written; None or "" where it says nothing.
 
-    `secret`: its characters, or its bytes if the file brings these. `encoding`: how the characters are read; None: that
-    is told by which they are.
-
-    `usual_type`, `usual_step` and `usual_hash` hold where neither the file nor a hint says it; None: it must be said.
-    """
+    `secret`: its characters, or its bytes if the file brings these. `encoding`: how to read the characters; None: they
+    decide. `usual_type`, `usual_step`, and `usual_hash` are the defaults if neither the file nor a hint has a value;
+    None: a value is required."""
 
     serial: str
     secret: str | bytes = field(repr=False)
@@ -132,7 +129,7 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
         raise RowRefused(NOT_HOTP_OR_TOTP)
     otp_type = OTP_TYPES.get(said) or hints.otp_type or token.usual_type
     if otp_type is None:
-        cure = "say it, by --otp-type hotp or --otp-type totp"
+        cure = "add --otp-type hotp or --otp-type totp"
         raise RowRefused(f"the file does not say whether the token is HOTP or TOTP: {cure}")
     named = _find_ours(token)
     plain: dict[str, Any] = {column.attribute: named.get(column.name) for column in PLAIN}
@@ -157,18 +154,18 @@ def _find_ours(token: Token) -> dict[str, str]:
         column = canonical_column(name) or ""
         if value and column in _OURS and named.setdefault(column, value).lower() != value.lower():
             raise RowRefused(
-                f"{column} is said twice, by two columns that differ: correct the wrong one, or remove it",
+                f"{column} is given twice, by two columns that differ: correct or remove the wrong one",
                 fault=RowFault.PERSON_UNFIT,
             )
     return named
 
 
 def _refuse_open_secret(token: Token, seed: Seed) -> None:
-    """Refuse a secret that is none, or that stands in another value of the token, which would be kept unencrypted.
+    """Refuse an empty secret, or one that another value of the token contains, which would be stored unencrypted.
     Raises RowRefused."""
     secret = seed.secret.reveal()
     if not any(secret):
-        raise RowRefused("the secret is zeros alone, as where there was none: ask the vendor for the file again")
+        raise RowRefused("the secret is only zeros, as if there were none: ask the vendor for the file again")
     values = (token.serial, *token.extra.values(), token.username or "", token.external_id or "")
     serial, *others = (_squeeze(value) if len(value) >= MIN_CHARACTERS else "" for value in values)
     if not (serial or any(others)) and secret != token.serial.encode():
@@ -179,11 +176,11 @@ def _refuse_open_secret(token: Token, seed: Seed) -> None:
     if serial in spellings or secret == token.serial.encode():
         raise RowRefused(f"the secret is the serial number: {SEE_WHETHER}")
     if any(spelling in other for other in others for spelling in spellings):
-        raise RowRefused("another value of the token holds its secret too, and would be kept unencrypted: remove it")
+        raise RowRefused("another value of the token contains its secret, and would be stored unencrypted: remove it")
 
 
 def _squeeze(text: str) -> str:
-    """Drop what may differ between two spellings of one secret: case, blanks, hyphens and padding."""
+    """Drop what may differ between two spellings of one secret: case, blanks, hyphens, and padding."""
     return re.sub(r"[\s=-]", "", text).lower()
 
 
@@ -196,8 +193,8 @@ def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
     hash_algorithm = _read_hash(token.hash_algorithm) or hints.hash_algorithm or token.usual_hash
     if otp_type == "hotp" and hash_algorithm != "sha1":
         raise RowRefused(
-            "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; "
-            "if that was guessed from the length of its secret and the vendor says SHA-1, say --hash sha1"
+            "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; if this was "
+            "guessed from the secret's length and the vendor says SHA-1, add --hash sha1"
         )
     secret = token.secret
     return Seed(
@@ -216,7 +213,7 @@ def _choose_step(token: Token, hints: Hints) -> int:
     step = said if said is not None else hints.time_step or token.usual_step
     if step is None:
         raise RowRefused(
-            "the file does not say the time step of the token: say it in seconds, by --time-step 30 or --time-step 60"
+            "the file does not say the token's time step: add --time-step 30 or --time-step 60, in seconds"
         )
     if step not in TIME_STEPS:
         raise RowRefused("the time step is neither 30 nor 60 seconds, and PingOne takes no other: leave the token out")
@@ -224,7 +221,7 @@ def _choose_step(token: Token, hints: Hints) -> int:
 
 
 def _read_counter(value: str | int | None) -> int:
-    """Read the counter of a HOTP token, which is 0 where the file says nothing. Raises RowRefused."""
+    """Read the counter of an HOTP token, by default 0. Raises RowRefused."""
     counter = read_number(value, "the counter") or 0
     if not 0 <= counter <= MAX_COUNTER:
         raise RowRefused(f"the counter is not a whole number of 8 bytes: {OTHER_VALUE}")
@@ -237,23 +234,21 @@ def _read_hash(text: str | None) -> HashAlgorithm | None:
         return None
     found = HASHES.get(re.sub(r"[^a-z0-9]", "", text.lower()))
     if found is None:
-        raise RowRefused(
-            "the hash is none of SHA-1, SHA-256 and SHA-512, and PingOne takes no other: leave the token out"
-        )
+        raise RowRefused("the hash is not SHA-1, SHA-256, or SHA-512, and PingOne takes no other: leave the token out")
     return found
 
 
 def find_said(what: str, values: Iterable[str], serial: str = "") -> str:
-    """Find what several names for one thing say of it; empty if none says anything. Raises RowRefused if they
-    contradict each other."""
+    """Find the value that several names for one thing give; empty if none does. Raises RowRefused if they contradict
+    each other."""
     said = {re.sub(r"[^a-z0-9]", "", value.lower()).removeprefix("hmac"): value for value in values if value.strip()}
     if len(said) > 1:
-        raise RowRefused(f"{what} is said twice, and not the same: ask the vendor for the file again", serial)
+        raise RowRefused(f"{what} is given twice, with different values: ask the vendor for the file again", serial)
     return next(iter(said.values()), "")
 
 
 def split_algorithm(text: str) -> tuple[str, str]:
-    """Split what a file calls the algorithm, the type of the token or its hash, into type and hash; one is empty."""
+    """Split what a file calls the algorithm into the token's type and hash; one is empty."""
     is_type = text.strip().lower().removeprefix("oath-") in OTP_TYPES
     return (text, "") if is_type else ("", text)
 
@@ -262,7 +257,7 @@ def refuse_hotp(types: Iterable[str], counter: str, serial: str = "") -> None:
     """Refuse a token that is called HOTP, or has a counter, in a file of TOTP tokens. Raises RowRefused."""
     if any("hotp" in each.lower() for each in types) or counter.strip() not in ("", "0"):
         raise RowRefused(
-            "is called HOTP, or has a counter, and this kind of file has TOTP tokens alone: write it as "
+            "is called HOTP, or has a counter, but this kind of file has only TOTP tokens: write it as "
             "serial,seed,hotp,digits,counter without a header, or ask the vendor for PSKC",
             serial,
         )
@@ -284,17 +279,17 @@ def read_number(value: str | int | None, what: str) -> int | None:
 
 
 def guess_hash(secret: str) -> HashAlgorithm:
-    """Guess the hash by the number of a secret's hexadecimal digits, as privacyIDEA and LinOTP do."""
+    """Guess the hash from the number of a secret's hexadecimal digits, as privacyIDEA and LinOTP do."""
     return _HASHES_OF_LENGTHS.get(len(re.sub(r"[\s-]", "", secret)), "sha1")
 
 
 def looks_like_secret(cell: str) -> bool:
-    """Tell whether a cell has the form of a secret in hexadecimal or Base32, of 10 bytes or more."""
+    """Whether a cell has the form of a secret in hexadecimal or Base32, of 10 bytes or more."""
     return LIKELY_SECRET.fullmatch(cell) is not None
 
 
 def decode_secret(text: str, encoding: Encoding | None) -> Secret:
-    """Decode a secret; without an encoding, its characters decide it. Raises RowRefused."""
+    """Decode a secret; without an encoding, its characters decide. Raises RowRefused."""
     text = text.strip()
     if EXCEL_NUMBER.fullmatch(text):
         raise RowRefused(f"the secret was turned into a number (as in 1.23E+20) and lost digits: {AS_SENT}")
@@ -306,7 +301,7 @@ def make_secret(secret: bytes) -> Secret:
     unfit = {
         "the secret is missing: ask the vendor for the file again": not secret,
         f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}": len(secret) < MIN_BYTES,
-        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out": (
+        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer ones: leave the token out": (
             len(secret) > MAX_BYTES
         ),
     }
@@ -316,7 +311,7 @@ def make_secret(secret: bytes) -> Secret:
 
 
 def _tell_encoding(text: str) -> Encoding:
-    """Tell the encoding of a secret by its characters. Raises RowRefused if that leaves more or less than one."""
+    """Determine the encoding of a secret from its characters. Raises RowRefused unless exactly one fits."""
     possible: list[Encoding] = []
     for encoding in ("hex", "base32"):
         try:
@@ -325,13 +320,10 @@ def _tell_encoding(text: str) -> Encoding:
             continue
         possible.append(encoding)
     if len(possible) > 1:
-        raise RowRefused(
-            "the secret can be read as hexadecimal and as Base32: say which it is, by --encoding hex or "
-            "--encoding base32"
-        )
+        raise RowRefused("the secret is valid as hexadecimal and as Base32: add --encoding hex or --encoding base32")
     if not possible:
         raise RowRefused(
-            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
+            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, add --encoding base64"
         )
     return possible[0]
 
@@ -345,7 +337,7 @@ def _decode_hex(text: str) -> bytes:
 
 
 def _decode_base32(text: str) -> bytes:
-    """Decode Base32 in capitals or small letters, with or without its padding. Raises RowRefused."""
+    """Decode Base32 in upper or lower case, with or without padding. Raises RowRefused."""
     characters = re.sub(r"[\s-]", "", text).rstrip("=")
     try:
         secret = base64.b32decode(characters + "=" * (-len(characters) % 8), casefold=True)
@@ -355,7 +347,7 @@ def _decode_base32(text: str) -> bytes:
 
 
 def tell_other_encoding(characters: str) -> Encoding | None:
-    """Tell which other encoding characters are in that stand where Base64 belongs; None if they may be Base64."""
+    """Determine which other encoding has these characters, where Base64 is expected; None if they may be Base64."""
     return next((encoding for encoding, form in NO_BASE64.items() if form.fullmatch(characters)), None)
 
 
@@ -376,21 +368,20 @@ def _decode_base64(text: str) -> bytes:
 
 
 def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
-    """Return the secret, if it is written again with the characters that it was read from. Raises RowRefused.
-
-    Python drops the bits behind the last byte. Where they are not zero, as every encoder writes them, the secret would
-    become another one, and all OTPs of its token wrong."""
+    """Return the secret, if encoding it again gives the characters that it was read from. Raises RowRefused. Python
+    drops the bits after the last byte. If they are not zero, as every encoder writes them, the secret would become
+    another one, and all OTPs of its token wrong."""
     if written.decode().rstrip("=") != characters:
         raise RowRefused(
-            "the secret is not whole: its last character does not end a byte, so see whether it was cut off or a "
-            "character is missing, and ask the vendor for the file again"
+            "the secret is incomplete: its last character does not end a byte, so check whether a character is "
+            "missing, and ask the vendor for the file again"
         )
     return secret
 
 
 def _make_unreadable(expected: str, other: Encoding) -> RowRefused:
     """Make the error for a secret that is not what it should be."""
-    how = f"if the secrets are written in another way, say so, such as by --encoding {other}"
+    how = f"if the secrets have another encoding, name it, such as --encoding {other}"
     return RowRefused(f"the secret is not {expected}: {SEE_WHETHER}; {how}")
 
 

@@ -1,5 +1,5 @@
 """Distrust of a restored database: nobody knows what went out since its backup. So its records are marked as sent, fate
-unknown, and are read before anything else is sent, as after the death of a worker. Every function works in the caller's
+unknown, and read before anything else is sent, as after a worker's death. Every function works in the caller's
 transaction."""
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from worker.leases.moves import may_begin
 from worker.leases.queue import Queue
 
 _HAS_SEED = Record.next_counter.is_not(None)
-# A record never has two OTPs of unknown fate in its life, so both together are the mark of a seed that is distrusted.
+# Normally a record never has two OTPs of unknown fate, so both together mark a distrusted seed.
 _IS_SEED_TRUSTED = and_(_HAS_SEED, or_(Record.otp1_state != OtpState.SENT, Record.otp2_state != OtpState.SENT))
 _IS_FIRST_UNSENT = Record.otp1_state == OtpState.UNSENT
 _MAY_SECOND_GO = and_(
@@ -50,8 +50,8 @@ _IS_TRUSTED = and_(
 
 
 def take_all_back(database: Database, connection: Connection) -> None:
-    """Make every record that was queued or in work pending again, with the lines of lost attempts: the workers that had
-    them worked on the database that was lost."""
+    """Make every record that was queued or in work pending again, with lines for lost attempts: their workers worked on
+    the lost database."""
     in_window = update(Record).where(text(IN_WINDOW))
     connection.execute(in_window.values(lease_until=database.now(-1.0)))
     queue = Queue(database)
@@ -61,7 +61,7 @@ def take_all_back(database: Database, connection: Connection) -> None:
 
 def count_trusted(database: Database, connection: Connection) -> tuple[int, int]:
     """Count the pending records for which something may have gone out since the backup, and which are not marked yet;
-    and those that wait for their date, for which nothing has."""
+    and those that wait for their date, for which nothing was sent."""
     has_come = may_begin(database)
     trusted, waiting = (func.count().filter(_IS_TRUSTED, has_come), func.count().filter(~has_come))
     counts = connection.execute(select(trusted, waiting).where(Record.status == Status.PENDING)).one()
@@ -69,7 +69,7 @@ def count_trusted(database: Database, connection: Connection) -> tuple[int, int]
 
 
 def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:
-    """Find the ids of the next pending records: at most so many, in order, above `after_id`."""
+    """Find the ids of the next pending records above `after_id`, in order."""
     pending = select(Record.id).where(Record.status == Status.PENDING, Record.id > after_id)
     return connection.scalars(pending.order_by(Record.id).limit(most)).all()
 
@@ -91,8 +91,8 @@ def distrust(
     skipped = 2 * post_budget - 1
     is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
     is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
-    # No request since the backup is older than the run of the batch.
-    ran_since = select(Batch.running_since).where(Batch.id == Record.batch_id).scalar_subquery()
+    # Not since when it runs: what is done again after a restore sets that anew.
+    loaded_at = select(Batch.created_at).where(Batch.id == Record.batch_id).scalar_subquery()
     marked = pending.where(_IS_TRUSTED).values(
         otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),
         otp1_posts=_count_one_more(Record.otp1_posts, _IS_FIRST_UNSENT),
@@ -100,10 +100,10 @@ def distrust(
         otp2_posts=_count_one_more(Record.otp2_posts, _MAY_SECOND_GO),
         next_counter=case((is_hotp_trusted, Record.next_counter + skipped), else_=Record.next_counter),
         pairing=case((_MAY_BE_PAIRED, PairingState.SENT), else_=Record.pairing),
-        # The backup knows nobody who has the token, so a device that is younger than the run is the batch's.
+        # The backup knows nobody who has the token, so a device that is younger than the batch is the batch's.
         owner_id=case((_MAY_BE_PAIRED, func.coalesce(Record.owner_id, NOBODY)), else_=Record.owner_id),
         pairings=_count_one_more(Record.pairings, and_(_MAY_BE_PAIRED, Record.pairing == PairingState.UNSENT)),
-        pairing_began_at=case((is_never_paired, ran_since), else_=Record.pairing_began_at),
+        pairing_began_at=case((is_never_paired, loaded_at), else_=Record.pairing_began_at),
         otp_sent_at=database.now(),
     )
     return connection.execute(marked).rowcount

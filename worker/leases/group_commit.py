@@ -1,5 +1,5 @@
 """Group commit: statements of several threads run as one, since most of their cost is the way to the database and the
-commit. https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY calls the same by this name."""
+commit. The name is PostgreSQL's: https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY"""
 
 import os
 import threading
@@ -18,17 +18,17 @@ from worker.database.errors import is_away
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Requests that go together at most.
+# Maximum number of requests in one group.
 MOST_TOGETHER = 64
 
 
 class LeaderLost(Exception):
-    """The leader's thread was ended while it made the request: nobody knows whether the request took effect."""
+    """The leader's thread ended during the request: nobody knows whether it took effect."""
 
 
 class _Waiter(Generic[T, R]):
     """A thread and its request. The thread sleeps until its request is done, or until it becomes the leader, who makes
-    the requests of all that wait."""
+    all waiting requests."""
 
     __slots__ = ("_wake", "failure", "is_leader", "request", "result")
 
@@ -52,8 +52,8 @@ class _Waiter(Generic[T, R]):
 
 class Combiner(Generic[T, R]):
     """Combines requests of the threads of one process. `perform` makes many requests at once, and returns their results
-    in order: all of them take effect, or none. After a failure, each request is made by itself, so that only the one at
-    fault fails; unless `is_unclear` says that the requests may have taken effect all the same: then all of them fail.
+    in order: all take effect, or none. After a failure, each request is made alone, so that only the faulty one fails;
+    unless `is_unclear` says that the requests may have taken effect anyway: then all fail.
 
     No call returns before its request has taken effect."""
 
@@ -92,7 +92,8 @@ class Combiner(Generic[T, R]):
         return waiter.result  # type: ignore[return-value]
 
     def _lead(self, leader: _Waiter[T, R]) -> None:
-        """Make all requests that wait, the leader's among them; then wake the next leader, and those that are done."""
+        """Make all waiting requests, including the leader's; then wake the next leader, and the threads whose requests
+        are done."""
         with self._lock:
             waiters = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         try:
@@ -135,18 +136,17 @@ def _begin_after_fork() -> None:
 os.register_at_fork(after_in_child=_begin_after_fork)
 
 
-# The values of the parameters of one record's statement, by name; and the row that it returns, or None where it changed
-# nothing.
+# The parameter values of one record's statement, by name; and the row that it returns, or None if it changed nothing.
 Values: TypeAlias = Mapping[str, Any]
 Found: TypeAlias = Row[Any] | None
 # The SQL types of the values, by name.
 Types: TypeAlias = Mapping[str, TypeEngine[Any]]
-# The parameters that a statement is built of, as expressions, by name.
+# The parameters of a statement, as expressions, by name.
 Given: TypeAlias = Mapping[str, ColumnElement[Any]]
 Build: TypeAlias = Callable[[Given], Executable]
 
-# Parameters of every statement. Results are assigned to threads by the lease, since no two threads have the same. No
-# parameter may have the name of a column: SQLAlchemy would write its value there.
+# Parameters of every statement. Results are assigned to threads by lease, since no two threads share one. No parameter
+# may have a column's name: SQLAlchemy would write its value there.
 THIS: dict[str, TypeEngine[Any]] = {"this_id": BigInteger(), "this_lease": String()}
 
 
@@ -160,8 +160,8 @@ class GroupCommit:
     of its parameters, which are THIS and `types`, each with its SQL type; it must return the lease first.
 
     PostgreSQL runs one statement for all records, with the values in arrays, which commits by itself. SQLite runs the
-    statement for one record after the other in one transaction; where it has found the record, `then` follows, for what
-    SQLite cannot do in a single statement."""
+    statement for one record after the other in one transaction; if it found the record, `then` follows, for what SQLite
+    cannot do in a single statement."""
 
     def __init__(self, database: Database, types: Types, build: Build, then: Executable | None = None) -> None:
         self._database = database
@@ -175,8 +175,8 @@ class GroupCommit:
         self._combiner = Combiner[Values, Found](self._commit, is_away)
 
     def execute(self, values: Values) -> Found:
-        """Execute the statement for one record, together with those of other threads, and commit it durably. Returns
-        its row, or None where it changed nothing. Raises DBAPIError."""
+        """Execute the statement for one record, together with other threads', and commit it durably. Returns its row,
+        or None if it changed nothing. Raises DBAPIError."""
         return self._combiner.submit(values)
 
     def _commit(self, requests: Sequence[Values]) -> Sequence[Found]:
@@ -186,8 +186,8 @@ class GroupCommit:
 
     def _run(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
         """Run the statement for these records. Returns what it returned for each, in their order."""
-        # A single record goes without arrays: for these, PostgreSQL's generic plan expects ten records, so it would not
-        # be used, and every execution would be planned anew.
+        # A single record goes without arrays: for these, PostgreSQL's generic plan expects ten records, so every
+        # execution would be planned again.
         if self._database.is_sqlite or len(requests) == 1:
             return [self._run_one(connection, values) for values in requests]
         # In the order of their ids, so that two processes cannot lock the same records in different orders.

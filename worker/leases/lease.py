@@ -1,6 +1,6 @@
-"""The life of a lease. A worker claims a record: the right to work on it, and all that the work needs to know, in one
-statement. It writes each OTP down before it goes out. It settles the record with a decision: a new status, the lease
-dropped, a line of history. A write under a lease is tried again while the lease lasts, if the database was away for a
+"""The life of a lease. A worker claims a record, the right to work on it and everything the work needs to know, in one
+statement. It records each OTP before it goes out. It settles the record with a decision: a new status, the lease
+dropped, a line of history. A write under a lease is retried while the lease lasts, if the database was away for a
 moment."""
 
 import json
@@ -68,7 +68,7 @@ from worker.rules.steps import (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One record in the hands of one worker, until its lease runs out or is taken away."""
+    """One record in the hands of one worker, until its lease expires or is removed."""
 
     record_id: int
     batch_id: int
@@ -79,18 +79,18 @@ class Claim:
     started: float
     serial_number: str
     user_id: str
-    # Empty where the record has no device yet.
+    # Empty if the record has no device yet.
     device_id: str
     otps: bytes = field(repr=False)
     progress: Progress
-    # Whether the claim has marked OTP 1 as sent too, in the same statement.
+    # Whether the claim has also marked OTP 1 as sent, in the same statement.
     is_otp1_marked: bool = False
     # Whether the claim has marked the pairing as sent.
     is_pairing_marked: bool = False
 
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
-        """How many OTPs this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for
-        OTP 2 is counted together with that one, or when the record becomes final."""
+        """How many OTPs this attempt has spent, if it ends with this progress. If PingOne asked for OTP 2, OTP 1 is
+        counted together with that one, or when the record becomes final."""
         before = self.progress.posts - int(self.is_otp1_marked) - int(self.progress.is_half_done)
         return progress.posts - int(leaves_pending and progress.is_half_done) - before
 
@@ -181,15 +181,15 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, **m
     )
 
 
-# Whether the batch of a record may make devices.
+# Whether the record's batch may make devices.
 _MAY_PAIR = select(Batch.may_pair).where(Batch.id == Record.batch_id).scalar_subquery()
 
 
 def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
-    """Build the statements that claim a queued record, in the order in which they are tried, each with the function
-    that makes a claim of its row. `lease` in seconds.
+    """Build the statements that claim a queued record, in the order to try them, each with the function that makes a
+    claim of its row. `lease` in seconds.
 
     Nothing has to be decided between the claim of a fresh record and its first call. So one statement does both: it
     claims the record and marks OTP 1 as sent, or its pairing if it has no device."""
@@ -215,7 +215,7 @@ def _build_claims(
         return may_pair.values(mark_pairing(database)).returning(given["this_lease"], *all_columns)
 
     def take_any(given: Given) -> Executable:
-        # What is marked as sent already is a call of an earlier attempt, and not of this one.
+        # Anything already marked as sent is an earlier attempt's call.
         calls = case((needs_read(), literal([], JSON())), else_=null())
         return take(given).values(calls=calls).returning(given["this_lease"], *all_columns)
 
@@ -228,7 +228,7 @@ def _build_claims(
 
 
 def _take(database: Database, lease: float, given: Given) -> Update:
-    """The update that takes the lease of a queued record."""
+    """The update that takes a queued record's lease."""
     return (
         move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
         .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
@@ -240,8 +240,7 @@ def _take(database: Database, lease: float, given: Given) -> Update:
 def mark_otp(
     database: Database, ordinal: int, counter: ColumnElement[Any] | InstrumentedAttribute[Any]
 ) -> dict[Any, Any]:
-    """The columns that mark an OTP as sent, now, and its counter as used up; without a seed that is NULL, and stays
-    so."""
+    """The columns that mark an OTP as sent, now, and its counter as used; without a seed that stays NULL."""
     sent = {Record.otp_sent_at: database.now(), Record.next_counter: counter + 1}
     if ordinal == 1:
         return sent | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
@@ -249,7 +248,7 @@ def mark_otp(
 
 
 def mark_pairing(database: Database) -> dict[Any, Any]:
-    """The columns that mark a request to pair as sent, now."""
+    """The columns that mark a pairing request as sent, now."""
     return {
         Record.otp_sent_at: database.now(),
         Record.pairing: PairingState.SENT,
@@ -259,12 +258,12 @@ def mark_pairing(database: Database) -> dict[Any, Any]:
 
 
 def _is_stale(database: Database) -> ColumnElement[bool]:
-    """Whether the OTPs of a record are too old to be sent."""
+    """Whether a record's OTPs are too old to send."""
     return and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
 
 
 def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
-    """Whether no OTP of a record was sent, and nothing stands against its first call."""
+    """Whether no OTP of a record was sent, and nothing prevents its first call."""
     return and_(
         may_call(database),
         ~_is_stale(database),
@@ -278,19 +277,18 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
 
 
 def _may_mint_now() -> ColumnElement[bool]:
-    """Whether OTP 1 needs no decision: a TOTP seed makes its OTP for a time step, and which one that is has to be
-    decided."""
+    """Whether OTP 1 needs no decision: a TOTP seed's OTP belongs to a time step, which has to be chosen first."""
     return or_(Record.next_counter.is_(None), Record.otp_type == OtpType.HOTP)
 
 
-# The status of an answer to a request that was over the rate limit.
+# The status of an answer to a throttled request.
 RATE_LIMITED = 429
 
-# What an attempt writes down: tables of columns, and of how the value of each is read. The columns of the statements,
-# the types of their parameters and the values all come from these.
+# What an attempt records: tables of columns, and how to read each value. The statements' columns, their parameters'
+# types, and the values all come from these.
 
 _NO_OTP = OtpProgress()
-# What is known of a record's OTPs and of its device. A second OTP that a record does not have is unsent.
+# What is known of a record's OTPs and device. A missing second OTP counts as unsent.
 _PROGRESS: dict[str, Callable[[Progress], Any]] = {
     "otp1_state": lambda progress: progress.first.state,
     "otp1_posts": lambda progress: progress.first.posts,
@@ -304,19 +302,18 @@ _PROGRESS: dict[str, Callable[[Progress], Any]] = {
     "is_device_made": lambda progress: progress.pairing.is_made,
     "owner_id": lambda progress: NOBODY if progress.pairing.was_free else None,
 }
-# Columns to which the value is added, and columns that stay as they are where the value is None. Every other column
-# takes the value.
+# Columns to which the value is added, and columns that stay unchanged for None. Every other column takes the value.
 _ADDED = frozenset({"attempts", "requests", "rate_limited"})
 _KEPT = frozenset({"owner_id", "pingone_error_id", "correlation_id"})
 
 
 def _build_columns(database: Database, names: Iterable[str], given: Given) -> dict[str, ColumnElement[Any]]:
-    """The columns of a record with these names, and what they are set to."""
+    """The columns of a record with these names, and their new values."""
     return {name: _combine(database, name, given[f"new_{name}"]) for name in names}
 
 
 def _combine(database: Database, name: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """What a column holds once the value is written, by what it holds now."""
+    """A column's new content, from the value and its current content."""
     column = Record.__table__.c[name]
     if name in _ADDED:
         return column + value
@@ -331,8 +328,7 @@ def _list_types(names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
 
 
 def _find_type(table: type[Base], name: str) -> TypeEngine[Any]:
-    """The type of a column. Texts have no length, since a cast to one would cut them;
-    JSON is given as text."""
+    """The type of a column. Texts have no length, since a cast to one would cut them; JSON is passed as text."""
     kind = table.__table__.c[name].type
     return String() if isinstance(kind, String | JSON) else kind
 
@@ -343,18 +339,18 @@ def read_progress(progress: Progress) -> dict[str, Any]:
 
 
 def write_calls(calls: Sequence[PastCall]) -> str | None:
-    """Write calls as JSON; None where there are none."""
+    """Write calls as JSON; None if there are none."""
     return json.dumps(calls, separators=(",", ":")) if calls else None
 
 
 def _store_calls(database: Database, text: ColumnElement[Any]) -> ColumnElement[Any]:
-    """What a column is set to for calls that are given as JSON. SQLite would make a number of a cast text."""
+    """A column's new content for calls that are passed as JSON. SQLite would turn a cast text into a number."""
     return text if database.is_sqlite else cast(text, JSON)
 
 
 @dataclass(frozen=True, slots=True)
 class CallSummary:
-    """The calls of an attempt that went out. `spent`: of a pair that made its device ACTIVE, the OTPs that went out,
+    """The calls of an attempt that went out. `spent`: for a pair that made its device ACTIVE, the sent OTPs,
     encrypted."""
 
     calls: Sequence[PastCall] = ()
@@ -363,7 +359,7 @@ class CallSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How an attempt ends: all that its settlement is made of."""
+    """How an attempt ends: everything that its settlement needs."""
 
     claim: Claim
     progress: Progress
@@ -380,8 +376,7 @@ class _Ending:
 
 
 def leaves_pending(decision: Decision) -> bool:
-    """Whether the record goes back to pending with this decision, and not to a final status (unless its batch was
-    cancelled)."""
+    """Whether this decision returns the record to pending, not to a final status (unless its batch was cancelled)."""
     return isinstance(decision, Retry | Pause)
 
 
@@ -422,7 +417,7 @@ def _read_delay(ending: _Ending) -> float:
     return ending.decision.delay
 
 
-# What a settlement writes into the record beside its progress: always, and by what becomes of the record.
+# What a settlement writes into the record besides its progress: always, and depending on the record's new status.
 _ENDING: dict[str, Callable[[_Ending], Any]] = {
     "not_found": lambda ending: ending.progress.not_found,
     # The claim has counted the attempt already.
@@ -439,19 +434,19 @@ _KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
         "spent": lambda ending: ending.summary.spent,
     },
     "dead_letter": _ENDING | {"reason": lambda ending: _reason(ending.decision), "detail": _read_detail},
-    # A read is owed, so not even a cancelled batch makes the record final.
+    # It needs a read, so not even a cancelled batch makes it final.
     "unread": _ENDING | {"scheduled_at": _read_delay},
     # The batch may have been cancelled meanwhile.
     "pending": _ENDING | {"scheduled_at": _read_delay},
 }
 
-# Columns of the attempt's line that take a parameter of the record, since every parameter costs processor time.
+# Columns of the attempt's line that reuse a parameter of the record, since every parameter costs processor time.
 _LINE_SHARED = {
     "record_id": "this_id",
     "lease_id": "this_lease",
     "requests": "new_requests",
 }
-# The other columns of the line that differ from one attempt to the next.
+# The other columns of the line that differ between attempts.
 _LINE: dict[str, Callable[[_Ending], Any]] = {
     "batch_id": lambda ending: ending.claim.batch_id,
     "number": lambda ending: ending.claim.progress.attempts,
@@ -502,22 +497,22 @@ class Settlement:
         return lines.returning(AttemptLine.lease_id)
 
     def _build_line(self, given: Given) -> dict[str, ColumnElement[Any]]:
-        """The columns of the attempt's line, and what they are set to."""
+        """The columns of the attempt's line, and their values."""
         shared = {name: given[parameter] for name, parameter in _LINE_SHARED.items()}
         own = {name: given[f"line_{name}"] for name in _LINE}
         own["calls"] = _store_calls(self._database, own["calls"])
         return shared | own | {"worker": literal(self._worker), "ended_at": self._database.now()}
 
     def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
-        """Write the record and the line of its attempt in one transaction. False: a rescue took the lease away, and
-        nothing was written."""
+        """Write the record and its attempt's line in one transaction. False: a rescue removed the lease, and nothing
+        was written."""
         kind = _choose_kind(progress, decision)
         values = _read_ending(_Ending(claim, progress, decision, summary), kind)
         return self._statements[kind].execute(values) is not None
 
 
 def _choose_kind(progress: Progress, decision: Decision) -> str:
-    """What becomes of the record with this decision, a key of _KINDS."""
+    """What becomes of the record with this decision: a key of _KINDS."""
     match decision:
         case Active():
             return "active"
@@ -527,12 +522,12 @@ def _choose_kind(progress: Progress, decision: Decision) -> str:
 
 
 def _settle(database: Database, kind: str, given: Given) -> Update:
-    """The update of a record that takes it out of `activating`, where its lease still stands."""
+    """The update that takes a record out of `activating`, if its lease is valid."""
     columns: dict[str, Any] = _build_columns(database, _PROGRESS | _KINDS[kind], given)
-    # They stand in the line of the attempt now.
+    # They are in the attempt's line now.
     columns["calls"] = null()
     if kind == "active":
-        # What is done needs no OTP any more, so none is kept.
+        # A finished record needs no OTPs, so none are kept.
         columns |= dict.fromkeys(("reason", "detail", "pingone_error_id", "otps"), null())
     elif kind == "pending":
         is_cancelled = is_batch_in(BatchState.CANCELLED)
@@ -556,13 +551,13 @@ _OWN_LINE = select(AttemptLine.id).where(
     AttemptLine.outcome != Outcome.LOST,
 )
 
-# The second try is made at once: where a connection went away, another may be good. Then up to 0.2, 0.4, 0.8 … and 2
-# seconds pass between two tries, at random, so that threads which were in each other's way do not meet again.
+# The second try is immediate: after one connection broke, another may work. Then up to 0.2, 0.4, 0.8 … and 2 seconds
+# pass between two tries, at random, so that colliding threads do not meet again.
 _WAIT_BETWEEN_TRIES = tenacity.wait_random_exponential(multiplier=0.2, max=2)
 
 
 class DeviceInProgress(Exception):
-    """Another record that is not final has the device that was found for this one."""
+    """Another unfinished record has the device that was found for this one."""
 
 
 class Leases:
@@ -609,7 +604,7 @@ class Leases:
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
-        """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
+        """Claim a queued record of this environment; None if it is no longer queued or may not be worked on."""
         started, lease_id = boot_time(), uuid.uuid4().hex
         values = {"this_id": record_id, "this_lease": lease_id, "for_environment_id": environment_id}
         for statement, make_claim in self._claims:
@@ -618,26 +613,26 @@ class Leases:
         return None
 
     def check_database(self) -> None:
-        """Ask the database something that costs nothing, to see that it answers. Raises what it raises."""
+        """Ask the database a trivial question, to see that it answers. Raises its error."""
         with self._database.reading() as connection:
             connection.execute(_NOTHING)
 
     def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
-        """Write down durably that this OTP is about to go out, and that the counter is used up if a seed makes it.
-        False: it must not go, since the batch was paused, the OTP is too old, or the lease was lost."""
+        """Record durably that this OTP is about to go out, and that its counter is used if a seed makes it. False: it
+        must not go, because the batch was paused, the OTP is too old, or the lease was lost."""
         return self._mark_sent[ordinal].execute(_name_lease(claim) | {"counter": counter}) is not None
 
     def mark_pairing(self, claim: Claim) -> bool:
-        """Write down durably that the request to pair is about to go out. False: it must not go, since the batch was
+        """Record durably that the pairing request is about to go out. False: it must not go, because the batch was
         paused or the lease was lost."""
         return self._mark_pairing.execute(_name_lease(claim)) is not None
 
     def write_progress(self, claim: Claim, progress: Progress, calls: Sequence[PastCall] = ()) -> bool:
-        """Write down in the middle of an attempt what is known of the OTPs and of the device, and the calls so far.
-        False: the lease was lost. Raises DeviceInProgress."""
+        """Record during an attempt what is known of the OTPs and the device, and the calls so far. False: the lease was
+        lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | read_progress(progress) | {"calls_so_far": write_calls(calls)}
         try:
-            # The lease stays, so a second write of the same finds it.
+            # The lease stays, so a repeated write finds it.
             return write_until(
                 self._ends_at(claim), lambda: self._write_progress.execute(values) is not None, lambda: False
             )
@@ -645,41 +640,41 @@ class Leases:
             raise DeviceInProgress from error
 
     def renew_mark(self, claim: Claim) -> bool:
-        """Mark an OTP or a pairing that did not go out as sent anew, before it is tried again. False: it must not go
+        """Mark an OTP or a pairing that did not go out as sent again, before the next try. False: it must not go
         (paused, too old, lease lost). A rescue counts from the new time, so that PingOne is asked only when a call that
         begins now is certainly over."""
         return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:
-        """Whether a read may start: the lease stands, and the batch runs, or was cancelled and the record needs a
+        """Whether a read may start: the lease is valid, and the batch runs, or was cancelled and the record needs a
         read."""
         with self._database.reading() as connection:
             return connection.scalar(self._may_read, _name_lease(claim)) is not None
 
     def ran(self, claim: Claim, ago: timedelta) -> bool:
-        """Whether the record's batch has run for so long by now, with no pause but those that end by themselves."""
+        """Whether the record's batch has run for this long, with only pauses that end by themselves."""
         with self._database.reading() as connection:
             return (
                 connection.scalar(self._ran, {"of_batch": claim.batch_id, "seconds": -ago.total_seconds()}) is not None
             )
 
     def find_foreign_batch(self, record_id: int, name: str, environment_id: str = "") -> int | None:
-        """The batch of a queued record, if it was loaded for the environment of this name, and that had another id than
-        this; else None. Without an id: if it was loaded for the environment of this name at all."""
+        """The batch of a queued record, if it was loaded for the environment with this name and another id; else None.
+        Without an id: if it was loaded for the environment with this name at all."""
         with self._database.reading() as connection:
             names = {"this_id": record_id, "name": name, "for_environment_id": environment_id}
             return connection.scalar(self._find_foreign_batch, names)
 
     def hand_back(self, record_id: int, delay: float) -> bool:
-        """Make a queued record that was not claimed pending again, due after `delay` seconds."""
+        """Make an unclaimed queued record pending again, due after `delay` seconds."""
         return self._update_one(self._hand_back, {"this_id": record_id, "delay": delay})
 
     def hand_back_stopped(self, record_id: int) -> bool:
-        """Make a queued record pending again if its batch does not run any more."""
+        """Make a queued record pending again if its batch no longer runs."""
         return self._update_one(self._hand_back_stopped, {"this_id": record_id})
 
     def settle(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
-        """End the attempt. False: a rescue took the lease away, and nothing was changed."""
+        """End the attempt. False: a rescue removed the lease, and nothing was changed."""
         return write_until(
             self._ends_at(claim),
             lambda: self._settlement.write(claim, progress, decision, summary),
@@ -687,7 +682,7 @@ class Leases:
         )
 
     def _was_settled(self, claim: Claim) -> bool:
-        """Whether the attempt under this lease has a line of its own, and not one of a rescue."""
+        """Whether the attempt under this lease has its own line, not a rescue's."""
         with self._database.reading() as connection:
             return connection.scalar(_OWN_LINE, _name_lease(claim)) is not None
 
@@ -702,12 +697,12 @@ class Leases:
 
 
 def _name_lease(claim: Claim) -> dict[str, Any]:
-    """The values by which a statement finds this record, as long as its lease stands."""
+    """The values by which a statement finds this record while its lease is valid."""
     return {"this_id": claim.record_id, "this_lease": claim.lease_id}
 
 
 def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[Any]:
-    """The update of a record under its lease, where these conditions hold. It returns the lease."""
+    """The update of a record under its lease, if these conditions are met. It returns the lease."""
     held = Record.id == given["this_id"], Record.lease_id == given["this_lease"], has_status(Status.ACTIVATING)
     return update(Record).where(*held, *conditions).returning(given["this_lease"])
 
@@ -721,9 +716,9 @@ def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], 
 
 
 def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable[[], bool]) -> bool:
-    """Call `write` until it succeeds, and return whether it found its lease. A call that failed may have been committed
-    all the same; then the next one finds no lease, and `was_written` tells whether the first one did. No try begins
-    after `ends_at` (by `boot_time`). Raises what the last try raised."""
+    """Call `write` until it succeeds, and return whether it found its lease. A failed call may have been committed;
+    then the next one finds no lease, and `was_written` says whether the first one did. No try begins after `ends_at`
+    (by `boot_time`). Raises the last try's error."""
     try:
         return write()
     except Exception as failure:
@@ -740,6 +735,6 @@ def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the database may be back in a moment. After a refusal for a full disk it is not: a person has to hear of
-    that at once, and make room."""
+    """Whether the database may return in a moment. Not after a refusal for a full disk: a person has to know at once,
+    and free space."""
     return is_away(error) and not (isinstance(error, DBAPIError) and is_refused_by_disk(error))

@@ -1,8 +1,8 @@
-"""Changes of a record's status: each is one arrow of the table of transitions, and its WHERE clause names the status
-that it starts from. Here are also the conditions under which a record may go, and what a person's pause, cancel, undo
-and dates do to the records of a batch. Every function works in the caller's transaction."""
+"""Changes of a record's status: each is one transition, and its WHERE clause names the status that it starts from. Also
+the conditions under which a record may go, and the effects of a person's pause, cancel, undo, and dates on a batch's
+records. Every function works in the caller's transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,16 +44,17 @@ from models.record_states import (
     Status,
 )
 from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
 
 # Seconds at the end of a batch's hours in which it begins no record and no import. A token that is out of step needs
-# its second OTP soon after the first, or PingOne forgets the first; and the result of an import is asked for within
-# the hours.
+# its second OTP soon after the first, or PingOne forgets the first; and an import's result is requested within the
+# hours.
 LAST_START = 15.0
 
 
 def move(database: Database, source: Status, target: Status, *, is_by_key: bool = False) -> Update:
     """Build the statement that takes records from one status to the next, with the columns that follow from it.
-    `is_by_key`: the caller names the records by their ids. Raises ValueError for an arrow that is not in the table."""
+    `is_by_key`: the caller names the records by id. Raises ValueError for an unknown transition."""
     if (source, target) not in TRANSITIONS:
         raise ValueError(f"no arrow leads from {source} to {target}")
     is_at_source = has_status(source) if is_by_key else Record.status == source
@@ -68,7 +69,7 @@ def move(database: Database, source: Status, target: Status, *, is_by_key: bool 
 
 
 def has_status(status: Status) -> ColumnElement[bool]:
-    """Whether a record that the statement names by its id has this status.
+    """Whether a record that the statement names by id has this status.
 
     PostgreSQL matches no partial index with an expression, and so takes the primary key. The statistics of `queued` and
     `activating` are always out of date, since records pass through within seconds: by them it would read the index of
@@ -82,20 +83,20 @@ def is_batch_in(state: BatchState) -> ColumnElement[bool]:
 
 
 def may_call(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
-    """Whether calls may go out for a record: its batch runs for `seconds_left` more seconds, and its own date has come
-    or it has begun."""
+    """Whether calls may go out for a record: its batch runs for `seconds_left` more seconds, and its date has come or
+    it has begun."""
     return and_(exists().where(Batch.id == Record.batch_id, is_running(database, seconds_left)), may_begin(database))
 
 
 def may_begin(database: Database) -> ColumnElement[bool]:
-    """Whether the date of a record has come, or the record has begun. One that has begun goes on: PingOne deletes a
-    device that waits for longer than a day, and a request of unknown fate has to be looked into."""
+    """Whether the date of a record has come, or the record has begun. One that has begun continues: PingOne deletes a
+    device that waits longer than a day, and a request of unknown fate must be looked up."""
     return or_(Record.not_before.is_(None), Record.not_before <= database.now(), has_begun())
 
 
 def is_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
-    """Whether a batch runs, and its hours last for `seconds_left` more seconds. It stops at the second at which they
-    end, and not at the tick after that which pauses it."""
+    """Whether a batch runs, and its hours last for `seconds_left` more seconds. It stops at the second when they end,
+    not at the next tick, which pauses it."""
     is_in_hours = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(seconds_left))
     return and_(Batch.state == BatchState.RUNNING, is_in_hours)
 
@@ -114,25 +115,42 @@ def hand_back_queued(database: Database, connection: Connection, batch_id: int |
     return connection.execute(back).rowcount
 
 
-def cancel(database: Database, connection: Connection, batch_id: int) -> int:
+# Rows of a batch that one statement of a command changes: about a second's work.
+ROWS_TOGETHER = 20_000
+
+
+def part_rows(
+    connection: Connection, batch_id: int, on_progress: OnProgress, what: str
+) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions that divide the records of a large batch by their rows, and tell between them how many rows are
+    done."""
+    last = connection.scalar(select(func.max(Record.row_number)).where(Record.batch_id == batch_id)) or 0
+    for first in range(0, last + 1, ROWS_TOGETHER):
+        if first:
+            on_progress(what, first, last)
+        yield Record.row_number.between(first, first + ROWS_TOGETHER - 1)
+
+
+def cancel(database: Database, connection: Connection, batch_id: int, on_progress: OnProgress = tell_nobody) -> int:
     """Cancel every record of a batch that no worker holds and that needs no read. Returns how many."""
     cancelled = 0
-    for status in (Status.PENDING, Status.QUEUED):
-        statement = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, ~needs_read())
-        cancelled += connection.execute(statement).rowcount
+    for rows in part_rows(connection, batch_id, on_progress, "Closing rows"):
+        for status in (Status.PENDING, Status.QUEUED):
+            free = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, rows, ~needs_read())
+            cancelled += connection.execute(free).rowcount
     return cancelled
 
 
 # Reason and detail of a record that a person closed.
 _CLOSED: dict[str, Any] = {
     "reason": CLOSED,
-    "detail": "A person closed it. It goes again by a mend that names another person, or brings OTPs or the seed; or by"
-    " a replay that chooses it (--where).",
+    "detail": "A person closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
+    "with --where.",
 }
 
 
 def close(database: Database, connection: Connection, batch_id: int, chosen: ColumnElement[bool]) -> int:
-    """Cancel those of the chosen records of a batch that nobody works on: dead letters, and what has not begun. Returns
+    """Cancel the chosen records of a batch that nobody works on: dead letters, and records that have not begun. Returns
     how many."""
     is_chosen = and_(Record.batch_id == batch_id, chosen)
     is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
@@ -163,8 +181,7 @@ def write_detail(reason: Reason, evidence: str, *, has_seed: bool) -> str:
 
 
 def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[str, Any]]) -> int:
-    """Say who gets the tokens of records that wait to be given out, as columns by record id. They go before everything
-    else of their batch that waits for no date. Returns how many."""
+    """Assign people to records that wait to be given out, as columns by record id. They go first. Returns how many."""
     keep_former(connection, Record.id.in_(list(given)), is_on_the_table())
     count = 0
     for record_id, columns in given.items():
@@ -174,26 +191,16 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     return count
 
 
-def may_be_put_back(database: Database) -> ColumnElement[bool]:
-    """Whether a record that was given out can wait to be given out again: nothing went out for it."""
-    is_waiting = Record.status.in_((Status.PENDING, Status.QUEUED))
-    return and_(is_waiting, ~has_begun(), Record.device_id == "", ~is_in_undo(database))
-
-
-def put_back(database: Database, connection: Connection, record_id: int) -> bool:
-    """Let a record that was given out wait to be given out again. False: something went out for it meanwhile."""
-    free = and_(Record.id == record_id, may_be_put_back(database))
-    keep_former(connection, free)
-    connection.execute(move(database, Status.QUEUED, Status.PENDING).where(free))
-    nobody = {"user_id": "", **dict.fromkeys(NAMES)}
-    waiting = update(Record).where(Record.status == Status.PENDING, free)
-    return connection.execute(waiting.values(nobody)).rowcount == 1
+# The most records to put before all others together: so many people may wait at a table. More would keep the batches of
+# other licenses waiting.
+MOST_FIRST = 100
 
 
 def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
-    """Make these records due before everything else of their batch that waits for no date: somebody waits for them."""
+    """Make these records, or the first MOST_FIRST of them, due before everything else without a date: somebody waits
+    for them. Their due time is before the batch's load, by which dispatcher and preparation recognize them."""
     loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
-    first = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    first = update(Record).where(Record.id.in_(record_ids[:MOST_FIRST]), Record.status == Status.PENDING)
     connection.execute(first.values(scheduled_at=loaded_at - timedelta(seconds=1)))
     put_off(connection, batch_id)
 
@@ -204,30 +211,30 @@ def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) 
 _CHUNK = 1000
 # The statuses from which an undo cancels a record.
 _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
-# Reason and detail of a record of which an undo took something back.
+# Reason and detail of a record that an undo closed.
 _TAKEN_BACK: dict[str, Any] = {
     "reason": TAKEN_BACK,
-    "detail": "An undo took it back. It goes again by a mend that names another person, or brings OTPs or the seed; or"
-    " by a replay that chooses it (--where).",
+    "detail": "An undo closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
+    "with --where.",
 }
 
 
-# Seconds for which an undo has records in hand, should its command be killed: longer than a job that revokes tokens,
-# and many times what a chunk of devices takes.
+# Seconds for which an undo holds records if its command is killed: longer than a job that revokes tokens, and many
+# times a chunk of devices.
 UNDO_LASTS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class HeldRecords:
-    """Records that an undo has in hand until a time."""
+    """Records that an undo holds until a time."""
 
     ids: Sequence[int]
     until: datetime
 
 
 def keep_former(connection: Connection, *which: ColumnElement[bool], line: int | None = None) -> None:
-    """Keep whose these records are and which devices they have, before a person's command changes them. `line`: that of
-    the audit about the command; None: it is written later, in the same transaction."""
+    """Keep these records' people and devices, before a person's command changes them. `line`: the command's audit line;
+    None: it is written later, in the same transaction."""
     kept = ("user_id", *NAMES, "device_id")
     former = select(Record.id, literal(line, BigInteger()), *(getattr(Record, name) for name in kept)).where(*which)
     connection.execute(insert(Change).from_select(["record_id", "audit_id", *kept], former))
@@ -246,30 +253,30 @@ def had_token() -> ColumnElement[bool]:
 def note_device_gone(
     database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool, line: int
 ) -> bool:
-    """Write down that the record has no device any more, and cancel it unless it is cancelled. `device_id` is what its
-    row says: empty after a pairing of unknown fate, where only a look-up has shown whether a device `was_made`. `line`:
-    that of the audit about the undo. False: the row has changed meanwhile, or a worker has the record."""
+    """Record that a record has no device any more, and cancel it. `device_id` is what its row says: empty after a
+    pairing of unknown fate, where only a look-up has shown whether a device `was_made`. `line`: the undo's audit line.
+    False: the row has changed meanwhile, or a worker has the record."""
     is_unchanged = and_(Record.id == record_id, Record.device_id == device_id)
     return _cancel(database, connection, is_unchanged, _without_device() | {"is_device_made": was_made}, line) == 1
 
 
 def has_nothing_open() -> ColumnElement[bool]:
-    """Whether there is nothing to remove for a record: it is pending and nothing went out for it; or it is a dead
-    letter, or was cancelled with its batch, and has no device of ours."""
+    """Whether there is nothing to remove for a record: it is pending and nothing was sent for it; or it is a dead
+    letter, or was cancelled with its batch, without a device of ours."""
     is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
     has_device = and_(Record.is_device_made, Record.device_id != "")
     return or_(is_fresh, and_(or_(Record.status == Status.DEAD_LETTER, was_cancelled()), ~has_device))
 
 
 def was_cancelled() -> ColumnElement[bool]:
-    """Whether a record was cancelled with its batch, and neither taken back by an undo nor closed by itself."""
+    """Whether a record was cancelled with its batch, not closed by an undo or by itself."""
     is_by_itself = and_(Record.reason.is_not(None), Record.reason.in_(ENDED_BY_PERSON))
     return and_(Record.status == Status.CANCELLED, ~is_by_itself)
 
 
 def take_back(database: Database, connection: Connection, record_ids: Sequence[int], line: int) -> None:
-    """Cancel these records where there is nothing to remove, and keep them from a replay of the whole batch. `line`:
-    that of the audit about the undo."""
+    """Cancel these records if there is nothing to remove, and exclude them from a replay of the whole batch. `line`:
+    the undo's audit line."""
     is_free = and_(Record.id.in_(record_ids), has_nothing_open())
     keep_former(connection, is_free, line=line)
     connection.execute(update(Record).where(was_cancelled(), is_free).values(_TAKEN_BACK))
@@ -278,8 +285,8 @@ def take_back(database: Database, connection: Connection, record_ids: Sequence[i
 
 
 def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int], line: int) -> int:
-    """Write down that the tokens of these records, and their devices, are gone from PingOne, and cancel the records.
-    `line`: that of the audit about the undo. Returns how many; a record that a worker has stays as it is."""
+    """Record that these records' tokens and devices are gone from PingOne, and cancel the records. `line`: the undo's
+    audit line. Returns how many; a record that a worker has stays unchanged."""
     values = _without_device() | {"is_in_inventory": False, "import_job_id": null(), "owner_id": null()}
     chunks = [record_ids[start : start + _CHUNK] for start in range(0, len(record_ids), _CHUNK)]
     return sum(_cancel(database, connection, Record.id.in_(chunk), values, line) for chunk in chunks)
@@ -293,20 +300,19 @@ def count_in_hand(database: Database, connection: Connection, batch_id: int) -> 
 
 
 def is_in_undo(database: Database, record: type[Record] = Record) -> ColumnElement[bool]:
-    """Whether an undo has the device or the token of a record in hand."""
+    """Whether an undo is working on a record's device or token."""
     return and_(record.undone_until.is_not(None), record.undone_until > database.now())
 
 
 def hold(database: Database, connection: Connection, record_ids: Sequence[int]) -> HeldRecords:
-    """Take these records in hand for an undo, until they are let go. An undo that is given again takes those of one
-    that was killed."""
+    """Hold these records for an undo until they are released. A repeated undo takes over those of a killed one."""
     until = connection.scalars(select(database.now(UNDO_LASTS))).one()
     connection.execute(update(Record).where(Record.id.in_(record_ids)).values(undone_until=until))
     return HeldRecords(record_ids, until)
 
 
 def let_go(connection: Connection, held: Sequence[HeldRecords]) -> None:
-    """Let go what an undo had in hand, unless another one has taken it meanwhile."""
+    """Release the records that an undo held, unless another one has taken them meanwhile."""
     for chunk in held:
         mine = update(Record).where(Record.id.in_(chunk.ids), Record.undone_until == chunk.until)
         connection.execute(mine.values(undone_until=null()))
@@ -316,10 +322,10 @@ def _cancel(
     database: Database, connection: Connection, condition: ColumnElement[bool], values: dict[str, Any], line: int
 ) -> int:
     """Write these values into the records that meet the condition, and cancel them. Returns how many."""
-    # An undo that removed the device of a record has kept what that was.
+    # An undo that removed a record's device has kept what it was.
     is_kept = exists().where(Change.record_id == Record.id, Change.audit_id == line)
     keep_former(connection, condition, Record.status.in_((Status.CANCELLED, *_SOURCES)), ~is_kept, line=line)
-    # What is cancelled already comes first, so that no record is counted twice.
+    # Cancelled records come first, so that none is counted twice.
     cancelled = update(Record).where(Record.status == Status.CANCELLED, condition).values(values)
     count = connection.execute(cancelled).rowcount
     for status in _SOURCES:
@@ -328,11 +334,9 @@ def _cancel(
 
 
 def _without_device() -> dict[str, Any]:
-    """The columns of a record whose device is gone, and whose token is free.
-
-    A seed begins another pair of OTPs for the next device, and leaves a counter out where OTP 1 is of unknown fate. A
-    pair from a file keeps the OTPs that PingOne has answered, so that they are recognized if a file brings them again,
-    and no replay sends them."""
+    """The columns of a record whose device is gone, and whose token is free. A seed begins another pair of OTPs for the
+    next device, and skips a counter if OTP 1's fate is unknown. A pair from a file keeps the OTPs that PingOne has
+    answered, so that they are recognized if a file brings them again, and no replay sends them."""
     has_seed = Record.next_counter.is_not(None)
     return {
         "device_id": "",
@@ -349,17 +353,17 @@ def _without_device() -> dict[str, Any]:
 
 
 def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str]:
-    """The state of an OTP once its device is gone: unsent if a seed makes another one, or if its fate was unknown, for
-    the next device cannot have taken it."""
+    """The state of an OTP once its device is gone: unsent if a seed makes another one, or if its fate was unknown,
+    since the next device cannot have taken it."""
     return case((or_(has_seed, state == OtpState.SENT), OtpState.UNSENT), else_=state)
 
 
-# Waves. A record may have a date, from its file or by a person's command, before which nothing goes out for it. Its due
-# time is put off until then, so that no tick finds a record that may not go.
+# Waves. A record may have a date, from its file or a person's command, before which nothing is sent for it. Its due
+# time is moved there, so that no tick finds a record that may not go.
 
 
 def put_off(connection: Connection, batch_id: int) -> None:
-    """Make the pending records of a batch that have a date, and have not begun, due no sooner than that."""
+    """Make a batch's pending records that have a date and have not begun due no sooner than that."""
     waits = and_(Record.status == Status.PENDING, ~has_begun(), Record.not_before > Record.scheduled_at)
     connection.execute(update(Record).where(Record.batch_id == batch_id, waits).values(scheduled_at=Record.not_before))
 
@@ -367,12 +371,10 @@ def put_off(connection: Connection, batch_id: int) -> None:
 def set_date(
     database: Database, connection: Connection, batch_id: int, chosen: ColumnElement[bool], date: datetime | None
 ) -> int:
-    """Let the chosen records of a batch begin at another date, UNTIL_LET_GO or at once (None). Returns for how many
-    that changes when they begin.
-
-    A record that has begun goes on whatever its date, unless it turns out that nothing went out; a dead letter has the
-    date for when it goes again. An active record keeps the date that it began by, since an undo may make it pending
-    again; but not UNTIL_LET_GO, which would keep it back then."""
+    """Let the chosen records of a batch start on another date, UNTIL_LET_GO, or at once (None). Returns for how many
+    that changes their start. A record that has begun continues whatever its date, unless nothing went out; a dead
+    letter has the date for a replay. An active record keeps the date by which it began, since an undo may make it
+    pending again; but not UNTIL_LET_GO, which would keep it back then."""
     has_kept_date = and_(Record.status == Status.ACTIVE, Record.not_before.is_distinct_from(UNTIL_LET_GO))
     changeable = and_(Record.batch_id == batch_id, chosen, ~has_kept_date)
     fresh = and_(changeable, ~has_begun(), Record.status.not_in(FINAL))
@@ -385,7 +387,7 @@ def set_date(
 
 
 def _choose_due_time(database: Database, date: datetime | None) -> ColumnElement[Any]:
-    """When a record is due that gets this date: not before it, and at once where only its old date put it off. A record
+    """When a record with this new date is due: not before it, and at once if only its old date postponed it. A record
     that has begun is due as before."""
     due = case((Record.scheduled_at == Record.not_before, database.now()), else_=Record.scheduled_at)
     if date is not None:

@@ -1,5 +1,5 @@
-"""What the dispatcher does with many records: queue those that are due, in their order; rescue those whose lease ran
-out; and set times anew after a jump of the database's clock."""
+"""What the dispatcher does with many records: queue due ones, in order; rescue those whose lease expired; and reset
+times after a jump of the database's clock."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     insert,
     literal,
@@ -23,9 +24,11 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.base import Executable
 
 from models.attempt import AttemptLine, CallName, Failure, Outcome, PastCall
 from models.batch import Batch, BatchState
@@ -35,20 +38,20 @@ from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import UNDO_LASTS, is_in_undo, may_begin, move
 
-# The pending records of a batch in three parts, each with the order in which it goes: those that lack only OTP 2, those
-# whose OTPs expire, and the rest. Each part has a partial index, which the database uses only for a query that asks for
-# this order. Without the index, SQLite reads every record of the batch, and PostgreSQL every record of the table.
+# The pending records of a batch in three parts, each with its order: those that lack only OTP 2, those whose OTPs
+# expire, and the rest. Each part has a partial index, which the database uses only for a query with this order. Without
+# the index, SQLite reads every record of the batch, and PostgreSQL every record of the table.
 PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
     (HALF_DONE, Record.scheduled_at),
     (EXPIRING, Record.otp_expires_at),
     (LASTING, Record.scheduled_at),
 )
 # The order in which the records of a running batch go. Records that need a read come before the rest, to which they
-# belong as well: their scheduled_at has moved on, so they would wait behind all fresh records. Those whose user was not
-# looked up yet, as after a restore, wait until that is done: nobody could tell whether a device is their user's.
+# also belong: their scheduled_at has moved on, so they would wait behind all fresh records. Those whose user was not
+# looked up yet, as after a restore, wait for that: nothing could show whether a device is their user's.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (f"{UNSETTLED} AND user_id <> ''", Record.scheduled_at), PENDING_IN_ORDER[-1])
 
-# Whether a record is among the first so many of its batch.
+# Whether a record is among the first N of its batch.
 _IS_FIRST = is_among_first(bindparam("of_batch"), bindparam("first", type_=Integer()))
 
 
@@ -61,8 +64,8 @@ def has_pending() -> ColumnElement[bool]:
     return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
 
 
-# Seconds from a jump of the clock until a pending record is due that needs no read. The jump may have made hours of its
-# backoff, and a try that comes a little too soon does no harm.
+# Seconds from a jump of the clock until a pending record that needs no read is due. The jump may have turned its
+# backoff into hours, and a try slightly too soon does no harm.
 SOON = 10.0
 # Records that one statement names by id: well below SQLite's limit of 32,766 parameters.
 CHUNK = 1000
@@ -70,22 +73,24 @@ CHUNK = 1000
 _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 
 _LABELS = (
-    select(Record.id, Batch.name, Record.row_number, Record.serial_number)
+    select(Record.id, Batch.name, Record.row_number, Record.serial_number, Record.scheduled_at < Batch.created_at)
     .join(Batch, Batch.id == Record.batch_id)
     .where(_NAMED)
 )
-# How many records of each batch are in the window. The expression keeps SQLite from the index of the batch, by which it
-# would read all records.
+# How many records of each batch are in the window. The expression keeps SQLite from the batch index, by which it would
+# read all records.
 _BATCH = Record.batch_id + literal_column("0")
 _IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
+# The batches that have records in the window.
+BATCHES_IN_WINDOW = select(_BATCH).where(text(IN_WINDOW))
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
 
 
 class Queue:
     """Moves records between `pending` and `queued`, and rescues them. Every method works in the caller's transaction.
-    In seconds: `lease` is how long a worker has a record, and `over_after` is the time from when a request was marked
-    as sent until PingOne may be asked what came of it.
+    In seconds: `lease` is how long a worker has a record, and `over_after` is the time from a request's mark until
+    PingOne may be asked about it.
 
     Every statement is built once, here: building one costs more than running it."""
 
@@ -94,8 +99,9 @@ class Queue:
         self._lease = lease
         self._over_after = over_after
         seconds = bindparam("seconds", type_=Float())
-        self._due = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
-        self._due_in_canary = [due.where(_IS_FIRST) for due in self._due]
+        parts = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
+        self._due = _put_in_order(parts)
+        self._due_in_canary = _put_in_order([part.where(_IS_FIRST) for part in parts])
         self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, database)
         queued = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
         self._put_onto_queue = queued.values(lease_until=database.now(seconds))
@@ -108,6 +114,8 @@ class Queue:
         pending = [_select_pending(condition, order) for condition, order in PENDING_IN_ORDER]
         self._find_cancelled = [part.where(~needs_read()).limit(CHUNK) for part in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
+        # Whether `rescue` or `sweep_cancelled` has something to do.
+        self.needs_tending = or_(exists().where(self._ran_out), _CANCELLED.exists())
 
     def enqueue(
         self,
@@ -119,24 +127,22 @@ class Queue:
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, under a queue lease of `lease` seconds; with `first`, only
         among its first so many. Returns their ids, in the order in which they go."""
-        ids: list[int] = []
-        for due in self._due if first is None else self._due_in_canary:
-            if len(ids) < room:
-                values = {"of_batch": batch_id, "room": room - len(ids), "first": first}
-                ids += self._enqueue(connection, due, values, lease)
-        return ids
+        due = self._due if first is None else self._due_in_canary
+        return self._enqueue(connection, due, {"of_batch": batch_id, "room": room, "first": first}, lease)
 
     def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
         """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
         return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
 
-    def read_labels(self, connection: Connection, ids: Sequence[int]) -> dict[int, str]:
-        """Read what people call these records, by id: batch, row and serial number."""
+    def read_labels(self, connection: Connection, ids: Sequence[int]) -> tuple[dict[int, str], set[int]]:
+        """Read what people call these records, by id: batch, row, and serial number; and which of them somebody waits
+        for (`moves.put_first`)."""
         rows = [row for chunk in _cut(ids) for row in connection.execute(_LABELS, {"ids": chunk})]
-        return {record_id: f"{batch}, row {row}, {serial_number}" for record_id, batch, row, serial_number in rows}
+        labels = {record_id: f"{batch}, row {row}, {serial}" for record_id, batch, row, serial, _ in rows}
+        return labels, {record_id for record_id, *_, is_first in rows if is_first}
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
-        """Make queued records that could not be published pending again; they are due after `delay` seconds."""
+        """Make queued records that could not be published pending again, due after `delay` seconds."""
         _execute_in_chunks(connection, self._unqueue, ids, seconds=delay)
 
     def count_window(self, connection: Connection) -> Counter[int]:
@@ -144,16 +150,16 @@ class Queue:
         return Counter(dict(connection.execute(_IN_WINDOW).all()))
 
     def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
-        """Count the records of these batches that became final in the last so many seconds."""
+        """Count the records of these batches that became final in the last seconds."""
         return connection.scalar(self._count_settled_lately, {"batch_ids": batch_ids, "seconds": -seconds}) or 0
 
     def rescue(self, connection: Connection) -> int:
-        """Make records whose lease ran out pending again: their message was lost, or their worker died. Returns how
+        """Make records whose lease expired pending again: their message was lost, or their worker died. Returns how
         many."""
         return self._rescue_queued(connection) + self._rescue_activating(connection)
 
     def sweep_cancelled(self, connection: Connection) -> None:
-        """Cancel the pending records of cancelled batches, which came back after the command, and need no read."""
+        """Cancel the pending records of cancelled batches that came back after the command, and need no read."""
         for batch_id in connection.scalars(_CANCELLED).all():
             for find in self._find_cancelled:
                 ids = connection.scalars(find, {"of_batch": batch_id}).all()
@@ -167,13 +173,13 @@ class Queue:
         queued = update(Record).where(Record.status == Status.QUEUED)
         soon = self._database.now(SOON)
         for statement in (
-            # A living worker counts by a clock that does not jump, and so ends its attempt within a lease from now.
+            # A living worker uses a clock that does not jump, and so ends its attempt within a lease from now.
             in_work.values(lease_until=self._database.now(self._lease)),
-            # A time that is past is right, and needed: by it one tells who made a device.
+            # A past time is right, and needed: it shows who made a device.
             in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
             queued.values(lease_until=self._database.now(queue_lease)),
             update(Record).where(text(IN_UNDO)).values(undone_until=self._database.now(UNDO_LASTS)),
-            # Records that wait for their date go on waiting.
+            # Records that wait for their date continue to wait.
             update(Record)
             .where(Record.status == Status.PENDING, Record.scheduled_at > soon, may_begin(self._database))
             .values(scheduled_at=soon),
@@ -186,7 +192,7 @@ class Queue:
     def _build_rescue(self, database: Database) -> None:
         """Build the statements of a rescue."""
         now, back = database.now(), move(database, Status.QUEUED, Status.PENDING)
-        ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
+        self._ran_out = ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
         self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
         self._find_lost = (
             select(
@@ -201,9 +207,9 @@ class Queue:
             .limit(CHUNK)
             .with_for_update(skip_locked=True)
         )
-        # When the lease began, or began anew after a jump of the clock.
+        # When the lease began, or began again after a jump of the clock.
         leased_at = database.later(Record.lease_until, -self._lease)
-        # A mark from before is an earlier attempt's, or was set before the jump: a request may have gone out since.
+        # An earlier mark is an earlier attempt's, or was set before the jump: a request may have gone out since.
         sent_at = case((Record.otp_sent_at >= leased_at, Record.otp_sent_at), else_=leased_at)
         may_be_read_at = database.later(sent_at, self._over_after)
         self._take_back = (
@@ -216,11 +222,12 @@ class Queue:
     def _enqueue(
         self,
         connection: Connection,
-        due: Select[int],
+        due: Executable,
         values: dict[str, Any],
         lease: float,
     ) -> list[int]:
-        ids = list(connection.scalars(due, values))
+        # A record that needs a read is in two of the parts.
+        ids = list(dict.fromkeys(connection.scalars(due, values)))
         _execute_in_chunks(connection, self._put_onto_queue, ids, seconds=lease)
         return ids
 
@@ -242,17 +249,16 @@ class Queue:
 
 
 def list_lost_calls(calls: Sequence[PastCall] | None, on_its_way: str | None) -> list[PastCall]:
-    """List what is known of the calls of an attempt whose worker died: those that it wrote down, and the one that is
-    marked as sent, to which no answer was heard. That one is not there twice: where it is the last that was written
-    down, its answer told nothing; and where nothing was written down but that (`calls` is empty, not None), it was
-    marked by an earlier attempt."""
+    """List what is known of the calls of an attempt whose worker died: those it recorded, and the one marked as sent,
+    without an answer. That one is not listed twice: if it is the last recorded call, its answer said nothing; and if
+    nothing else was recorded (`calls` is empty, not None), an earlier attempt marked it."""
     if on_its_way is None or calls == [] or (calls and calls[-1]["call"] == on_its_way):
         return list(calls or ())
     return [*(calls or ()), {"call": on_its_way}]
 
 
 def _find_on_its_way() -> ColumnElement[str | None]:
-    """The call of a record that is marked as sent and not as answered, as a CallName; NULL if there is none."""
+    """The call of a record that is marked as sent but not as answered, as a CallName; NULL if there is none."""
     return case(
         (Record.otp2_state == OtpState.SENT, literal(CallName.OTP2)),
         (Record.otp1_state == OtpState.SENT, literal(CallName.OTP1)),
@@ -268,7 +274,7 @@ def forget_messages(database: Database) -> None:
 
 
 def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int]:
-    """Select one part of the pending records of a batch, in the part's order."""
+    """Select one part of a batch's pending records, in the part's order."""
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
 
 
@@ -278,6 +284,11 @@ def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Dat
     may_go = (Record.scheduled_at <= now, may_begin(database), ~is_in_undo(database))
     due = _select_pending(condition, order).where(*may_go)
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
+
+
+def _put_in_order(parts: Sequence[Select[int]]) -> Executable:
+    """Select what is due in the first part, then in the next, and so on while there is room, in one statement."""
+    return union_all(*[select(part.subquery()) for part in parts]).limit(bindparam("room", type_=Integer()))
 
 
 def _execute_in_chunks(connection: Connection, statement: Update, ids: Sequence[int], **values: Any) -> None:

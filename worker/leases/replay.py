@@ -1,5 +1,5 @@
 """How records that failed or were cancelled go again: by a replay with what they have, or by a mend with what a person
-brought. A replay leaves some of them as they are; this module says which, and why. Every function works in the caller's
+brought. A replay leaves some of them unchanged; this module says which, and why. Every function works in the caller's
 transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,20 +28,22 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from models.batch import Batch
-from models.reason import TRANSIENT, Reason
-from models.record import Record, all_posts
+from models.person import NAMES
+from models.reason import OF_THE_PERSON, TRANSIENT, Reason
+from models.record import Record, all_posts, has_begun
 from models.record_indexes import NOT_FINAL
 from models.record_states import ENDED_BY_PERSON, OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import had_device, had_token, is_in_undo, keep_former, move, put_off, was_cancelled
+from worker.leases.moves import had_device, had_token, is_in_undo, keep_former, move, part_rows, put_off, was_cancelled
+from worker.observability.progress import OnProgress, tell_nobody
 
-# Reasons of dead letters that go on where they were, since their OTPs were not refused.
+# Reasons of dead letters that continue where they were, since their OTPs were not refused.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
-# Reasons of dead letters whose token is looked for in PingOne's inventory again.
+# Reasons of dead letters whose token is searched in PingOne's inventory again.
 REASONS_OF_THE_INVENTORY = frozenset(
     {Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED}
 )
-# Reasons of dead letters that something else than their OTPs made fail: these are good unless PingOne answered one.
+# Reasons of dead letters that failed for something other than their OTPs: these are good unless PingOne answered one.
 _REASONS_BESIDE_OTPS = REASONS_OF_THE_INVENTORY | {
     *(Reason.LOCKED, Reason.BLOCKED, Reason.ACCOUNT_NOT_USABLE, Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS),
     *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED, Reason.DEVICE_IN_PROGRESS),
@@ -56,31 +58,35 @@ def replay(
     chosen: ColumnElement[bool] | None = None,
     *,
     is_scheduled: bool = False,
+    on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Make dead letters of a batch with these reasons pending again; without reasons, all of its dead letters and what
-    was cancelled with it. `chosen`: only these records. What an undo took back goes again only if records are chosen,
+    was cancelled with it. `chosen`: only these records. What an undo closed goes again only if records are chosen,
     since most of it belongs to people who have left. Returns how many records go again.
 
-    A record with a refused OTP needs fresh OTPs, by a mend. A seed makes them by itself, under a new budget unless
-    this is the replay by schedule. A record whose token went again in another batch stays as it is."""
+    A record with a refused OTP needs fresh OTPs, by a mend. A seed makes them by itself, under a new budget unless this
+    is the replay by schedule. A record whose token went again in another batch stays unchanged."""
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
-    may_go = _may_go_again(database, batch_id, chosen)
-    dead = and_(may_go, true() if reasons is None else Record.reason.in_(reasons))
-    cancelled = and_(may_go, true() if chosen is not None else was_cancelled())
-    if not is_scheduled:
-        keep_former(connection, Record.status == Status.DEAD_LETTER, dead)
+    count = 0
+    for rows in part_rows(connection, batch_id, on_progress, "Replaying rows"):
+        may_go = and_(rows, _may_go_again(database, batch_id, chosen))
+        dead = and_(may_go, true() if reasons is None else Record.reason.in_(reasons))
+        cancelled = and_(may_go, true() if chosen is not None else was_cancelled())
+        if not is_scheduled:
+            keep_former(connection, Record.status == Status.DEAD_LETTER, dead)
+            if reasons is None:
+                keep_former(connection, Record.status == Status.CANCELLED, cancelled)
+        _look_for_tokens_again(connection, may_go, reasons)
+        back = move(database, Status.DEAD_LETTER, Status.PENDING).where(dead)
+        count += connection.execute(back.values(again)).rowcount
         if reasons is None:
-            keep_former(connection, Record.status == Status.CANCELLED, cancelled)
-    _look_for_tokens_again(connection, may_go, reasons)
-    count = connection.execute(move(database, Status.DEAD_LETTER, Status.PENDING).where(dead).values(again)).rowcount
-    if reasons is None:
-        back = move(database, Status.CANCELLED, Status.PENDING).where(cancelled)
-        count += connection.execute(back.values(again | _forget_removed())).rowcount
+            back = move(database, Status.CANCELLED, Status.PENDING).where(cancelled)
+            count += connection.execute(back.values(again | _forget_removed())).rowcount
     put_off(connection, batch_id)
     if count:
-        # The preparation of the batch begins anew: it has not looked for these records in the inventory.
+        # The preparation of the batch starts over: it has not searched for these records in the inventory.
         connection.execute(update(Batch).where(Batch.id == batch_id).values(prepared_until=null()))
     return count
 
@@ -110,8 +116,33 @@ def mend(database: Database, connection: Connection, source: Status, rows: Seque
     return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
 
 
+def may_be_put_back(database: Database) -> ColumnElement[bool]:
+    """Whether a record that was given out can wait to be given out again: nothing came of it in PingOne, and if it
+    failed, that was for its person."""
+    failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(OF_THE_PERSON))
+    may_wait = or_(
+        Record.status.in_((Status.PENDING, Status.QUEUED)),
+        and_(failed, ~went_again(), ~_is_in_progress_elsewhere(database)),
+    )
+    return and_(may_wait, ~has_begun(), Record.device_id == "", ~is_in_undo(database))
+
+
+def put_back(database: Database, connection: Connection, record_id: int) -> bool:
+    """Let a record that was given out wait to be given out again. False: something came of it meanwhile."""
+    free = and_(Record.id == record_id, may_be_put_back(database))
+    keep_former(connection, free)
+    nobody = {"user_id": "", **dict.fromkeys(NAMES)}
+    waiting = update(Record).where(Record.status == Status.PENDING)
+    queued = move(database, Status.QUEUED, Status.PENDING)
+    failed = move(database, Status.DEAD_LETTER, Status.PENDING).values(_begin_again(database))
+    count = 0
+    for source in (waiting, queued, failed):
+        count += connection.execute(source.where(free).values(nobody)).rowcount
+    return count == 1
+
+
 def _begin_again(database: Database) -> dict[str, Any]:
-    """The columns that every record gets that goes again."""
+    """The columns of every record that goes again."""
     return {
         "reason": None,
         "detail": None,
@@ -123,7 +154,7 @@ def _begin_again(database: Database) -> dict[str, Any]:
 
 
 def _forget_removed() -> dict[str, ColumnElement[bool]]:
-    """The columns of what an undo took back: a device or a token that it has removed is made anew."""
+    """The columns of what an undo closed: a device or token that it removed is made again."""
     return {
         "is_device_made": and_(Record.is_device_made, ~had_device()),
         "is_token_made": and_(Record.is_token_made, ~had_token()),
@@ -133,7 +164,7 @@ def _forget_removed() -> dict[str, ColumnElement[bool]]:
 def _look_for_tokens_again(
     connection: Connection, condition: ColumnElement[bool], reasons: Collection[str] | None
 ) -> None:
-    """Forget what the inventory said of the tokens of dead letters that failed for it: a person has changed it since. A
+    """Forget what the inventory said of tokens whose records failed because of it: a person has changed it since. A
     device that we made stays known."""
     wanted = REASONS_OF_THE_INVENTORY & set(reasons) if reasons is not None else REASONS_OF_THE_INVENTORY
     failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
@@ -152,8 +183,8 @@ def _look_for_tokens_again(
 
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
-    """The columns by which a record with a seed begins a new pair and a new budget. They stay as they are without a
-    seed. A new budget does not make an unknown fate known: `sent` stays as long as the device is there to be read.
+    """The columns by which a record with a seed begins a new pair and a new budget. They stay unchanged without a seed.
+    A new budget does not make an unknown fate known: `sent` stays while the device can be read.
 
     After an OTP 1 that was answered, one counter is skipped: if PingOne still waits for the second OTP, it would take
     the next OTP 1 for it, and refuse it since it comes without `oathResync`."""
@@ -182,10 +213,9 @@ def went_again() -> ColumnElement[bool]:
 
 
 def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Two conditions under which the OTPs of the first record must not go again, since those of another one go or went.
-    The other is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the
-    same device, which a slip in a file may give to another token, is later in the same sense, and something went out
-    for it."""
+    """Two conditions under which the first record's OTPs must not go again, because another one's go or went. The other
+    is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the same device,
+    which a slip in a file may give to another token, is later in the same sense, and something went out for it."""
     was_worked_on = or_(other.reason.is_(None), other.reason.not_in(ENDED_BY_PERSON))
     ended_later = and_(other.finalized_at > first.finalized_at, was_worked_on)
     is_later = or_(other.id > first.id, ended_later)
@@ -213,8 +243,8 @@ def _is_in_progress_elsewhere(database: Database) -> ColumnElement[bool]:
 
 
 def _are_in_progress(database: Database, other: type[Record]) -> tuple[ColumnElement[bool], ...]:
-    """Conditions for a record that keeps another one of its token or device from going again: it has no final status,
-    or an undo has it in hand."""
+    """Conditions for a record that keeps another one with its token or device from going again: it is not final, or an
+    undo works on it."""
     # Written as in the partial unique indexes, so that the database can use them.
     unfinished = (and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other))
     return *unfinished, *(and_(same, is_in_undo(database, other)) for same in _is_same(other))
@@ -222,7 +252,7 @@ def _are_in_progress(database: Database, other: type[Record]) -> tuple[ColumnEle
 
 def is_replayable() -> ColumnElement[bool]:
     """Whether a record that failed or was cancelled has OTPs that may still be sent, or a seed that makes others. One
-    that an undo took back may have failed before, so PingOne must have answered none of its OTPs."""
+    that an undo closed may have failed before, so PingOne must not have answered any of its OTPs."""
     is_untouched = and_(Record.otp1_state != OtpState.ANSWERED, Record.otp2_state != OtpState.ANSWERED)
     return or_(
         Record.next_counter.is_not(None),
@@ -233,24 +263,24 @@ def is_replayable() -> ColumnElement[bool]:
 
 
 class Why(StrEnum):
-    """Why a replay leaves a record as it is."""
+    """Why a replay leaves a record unchanged."""
 
     # One of its OTPs was refused: it needs fresh OTPs, by a mend.
     FRESH_OTPS = "fresh_otps"
-    # Its token was active, so its seed was erased, and the device or the token was taken away since.
+    # Its token was active, so its seed was erased, and the device or the token was removed since.
     SEED_ERASED = "seed_erased"
-    # An undo took it back, or a person closed it, and it was not chosen.
+    # An undo or a person closed it, and it was not chosen.
     TAKEN_BACK = "taken_back"
-    # A later batch brought OTPs of the same token, or another let it go again since.
+    # A later batch brought OTPs of the same token, or another one went again since.
     LOADED_AGAIN = "loaded_again"
-    # Another batch has a record of the same token or device that is not final yet; or an undo has it in hand.
+    # Another batch has an unfinished record of the same token or device; or an undo works on it.
     IN_PROGRESS = "in_progress"
 
 
 @dataclass(frozen=True, slots=True)
 class NotReplayed:
-    """How many records a replay left for the same cause. `reason`: that of the dead letters, or "cancelled". `batch`:
-    the other batch that has their tokens; None if no other has them."""
+    """How many records a replay left for the same cause. `reason`: the dead letters' reason, or "cancelled". `batch`:
+    the other batch with their tokens; None if there is none."""
 
     records: int
     reason: str
@@ -265,8 +295,8 @@ def find_not_replayed(
     reasons: Collection[str] | None,
     chosen: ColumnElement[bool] | None,
 ) -> tuple[NotReplayed, ...]:
-    """Count the records that a replay has left, by cause, the largest group first. `reasons` and `chosen` are those of
-    the replay."""
+    """Count the records that a replay left, by cause, the largest group first. `reasons` and `chosen` are the
+    replay's."""
     not_replayed = _select_not_replayed(database, batch_id, reasons, is_chosen=chosen is not None)
     cause = (not_replayed if chosen is None else not_replayed.where(chosen)).subquery().c
     counted = (
@@ -280,7 +310,7 @@ def find_not_replayed(
 def _select_not_replayed(
     database: Database, batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool
 ) -> Select[str, str, str | None]:
-    """Select the records that a replay has left: the reason of each, why it stays, and the other batch."""
+    """Select the records that a replay left: the reason of each, why it stays, and the other batch."""
     is_dead = Record.status == Status.DEAD_LETTER
     is_asked = or_(is_dead, Record.status == Status.CANCELLED)
     if reasons is not None:
@@ -303,6 +333,6 @@ def _select_not_replayed(
 
 
 def _latest_batch(other: type[Record], *conditions: ColumnElement[bool]) -> ColumnElement[str]:
-    """The name of the batch of the latest record that meets the first of these conditions that any record meets."""
+    """The name of the batch with the latest record that meets the first of these conditions that any record meets."""
     names = select(Batch.name).join(other, other.batch_id == Batch.id).order_by(other.id.desc()).limit(1)
     return func.coalesce(*(names.where(condition).correlate(Record).scalar_subquery() for condition in conditions))

@@ -1,8 +1,6 @@
-"""Logs: one line an event, `key=value` on a terminal and JSON elsewhere, unless a setting says which; with what its
-thread works on.
-
-A thread of a worker takes up a hundred records for each line that it logs. So it only notes who can describe its work,
-and the description is made when a line is logged."""
+"""Logs: one line for each event, `key=value` on a terminal and JSON elsewhere, unless a setting says which; with the
+record of its thread. A worker's thread handles a hundred records for each line that it logs. So it only notes who can
+describe its work, and the description is made when a line is logged."""
 
 import io
 import logging
@@ -21,8 +19,8 @@ LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
 
 def configure_logs(level: int | str, log_format: LogFormat = "auto") -> None:
-    """Send our events and those of the libraries to stderr, in one form, each with the record that its thread works on.
-    The values of variables are never shown in a traceback: they hold secrets."""
+    """Send our events and the libraries' to stderr, in one form, each with the record of its thread. Tracebacks never
+    show the values of variables, which may be secrets."""
     timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -39,7 +37,7 @@ def configure_logs(level: int | str, log_format: LogFormat = "auto") -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Every request as a line would be noise at a hundred a second.
+    # A line for every request would be noise at a hundred a second.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
@@ -54,7 +52,7 @@ def configure_logs(level: int | str, log_format: LogFormat = "auto") -> None:
 
 
 def _choose_renderers(log_format: LogFormat) -> list[Processor]:
-    """Choose what makes a line of an event; colours are for a terminal alone."""
+    """Choose what turns an event into a line; colors are only for a terminal."""
     is_terminal = sys.stderr.isatty()
     if log_format == "json" or (log_format == "auto" and not is_terminal):
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -63,23 +61,23 @@ def _choose_renderers(log_format: LogFormat) -> list[Processor]:
 
 
 def _escape_words(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Make names and values safe for a terminal; JSON needs no such step, for it escapes them by itself."""
+    """Make names and values safe for a terminal; JSON escapes them by itself."""
     return {escape_line(name): escape_line(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _show_traceback(terminal: TextIO, failure: ExcInfo) -> None:
-    """Write a traceback without the values of variables: they hold secrets."""
+    """Write a traceback without the values of variables, which may be secrets."""
     shown = io.StringIO()
     structlog.dev.plain_traceback(shown, failure)
     terminal.write(escape(shown.getvalue()))
 
 
-# Describes the work of a thread, as names and values of a line in the log. It must neither fail nor hold secrets.
+# Describes a thread's work, as names and values for a log line. It must neither fail nor contain secrets.
 Describe: TypeAlias = Callable[[], Mapping[str, Any]]
 
 
 class _Current(threading.local):
-    """The work of the calling thread; None while it has none."""
+    """The calling thread's work; None if it has none."""
 
     describe: Describe | None = None
 
@@ -88,16 +86,16 @@ _current = _Current()
 
 
 def begin_work(describe: Describe) -> None:
-    """Let the lines that this thread logs from now on have what `describe` returns when they are logged."""
+    """Add what `describe` returns to the lines that this thread logs from now on."""
     _current.describe = describe
 
 
 def end_work() -> None:
-    """Let the lines that this thread logs from now on say nothing of the work that it had."""
+    """Add nothing more about finished work to the lines that this thread logs."""
     _current.describe = None
 
 
 def add_context(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Add the description of the thread's work to an event, as a processor of structlog; what the event says itself
-    stands."""
+    """Add the description of the thread's work to an event, as a structlog processor; the event's own values have
+    precedence."""
     return event if _current.describe is None else {**_current.describe(), **event}

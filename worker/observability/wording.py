@@ -1,5 +1,5 @@
-"""How things are written for a person: counts, shares, times and spans of time in a sentence; and text from outside
-made safe to show, so that it neither steers a terminal nor looks like another line."""
+"""How things are written for people: counts, shares, times, and durations in a sentence; and outside text made safe to
+show, so that it neither controls a terminal nor looks like another line."""
 
 import re
 from datetime import UTC, datetime
@@ -16,8 +16,8 @@ def agree(number: int, one: str, many: str) -> str:
 
 
 def write_share(share: float) -> str:
-    """Write a share in percent: 0.1234 becomes `12.3 %`, and 0.8 becomes `80 %`. What is little is never rounded down
-    to nothing, and what is not quite all never up to all."""
+    """Write a share in percent: 0.1234 becomes `12.3 %`, and 0.8 becomes `80 %`. A small share is never rounded to
+    nothing, and an incomplete one never to all."""
     percent = share * 100
     written = f"{min(max(percent, 0.1), 99.9) if 0 < percent < 100 else percent:.1f}"
     return f"{written.removesuffix('.0')} %"
@@ -40,8 +40,8 @@ def format_moment(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
 
 
-# Control characters but tabs and line feeds; separators of lines and paragraphs; what turns the direction of writing;
-# and halves of characters (surrogates), which the name of a file may hold and no terminal can show.
+# Control characters except tabs and line feeds; separators of lines and paragraphs; what changes the writing direction;
+# and surrogates, which a file name may contain and no terminal can show.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -1,5 +1,4 @@
-"""What the database knows of a license's pace: what was found of its limit, and what a person has set. Needs no
-Redis."""
+"""What the database knows of a license's pace: what was found of its limit, and what a person set. Needs no Redis."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,7 +18,7 @@ class Hold:
     until: datetime
     # In one sentence.
     why: str
-    # Seconds that it still lasted when it was read.
+    # Seconds left when it was read.
     left: float
 
     def __str__(self) -> str:
@@ -38,15 +37,15 @@ class KnownPace:
     # None until PingOne has refused a request.
     ceiling: float | None = None
     found_at: datetime | None = None
-    # The part of the ceiling that is ours, above 0 up to 1.
+    # Our part of the ceiling, above 0 and up to 1.
     share: float = 1.0
-    # None unless a person has set a rate.
+    # None unless a person set a rate.
     fixed_rate: float | None = None
-    # Who set share or rate last, when, and on which ticket.
+    # Who last set share or rate, when, and on which ticket.
     set_by: str | None = None
     set_at: datetime | None = None
     ticket: str | None = None
-    # None while the fleet does not hold.
+    # None without a hold.
     hold: Hold | None = None
     # A person wants the hold to end.
     is_to_be_lifted: bool = False
@@ -68,12 +67,12 @@ def read_pace(database: Database, connection: Connection, license: str) -> Known
 
 
 def lift_hold(connection: Connection, license: str) -> None:
-    """Let the fleet's hold end with the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
+    """End the fleet's hold with the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
     write_pace(connection, license, {"is_to_be_lifted": True})
 
 
 def write_pace(connection: Connection, license: str, values: dict[str, Any]) -> None:
-    """Set these columns of a license's row; insert the row if there is none."""
+    """Set these columns of a license's row, which is inserted if missing."""
     change = update(LicensePace).where(LicensePace.license == license).values(values)
     if not connection.execute(change).rowcount:
         connection.execute(insert(LicensePace).values({"license": license} | values))

@@ -1,9 +1,7 @@
-"""The paces of licenses: those of one process, one for each rate group; and what the database remembers of them.
-
-Redis may forget what was found of a limit, so the dispatcher writes it to the database, and takes to Redis what a
-person has set. Of the groups beside that of activations Redis alone knows, for a day after the last change: what is
-asked of them is over within minutes. Only the share of the license and the end of a hold come to them from the
-database."""
+"""The paces of licenses: those of one process, one for each rate group; and what the database remembers of them. Redis
+may forget a found limit, so the dispatcher writes it to the database, and takes a person's settings to Redis. Only
+Redis knows the other groups, for a day after the last change, since their work is over within minutes. They get only
+the license's share and the end of a hold from the database."""
 
 from __future__ import annotations
 
@@ -32,19 +30,18 @@ from worker.pace.search import (
 )
 from worker.pace.slots import Pace
 
-# A rate is written to the database when it differs from the one there by more than this part of it.
+# A rate is written to the database when it differs from the stored one by more than this part.
 RATE_NEWS = 0.02
-# A ceiling is written to the database when it differs from the one there by more than this part of it.
+# A ceiling is written to the database when it differs from the stored one by more than this part.
 CEILING_NEWS = 0.005
-# Seconds by which the end of a hold may differ between Redis and the database, told by two clocks and rounded, and
-# still be the same.
+# Seconds by which the end of a hold may differ between Redis and the database, due to two clocks and rounding, and
+# still count as the same.
 SAME_HOLD = 1.0
 
 
 class Paces:
-    """Paces of an installation, by license and rate group; thread-safe. `on_alone` is told, in a sentence, when this
-    process could not reach PingOne while another could; `on_lifted` is told the license whose hold a person has
-    lifted."""
+    """Paces of an installation, by license and rate group; thread-safe. `on_alone` gets a sentence when this process
+    could not reach PingOne while another could; `on_lifted` gets the license whose hold a person ended."""
 
     def __init__(
         self,
@@ -97,15 +94,14 @@ class PaceMemory:
         self._database = database
 
     def read(self, license: str) -> KnownPace:
-        """Read what is known of a license's pace, in a transaction of its own."""
+        """Read what is known of a license's pace, in its own transaction."""
         with self._database.reading() as connection:
             return read_pace(self._database, connection, license)
 
     def recall_search(self, license: str, group: RateGroup, rate: float, now: float) -> Search | None:
-        """Make the search that a fleet without one in Redis begins with, of what a person has set, or of the ceiling
-        that was found; None where there is neither. `now` is in seconds of Redis' clock. Of other groups than that of
-        activations no limit is remembered, since what is asked of them is over within minutes; a share is of the
-        license, so they begin with it at this rate."""
+        """Make the first search for a fleet that has none in Redis, from a person's settings or the ceiling that was
+        found; None without either. `now` is in seconds of Redis' clock. No limit is remembered for groups other than
+        activations; they begin with the license's share, at this rate."""
         known = self.read(license)
         if group is not RateGroup.MFA:
             return Search(rate, share=known.share)
@@ -114,9 +110,9 @@ class PaceMemory:
         return resume_below_ceiling(known.ceiling, known.share, now) if known.ceiling else None
 
     def synchronize(self, pace: Pace) -> None:
-        """Take to Redis what a person has set, and write to the database what was found of the limit, and the fleet's
-        hold. The dispatcher does so once a tick, for the pace of activations; a share, and the end of a hold, go to all
-        rate groups of its license. Raises redis.RedisError."""
+        """Take a person's settings to Redis, and write the found limit and the fleet's hold to the database. The
+        dispatcher does this at each tick, for the pace of activations; a share, and the end of a hold, go to all rate
+        groups of the license. Raises redis.RedisError."""
         known, reading = self.read(pace.license), pace.read()
         if known.is_to_be_lifted:
             pace.lift()
@@ -131,8 +127,8 @@ class PaceMemory:
                 write_pace(connection, pace.license, found)
 
     def _compare_holds(self, known: KnownPace, reading: Reading) -> dict[str, Any]:
-        """Return the columns of the hold that have changed in Redis since they were written. Redis' clock and the
-        database's may differ, so what counts is how far away the end of the hold is."""
+        """Return the columns of the hold that have changed in Redis since they were written. The clocks of Redis and
+        the database may differ, so the remaining time counts."""
         lifted: dict[str, Any] = {"is_to_be_lifted": False} if known.is_to_be_lifted else {}
         left, before = reading.hold_left, known.hold
         if not left:
@@ -147,8 +143,8 @@ class PaceMemory:
         }
 
     def _exchange_search(self, pace: Pace, known: KnownPace, reading: Reading) -> dict[str, Any]:
-        """Apply to the search in Redis what a person has set; then return the columns of what was found of the limit,
-        as far as they differ enough from those in the database."""
+        """Apply a person's settings to the search in Redis; then return the columns of the found limit that differ
+        enough from the database's."""
         if reading.search is None:
             return {}
         search = _apply_settings(reading.search, known, reading.now)
@@ -162,7 +158,7 @@ class PaceMemory:
 
 
 def make_other_groups(pace: Pace) -> list[Pace]:
-    """Make paces of the other rate groups of this license, to read and change what Redis keeps of them."""
+    """Make paces of this license's other rate groups, to read and change them in Redis."""
     return [
         Pace(
             pace.redis,
@@ -178,7 +174,7 @@ def make_other_groups(pace: Pace) -> list[Pace]:
 
 
 def apply_share(pace: Pace, share: float) -> None:
-    """Let the pace of a group keep to this share of the license, where Redis has one that does not. Raises
+    """Make the pace of a group keep to this share of the license, if Redis has one that does not. Raises
     redis.RedisError."""
     search = pace.read().search
     if search is not None and search.share != share:
@@ -186,7 +182,7 @@ def apply_share(pace: Pace, share: float) -> None:
 
 
 def _apply_settings(search: Search, known: KnownPace, now: float) -> Search:
-    """Give the search the rate or the share that a person has set."""
+    """Give the search a person's rate or share."""
     if known.fixed_rate:
         is_so = search.is_fixed and search.rate == known.fixed_rate
         return search if is_so else fix_rate(search, known.fixed_rate, now)
@@ -196,5 +192,5 @@ def _apply_settings(search: Search, known: KnownPace, now: float) -> Search:
 
 
 def _is_news(found: float, known: float | None, part: float) -> bool:
-    """Whether what was found differs from what is known by more than this part of it."""
+    """Whether what was found differs from what is known by more than this part."""
     return found > 0 and abs(found - (known or 0.0)) > part * found

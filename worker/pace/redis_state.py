@@ -1,11 +1,9 @@
-"""What the fleet's processes know in common of a license's pace, kept in Redis, one hash a license.
+"""The shared state of a license's pace, in Redis, one hash for each license. Scripts keep the state and give out slots,
+each atomically; worker.pace.search decides how the rate moves. All times are in microseconds of Redis' own clock, so
+the clocks of the fleet may differ.
 
-Scripts keep the state and give out slots, and Redis runs each as a whole; how the rate moves is decided in
-worker.pace.search. All times are in microseconds of Redis' own clock, so the clocks of the fleet may differ.
-
-ARGV[1] and ARGV[2] of each script are bounds, in microseconds: the longest that anybody waits for a slot, and the
-longest hold. A state with times further ahead than they allow was written while Redis' clock was ahead, and nobody
-could wait for its slots: it is unsound."""
+ARGV[1] and ARGV[2] of each script are bounds, in microseconds: the longest wait for a slot, and the longest hold. A
+state with later times was written while Redis' clock was ahead: it is unsound."""
 
 import math
 import time
@@ -18,20 +16,20 @@ import redis
 
 from worker.pace.search import Leg, Path, RateGroup, Search
 
-# In a second.
+# Microseconds in a second.
 MICROSECONDS = 1_000_000
-# Milliseconds that Redis keeps a state which nobody changes: what is older than a day is no longer known, and the
-# database remembers the ceiling.
+# Milliseconds for which Redis keeps an unchanged state: after a day it is outdated, and the database remembers the
+# ceiling.
 KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
-# Relative growth a second. A slower climb cannot be true: the next review would be further ahead than the scripts take
-# for sound.
+# Smallest relative growth a second. A slower climb cannot be right: its next review would be later than the scripts
+# accept.
 LEAST_CLIMB = 0.001
-# Seconds for which what another process delivered shows that PingOne can be reached.
+# Seconds for which another process's delivery shows that PingOne is reachable.
 DELIVERED_WITHIN = 10.0
-# Seconds between two times that a process tells Redis that it delivers.
+# Seconds between a process's reports to Redis that it delivers.
 DELIVERY_TOLD_EVERY = 1.0
 
-# The beginning of every script: its bounds, the time, and an empty list of fields to write.
+# The start of every script: its bounds, the time, and an empty list of fields to write.
 BEGINNING = """
 local longest_wait, longest_hold = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -39,8 +37,8 @@ local now = time[1] * 1000000 + time[2]
 local written = {}
 """
 
-# The condition on what was read of a state that makes it sound. A comparison with what is no number (NaN) is false, so
-# that is unsound as well. A review of the rate is due a few seconds after the counting began, at the latest.
+# The condition for a sound state. A comparison with NaN is false, so that is unsound too. A review of the rate is due a
+# few seconds after counting began, at the latest.
 IS_SOUND = """
   interval > 0 and next_at - now <= longest_wait + interval and held_until - now <= longest_hold
     and since - now <= math.max(longest_wait + interval, longest_hold)
@@ -56,8 +54,8 @@ end
 local function write_time(name, microseconds) write(name, string.format('%.0f', microseconds)) end
 """
 
-# A function that holds the fleet, and returns when a person lifted a hold last, 0 for never. It never shortens a hold.
-# A hold that is told again a moment later keeps its reason.
+# A function that holds the fleet, and returns when a person last ended a hold, 0 for never. It never shortens a hold. A
+# hold reported again a moment later keeps its reason.
 HOLDING = (
     WRITING
     + """
@@ -146,8 +144,7 @@ return {held_until, interval, since, last >= look_from and 1 or 0, lifted, reser
 """
 )
 
-# Holds the fleet. ARGV after the bounds: the hold from now on, and its reason. Returns when a person lifted a hold
-# last.
+# Holds the fleet. ARGV after the bounds: the hold from now on, and its reason. Returns when a person last ended a hold.
 HOLD = (
     BEGINNING
     + HOLDING
@@ -156,10 +153,9 @@ return hold(tonumber(ARGV[3]), ARGV[4])
 """
 )
 
-# Holds the fleet after a request could not be delivered, unless another process delivers. ARGV after the bounds: as of
-# HOLD; the process that could not deliver; and for how long another's delivery shows that PingOne can be reached.
-# Returns 1 if this process fails alone, so that nobody holds, 0 if the fleet holds now; and when a person lifted a hold
-# last.
+# Holds the fleet after a request could not be delivered, unless another process delivers. ARGV after the bounds: as for
+# HOLD; the process that could not deliver; and how long another's delivery shows that PingOne is reachable. Returns 1
+# if this process alone fails, so nobody holds, 0 if the fleet holds now; and when a person last ended a hold.
 REPORT_UNDELIVERED = (
     BEGINNING
     + HOLDING
@@ -173,8 +169,8 @@ return {0, hold(tonumber(ARGV[3]), ARGV[4])}
 """
 )
 
-# Ends the fleet's hold. ARGV after the bounds: milliseconds for which to keep the state, if there was none before.
-# Returns when the hold was lifted, which is another number each time, even if Redis is wiped in between.
+# Ends the fleet's hold. ARGV after the bounds: milliseconds for which to keep a new state. Returns when the hold was
+# ended, a different number each time, even if Redis is wiped in between.
 LIFT = (
     BEGINNING
     + """
@@ -187,7 +183,7 @@ return lifted
 )
 
 # Returns the time, and the state as a list of fields and values. An unsound state is removed, so that the next process
-# that asks writes a new one; a hold in it that is sound stays.
+# writes a new one; a sound hold in it stays.
 READ = (
     BEGINNING
     + WRITING
@@ -229,9 +225,9 @@ return {time[1], time[2], state}
 """
 )
 
-# Writes a changed search. ARGV: the version that the change was made from, milliseconds to keep the state for, how many
-# slots the change knew of, fields and values. Slots that were given out meanwhile count for the next one. Returns 1, or
-# 0 if another process was first.
+# Writes a changed search. ARGV: the version that the change is based on, milliseconds to keep the state, how many slots
+# the change knew of, fields and values. Slots given out meanwhile count for the next one. Returns 1, or 0 if another
+# process was first.
 WRITE = """
 if tonumber(redis.call('HGET', KEYS[1], 'version') or 0) ~= tonumber(ARGV[1]) then return 0 end
 local slots = (tonumber(redis.call('HGET', KEYS[1], 'slots') or 0) or 0) - tonumber(ARGV[3])
@@ -243,19 +239,19 @@ return 1
 
 
 class Reservation(NamedTuple):
-    """What Redis answers to a process that asks for slots, or for none. Times are in microseconds."""
+    """Redis' answer to a process that asks for slots, or for none. Times are in microseconds."""
 
     # Until when the fleet holds.
     held_until: int
     # Between two slots.
     interval: int
-    # Since when answers count for the present rate.
+    # Since when answers count for the current rate.
     counted_since: int
     # 1 if there are enough answers to review the rate, otherwise 0.
     is_review_due: int
-    # When a person lifted a hold last, 0 for never.
+    # When a person last ended a hold, 0 for never.
     last_lifting: int
-    # How many slots are reserved, an interval apart: fewer than were asked for where the others are too far away.
+    # How many slots are reserved, an interval apart: fewer than requested if the others are too far away.
     reserved: int
     # When the first is due, reserved or not.
     slot: int
@@ -265,32 +261,32 @@ class Reservation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The state of a license as it was read from Redis. Times are in seconds of Redis' clock."""
+    """A license's state as read from Redis. Times are in seconds of Redis' clock."""
 
-    # None where Redis has none, or one of another version of this program.
+    # None if Redis has none, or one of another program version.
     search: Search | None
     # Grows with each change, so that no process overwrites another's.
     version: int
     # Answers to slots since `search.since`.
     answers: int
-    # The last of the slots that they were to.
+    # The last of these slots.
     last: float
     now: float
     # When the fleet's hold ends; 0, or in the past, if there is none.
     held_until: float
     # All slots before this one are given out.
     next_slot: float
-    # When the hold began that lasts until `held_until`, and why, in a sentence.
+    # The start and the reason, in a sentence, of the hold that lasts until `held_until`.
     held_since: float = 0.0
     held_why: str = ""
-    # When a person lifted a hold last, in microseconds; another number each time, 0 for never.
+    # When a person last ended a hold, in microseconds; a different number each time, 0 for never.
     last_lifting: int = 0
     # Slots that were given out since `search.since`.
     slots: int = 0
 
     @property
     def hold_left(self) -> float:
-        """Seconds that the fleet's hold still lasts, 0 if there is none."""
+        """Seconds left of the fleet's hold, 0 if there is none."""
         return max(self.held_until - self.now, 0.0)
 
 
@@ -299,8 +295,8 @@ class PaceState:
     redis.RedisError.
 
     `longest_wait` and `longest_hold`, in seconds: nobody reserves a slot further away, or asks for a longer hold. A
-    state with times beyond these cannot be true, and is replaced. `installation`: the id of the one whose pace it is;
-    another one may use the same Redis, with limits and holds that a person has set otherwise."""
+    state with times beyond these is unsound, and is replaced. `installation`: the id of the pace's installation;
+    another one may use the same Redis with its own limits and holds."""
 
     def __init__(
         self,
@@ -312,14 +308,14 @@ class PaceState:
         longest_hold: float,
         installation: str = "",
     ) -> None:
-        # Its number is that of the fields: workers of the version before, which know others, have a state of their own
-        # during an update. A license may have any name, so the keys of groups do not begin like this one.
+        # Its number is the number of fields: workers of the previous version, with other fields, have their own state
+        # during an update. A license may have any name, so the keys of groups have another prefix.
         name = "pace-4" if group is RateGroup.MFA else f"pace-4-of-{group}"
         self._keys = [f"oathbulk:{installation}:{name}:{license}"]
         self._redis = redis
         self._delivery_told_at = -math.inf
         self._process = uuid.uuid4().hex
-        # A second more, for times that are rounded.
+        # One second more, for rounded times.
         self._bounds = [math.ceil(longest_wait * MICROSECONDS), math.ceil((longest_hold + 1) * MICROSECONDS)]
         scripts = (RESERVE, HOLD, REPORT_UNDELIVERED, LIFT, READ, WRITE)
         self._reserve, self._hold, self._report_undelivered, self._lift, self._read, self._write = map(
@@ -329,14 +325,12 @@ class PaceState:
     def reserve(
         self, furthest: float, most: int, hold: float, answers: int, last: int, why: str = "", last_lifting: int = 0
     ) -> Reservation | None:
-        """Reserve up to so many slots that are no more than `furthest` seconds away; report answers, and tell of a hold
-        that Redis may have forgotten. None: Redis has no state of this license, or none that can be true.
-
-        `answers` have come since the last reservation, and `last`, in microseconds, is the last of their slots. `hold`
-        is in seconds, 0 for none; `why` is its reason, and `last_lifting` when a person lifted a hold last, as far as
-        this process has heard."""
+        """Reserve at most this many slots within `furthest` seconds; report answers, and a hold that Redis may have
+        forgotten. None: Redis has no sound state of this license. `answers` came since the last reservation, and
+        `last`, in microseconds, is the last of their slots. `hold` is in seconds, 0 for none; `why` is its reason, and
+        `last_lifting` when a person last ended a hold, as far as this process knows."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
-        # Redis is told once a second that this process delivers: with every answer, that would make this slower.
+        # Redis is told once a second that this process delivers: with every answer would be slower.
         process, now = "", time.monotonic()
         if answers and now - self._delivery_told_at >= DELIVERY_TOLD_EVERY:
             process, self._delivery_told_at = self._process, now
@@ -345,12 +339,12 @@ class PaceState:
         return Reservation(*found) if found else None
 
     def hold(self, seconds: float, why: str) -> int:
-        """Hold the fleet; return when a person lifted a hold last."""
+        """Hold the fleet; return when a person last ended a hold."""
         return int(self._hold(keys=self._keys, args=[*self._bounds, math.ceil(seconds * MICROSECONDS), why]))
 
     def report_undelivered(self, seconds: float, why: str) -> tuple[bool, int]:
-        """Hold the fleet, unless another process has delivered just now; then return True, for this process fails
-        alone. With it, when a person lifted a hold last."""
+        """Hold the fleet, unless another process has just delivered; then return True, because this process alone
+        fails. Also returns when a person last ended a hold."""
         report: list[str | int] = [
             math.ceil(seconds * MICROSECONDS),
             why,
@@ -365,15 +359,15 @@ class PaceState:
         return int(self._lift(keys=self._keys, args=[*self._bounds, KEPT_MILLISECONDS]))
 
     def read_held_until(self) -> int:
-        """Read until when the fleet holds; 0 where it does not, or where that cannot be read: the next reservation
-        replaces such a state."""
+        """Read until when the fleet holds; 0 if it does not, or if that is unreadable: the next reservation replaces
+        such a state."""
         try:
             return int(self._redis.hget(self._keys[0], "held_until") or 0)
         except ValueError:
             return 0
 
     def read(self) -> Reading:
-        """Read the state, with the time in Redis. A state that cannot be true is removed from Redis."""
+        """Read the state, with Redis' time. An unsound state is removed from Redis."""
         seconds, microseconds, state = self._read(keys=self._keys, args=self._bounds)
         parts = [_decode(part) for part in state]
         kept = dict(zip(parts[::2], parts[1::2], strict=True))
@@ -396,8 +390,8 @@ class PaceState:
         )
 
     def write(self, search: Search, version: int, slots: int) -> bool:
-        """Write this search, if the state is still of this version; otherwise False, and nothing is written. `slots`
-        had been given out when it was read."""
+        """Write this search if the state still has this version; otherwise write nothing and return False. `slots` had
+        been given out when it was read."""
         pairs = [part for pair in write_fields(search).items() for part in pair]
         return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, slots, *pairs]))
 
@@ -416,8 +410,8 @@ def write_fields(search: Search) -> dict[str, float | str]:
 
 
 def parse_search(kept: Mapping[str, str]) -> Search | None:
-    """Make a search of the fields that Redis keeps; None where there is none, where another version of this program
-    wrote it, which knew other fields, or where it cannot be true."""
+    """Make a search from Redis' fields; None if there is none, if another program version wrote it with other fields,
+    or if it is unsound."""
     if not kept.keys() >= {"interval", *(field.name for field in fields(Search))}:
         return None
     try:
@@ -444,7 +438,7 @@ def _write_path(path: Path) -> str:
 
 
 def _parse_path(text: str) -> Path:
-    """Read a path. Raises ValueError, TypeError where the text is none."""
+    """Read a path. Raises ValueError, TypeError if the text is not one."""
     rows = [[float(number) for number in row.split(",")] for row in text.split(";") if row]
     path = tuple(Leg(seconds, sent, is_refused == 1) for seconds, sent, is_refused in rows)
     if not all(math.isfinite(leg.sent) and 0 < leg.seconds < math.inf and leg.sent >= leg.is_refused for leg in path):

@@ -1,11 +1,11 @@
 """How the pace finds the license's limit. Pure: a state and an event give the next state.
 
 No limit is published, and no answer says how much of it is left, so it is found by meeting it. *Slow start*: the rate
-climbs fast until a request is refused, and then slowly until the next is. The *walk* tells limit and burst by what was
-sent until then. *Stay*: the rate stays just below the limit. *Probe*: a slow climb sees from time to time whether the
-limit has risen; rarely, since a refusal costs what `Retry-After` asks for. *Knock*: where all is refused, a few
-requests ask whether it is open again. At the end: where the search begins for each group of calls, and how a wait for
-a slot ends without one.
+climbs fast until a request is refused, then slowly until the next refusal. The *walk* derives limit and burst from what
+was sent until then. *Stay*: the rate stays just below the limit. *Probe*: a slow climb occasionally tests whether the
+limit has risen; rarely, since a refusal costs what `Retry-After` asks for. *Knock*: if everything is refused, a few
+requests ask whether it is open again. At the end: where the search begins for each group of calls, and how a wait for a
+slot ends without one.
 
 What counts is what was sent on slots; a rate at which nobody sends climbs no further. Times are in seconds of one
 clock, rates in requests a second. How this differs from others: docs/decisions/0007-a-pace-in-redis.md."""
@@ -15,29 +15,29 @@ from enum import StrEnum
 from math import exp, inf, sqrt
 from typing import NamedTuple
 
-# The walk: which token bucket explains what was let through and refused. For each limit that may be, the level of a
-# bucket is walked along the path: a request raises it, the limit drains it. A limit is possible while the highest level
-# that was let through is not above the lowest that was refused; that level is the burst.
+# The walk: which token bucket explains what was accepted and refused. For each candidate limit, a bucket's level is
+# simulated along the path: a request raises it, the limit drains it. A limit is possible while the highest accepted
+# level is not above the lowest refused one; that level is the burst.
 # https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter
 
-# Legs that are kept, so that Redis keeps little: more tell hardly more of the limit as it is now.
+# Legs to keep, so that Redis stores little: more legs hardly improve the estimate.
 KEPT_LEGS = 80
-# Refusals that are kept. Of those before them only the burst is known.
+# Refusals to keep. Of earlier ones only the burst is known.
 KEPT_REFUSALS = 3
-# Rates, and limits, that differ by less than this part are the same.
+# Rates and limits that differ by less than this part count as equal.
 SAME = 0.02
-# Limits that are tried, twice: down from the highest, then more finely among those that agree.
+# Candidate limits, tried twice: down from the highest, then more finely among those that agree.
 TRIED = 160
-# Seconds of the limit by which a limit contradicts what was seen no worse than the best.
+# Seconds of the limit by which one limit may contradict the path and still count as good as the best.
 AS_GOOD = 0.005
-# Requests. No limit is taken to forgive fewer, and by as many levels may differ: requests arrive in twos and threes.
+# Requests. The smallest burst of a limit, and the tolerance of levels: requests arrive in twos and threes.
 LEAST_BURST = 4.0
-# Seconds. A limit that asks to wait for longer is no count that begins anew each second.
+# Seconds. A limit with longer waits is not a count that restarts each second.
 COUNT_HOLD = 4.0
 
 
 class Leg(NamedTuple):
-    """A part of the path: so many requests in so many seconds, and whether the last of them was refused."""
+    """A part of the path: a number of requests in a number of seconds, and whether the last of them was refused."""
 
     seconds: float
     sent: float
@@ -48,7 +48,7 @@ Path = tuple[Leg, ...]
 
 
 def add_leg(path: Path, leg: Leg) -> Path:
-    """Lengthen the path by a leg, which becomes one with the last where their rates hardly differ."""
+    """Add a leg to the path; it is merged with the last one if their rates hardly differ."""
     if leg.seconds <= 0:
         return path
     if path and not (leg.is_refused or path[-1].is_refused) and _is_same_rate(path[-1], leg):
@@ -58,8 +58,8 @@ def add_leg(path: Path, leg: Leg) -> Path:
 
 
 def add_refusal(path: Path, seconds: float, rate: float) -> Path:
-    """Lengthen the path by the last so many seconds at this rate up to a request that was refused. Where `seconds` are
-    less than none, the path had come further than that request: what comes after it goes."""
+    """Add the last `seconds` at this rate, up to a refused request. If `seconds` is negative, the path was already past
+    that request: the excess is cut off."""
     while seconds < 0 and path:
         *before, last = path
         kept = max(last.seconds + seconds, 0.0)
@@ -67,7 +67,7 @@ def add_refusal(path: Path, seconds: float, rate: float) -> Path:
         seconds = min(seconds + last.seconds, 0.0)
     if not seconds and path and path[-1].sent:
         return (*path[:-1], path[-1]._replace(is_refused=True))
-    # One request at the least.
+    # At least one request.
     seconds = max(seconds, 1 / rate)
     return add_leg(path, Leg(seconds, rate * seconds, is_refused=True))
 
@@ -78,7 +78,7 @@ def count_refusals(path: Path) -> int:
 
 
 def count_sent(path: Path, seconds: float = inf) -> float:
-    """Count the requests in the last so many seconds of the path."""
+    """Count the requests in the last `seconds` of the path."""
     sent = 0.0
     for leg in reversed(path):
         sent += leg.sent * min(max(seconds / leg.seconds, 0.0), 1.0)
@@ -87,9 +87,9 @@ def count_sent(path: Path, seconds: float = inf) -> float:
 
 
 def explain(path: Path, known: float) -> tuple[Path, float, float]:
-    """Find the limit that explains the refusals of the path, and how many requests it forgives; return the path without
-    those from before it has changed too. There is a refusal at the least. `known`: where the limit was found before, 0
-    where it is not known."""
+    """Find the limit that explains the refusals of the path, and how many requests its burst has; also return the path
+    without the part before a limit change. The path has at least one refusal. `known`: where the limit was found
+    before, 0 if unknown."""
     limit = estimate_limit(path, known)
     count = find_count(path)
     while not count and count_refusals(path) > 1 and find_excess(path, limit) > 1:
@@ -105,8 +105,8 @@ def explain(path: Path, known: float) -> tuple[Path, float, float]:
 
 
 def estimate_limit(path: Path, known: float = 0.0) -> float:
-    """Find the bucket that explains all refusals of the path best: of those as good as the best the known one, or the
-    nearest to it; the middle where none is known."""
+    """Estimate the bucket that best explains all refusals of the path: among equally good ones, the known one or the
+    nearest to it; the middle if none is known."""
     highest = high = _find_highest(path)
     step = 1 + SAME
     for _ in range(2):
@@ -120,20 +120,20 @@ def estimate_limit(path: Path, known: float = 0.0) -> float:
 
 
 def find_limit(path: Path, seconds: float) -> float:
-    """Find the limit of a bucket that has refused the last request of a path with one refusal, and forgives what the
-    limit is in so many seconds."""
+    """Find the limit of a bucket that refused the last request of a path with one refusal, and whose burst is worth
+    this many seconds of the limit."""
     tried = [_find_highest(path) / (1 + SAME) ** number for number in range(TRIED)]
     return next((limit for limit in tried if walk(path, limit)[1] > seconds * limit), tried[-1])
 
 
 def find_excess(path: Path, limit: float) -> float:
-    """Find how many times as much as a limit can explain was let through; 1 is just what chance explains."""
+    """Find the factor by which more was accepted than a limit can explain; 1 is what chance explains."""
     let, refused = walk(path, limit)
     return let / (refused * (1 + 2 * SAME) + LEAST_BURST)
 
 
 def walk(path: Path, limit: float) -> tuple[float, float]:
-    """Find the highest level that was let through, and the lowest that was refused, of a bucket of this limit."""
+    """Find the highest accepted level and the lowest refused level of a bucket with this limit."""
     level, let, refused = 0.0, LEAST_BURST, inf
     for seconds, sent, is_refused in path:
         level = max(level + sent - limit * seconds, 0.0)
@@ -144,8 +144,8 @@ def walk(path: Path, limit: float) -> tuple[float, float]:
 
 
 def find_count(path: Path) -> float:
-    """Find the least limit that explains all refusals as a count that begins anew each second; 0 where none does, or
-    there is one refusal only."""
+    """Find the lowest limit that explains all refusals as a count that restarts each second; 0 if none does, or for a
+    single refusal."""
     if count_refusals(path) == 1 or max(leg.seconds for leg in path if not leg.sent) > COUNT_HOLD:
         return 0.0
     ends = [number + 1 for number, leg in enumerate(path) if number and leg.is_refused]
@@ -155,8 +155,8 @@ def find_count(path: Path) -> float:
 
 
 def _bound_count(path: Path) -> tuple[float, float]:
-    """Bound a count that has refused the last request of the path. Its last second began at some time within the last
-    one, and brought as many requests as are permitted; the second before did not bring more."""
+    """Bound a count that refused the last request of the path. Its last second began within the last one, and brought
+    as many requests as permitted; the second before did not bring more."""
     begins = [number / TRIED for number in range(TRIED + 1)]
     sent = [(count_sent(path, begun), count_sent(path, begun + 1)) for begun in begins]
     return min(max(last, both - last) for last, both in sent), sent[-1][0]
@@ -168,7 +168,7 @@ def _forget_first(path: Path) -> Path:
 
 
 def _find_highest(path: Path) -> float:
-    """Find the highest limit that may be: before each refusal a leg was faster."""
+    """Find the highest possible limit: before each refusal a leg was faster."""
     fastest, highest = 0.0, inf
     for seconds, sent, is_refused in path:
         fastest = max(fastest, sent / seconds)
@@ -184,33 +184,33 @@ def _is_same_rate(one: Leg, other: Leg) -> bool:
 
 # The search.
 
-# Relative growth of the rate a second until something is refused.
+# Relative growth of the rate a second until the first refusal.
 FIRST_CLIMB = 0.8
-# Relative growth of the rate a second of each later climb, to tell limit and burst apart.
+# Relative growth of the rate a second in each later climb, to separate limit and burst.
 CLIMB = 0.06
-# Requests a second. Refusals lower no rate below this, and so many ask whether it is open again.
+# Requests a second. Refusals lower no rate below this, and knocking uses it.
 LOWEST_RATE = 2.0
-# Where the rate stays, as a part of the ceiling; and what is left of a ceiling that is refused all the same.
+# Where the rate stays, as a part of the ceiling; and what remains of a ceiling that is refused all the same.
 PART_OF_CEILING = 0.995
 # Seconds between two reviews of a rate that climbs.
 STEP = 0.1
-# The part of the slots that must have been used for the rate to climb.
+# The part of the slots that must have been used before the rate climbs.
 USED = 0.8
-# Seconds of the limit that its burst is taken to be worth before a second refusal tells.
+# Seconds of the limit that its burst is assumed to be worth until a second refusal.
 LIKELY_BURST = 0.5
-# What one refusal leaves of a rate at the least.
+# The least that one refusal leaves of a rate.
 LEAST_PART = 0.4
 # Seconds until the rate climbs again, for each second of the limit that a refusal wastes.
 PROBE_AFTER = 30.0
-# After a climb that found nothing, the wait until the next is so many times the one before, …
+# After a climb without result, the factor for the wait until the next one, …
 LONGER_WAIT = 1.5
-# … up to so many seconds: a rise is found within an hour.
+# … up to this many seconds: a rise is found within an hour.
 LONGEST_WAIT = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How far the search for the limit has come. Redis keeps the fields by these names."""
+    """The state of the search for the limit. Redis keeps the fields by these names."""
 
     # Requests a second.
     rate: float
@@ -218,35 +218,35 @@ class Search:
     climb: float = FIRST_CLIMB
     # When the fleet could send again after the last refusal.
     begun_at: float = 0.0
-    # The rate is what it is from this slot on. Answers and slots from here on are counted for the next review.
+    # The rate is valid from this slot on. Answers and slots from here on count for the next review.
     since: float = 0.0
     # What was sent and refused so far, up to `since`.
     path: Path = ()
-    # The last slot that was refused; 0 until one was, and once it has opened again.
+    # The last refused slot; 0 before the first refusal, and after it has opened again.
     refused_at: float = 0.0
-    # Where the limit was found; 0 until it is known.
+    # Where the limit was found; 0 if unknown.
     ceiling: float = 0.0
     # While the rate stays: when it climbs again.
     probe_at: float = 0.0
-    # Seconds that it waits for that.
+    # Seconds until then.
     probe_after: float = PROBE_AFTER
-    # The rate from before it closed, while the first request after each hold is refused again; otherwise 0.
+    # The rate before it closed, while the first request after each hold is refused; otherwise 0.
     open_rate: float = 0.0
-    # The part of the ceiling that is ours, above 0 up to 1.
+    # Our part of the ceiling, above 0 and up to 1.
     share: float = 1.0
-    # Whether a person has set the rate: then it does not move.
+    # Whether a person set the rate: then it does not move.
     is_fixed: bool = False
 
     @property
     def review_due_at(self) -> float:
-        """When the rate is to be reviewed next: once a slot from here on was answered."""
+        """When to review the rate next: once a slot from here on was answered."""
         if self.open_rate:
             return self.since
         return self.since + (STEP if self.climb else 1.0)
 
     @property
     def is_shared(self) -> bool:
-        """Whether we are to use a part only of a ceiling that is known."""
+        """Whether we may use only a part of a known ceiling."""
         return self.share < 1 and self.ceiling > 0
 
     @property
@@ -274,36 +274,35 @@ def fix_rate(search: Search, rate: float, now: float) -> Search:
 
 
 def free_rate(search: Search, now: float) -> Search:
-    """Search for the limit again, from the present rate; all but the share is forgotten."""
+    """Search for the limit again from the current rate; everything but the share is forgotten."""
     return restart_counting(Search(search.lasting_rate, share=search.share), now)
 
 
 def resume_below_ceiling(ceiling: float, share: float, now: float) -> Search:
-    """Begin where an earlier search ended: just below the ceiling that it found."""
+    """Begin where an earlier search ended: just below its ceiling."""
     return set_share(Search(ceiling, ceiling=ceiling), share, now)
 
 
 def restart_counting(search: Search, now: float) -> Search:
-    """Forget what was sent and refused before: only what comes from now on tells of the rate as it is now."""
+    """Forget what was sent and refused before: only new requests tell about the current rate."""
     return replace(search, begun_at=now, since=now, path=(), refused_at=0.0, open_rate=0.0)
 
 
 def hold_rate(search: Search, seconds: float) -> Search:
-    """Stay at the present rate for so many seconds, an hour at most, after the last hold; then climb again."""
+    """Stay at the current rate for this many seconds, at most an hour, after the last hold; then climb again."""
     seconds = min(seconds, LONGEST_WAIT)
     return replace(search, climb=0.0, probe_after=seconds, probe_at=search.begun_at + seconds)
 
 
 def stay_below(search: Search, ceiling: float, seconds: float) -> Search:
-    """Stay just below our share of this ceiling for so many seconds; then climb again."""
+    """Stay just below our share of this ceiling for this many seconds; then climb again."""
     found = replace(search, ceiling=max(ceiling, min(LOWEST_RATE, search.lasting_rate) / PART_OF_CEILING))
     return hold_rate(replace(found, rate=found.rate_below_ceiling), seconds)
 
 
 def learn_from_answers(search: Search, slots: int, last: float, now: float, highest: float, next_slot: float) -> Search:
-    """Move the rate after an answer to a slot at `last`.
-
-    Since `search.since` so many `slots` were given out, all before `next_slot`. No rate is above `highest`."""
+    """Move the rate after an answer to a slot at `last`. Since `search.since`, this many `slots` were given out, all
+    before `next_slot`. No rate exceeds `highest`."""
     if last < search.review_due_at:
         return search
     since = max(now, next_slot, search.since)
@@ -326,30 +325,29 @@ def learn_from_answers(search: Search, slots: int, last: float, now: float, high
 
 
 def climb_further(search: Search, seconds: float, highest: float) -> Search:
-    """Raise the rate by one step of its climb, for the seconds since the last step: the faster, the more was let
-    through than what was known explains."""
+    """Raise the rate by one step of its climb, for the seconds since the last step: the more was accepted beyond the
+    known limit, the faster."""
     excess = find_excess(search.path, search.ceiling) if search.ceiling else 0.0
     rate = search.rate * exp(min(search.climb * max(excess, 1.0), FIRST_CLIMB) * seconds)
     if rate >= highest:
         if search.is_shared:
             return stay_below(search, search.ceiling, PROBE_AFTER)
-        # Whatever was known of the limit, it is higher.
+        # Whatever was known, the limit is higher.
         return replace(search, rate=highest, climb=0.0, ceiling=0.0)
     return replace(search, rate=rate)
 
 
 def learn_from_refusal(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
-    """Move the rate after a request was refused that had its slot at this rate, at the time `slot`.
-
-    `count` answers have come to slots since `search.since`. Nothing goes out before `resumes_at`."""
+    """Move the rate after a request was refused that had its slot at this rate, at the time `slot`. `count` answers
+    came to slots since `search.since`. Nothing goes out before `resumes_at`."""
     if search.is_fixed:
         return search
     if slot < search.begun_at:
-        # A slot from before the last refusal is a part of it.
+        # A slot from before the last refusal is part of it.
         return wait(search, slot, search.since, resumes_at) if resumes_at > search.begun_at else search
     is_first = count == 0 and search.since == search.begun_at and search.refused_at > 0
     if is_first and slot < search.begun_at + STEP + 1 / search.rate:
-        # The first request after a hold was refused: nothing is let through, whatever the rate.
+        # The first request after a hold was refused: nothing is accepted, whatever the rate.
         return knock(search, slot, resumes_at)
     path = add_refusal(search.path, slot - search.since, rate)
     refused = wait(replace(search, path=path), slot, slot, resumes_at)
@@ -367,25 +365,24 @@ def learn_from_refusal(search: Search, rate: float, slot: float, count: int, res
 
 
 def climb_again(search: Search, refused: Search, least: float) -> Search:
-    """Climb slowly from further down, but not from below `least`: one refusal alone cannot tell limit and burst
-    apart."""
+    """Climb slowly from further down, but not from below `least`: one refusal alone cannot separate limit and burst."""
     has_fallen = search.ceiling > 0 and not search.climb
-    # What was sent before it fell tells nothing of it.
+    # What was sent before it fell says nothing about it.
     path = refused.path[-2:] if has_fallen else refused.path
-    # It may be out of order instead, and then be what it was; not if it is refused again as soon as it has opened.
+    # PingOne may be out of order instead, and then return to normal; not if it refuses again right after opening.
     known = search.ceiling if has_fallen and search.refused_at else 0.0
     return replace(refused, rate=max(find_limit(path, LIKELY_BURST), least), climb=CLIMB, path=path, ceiling=known)
 
 
 def wait(search: Search, slot: float, since: float, resumes_at: float) -> Search:
-    """Begin anew after a hold: the slot was refused, and nothing is sent from `since` until it resumes."""
+    """Start over after a hold: the slot was refused, and nothing is sent from `since` until it resumes."""
     path = add_leg(search.path, Leg(resumes_at - since, 0.0))
     refused_at = max(slot, search.refused_at)
     return replace(search, refused_at=refused_at, begun_at=resumes_at, since=resumes_at, path=path)
 
 
 def settle(search: Search, limit: float, wasted: float) -> Search:
-    """Stay just below the limit that the walk has told, after a refusal that wasted so many seconds of it."""
+    """Stay just below the limit that the walk found, after a refusal that wasted this many seconds of it."""
     known, seconds = search.ceiling, PROBE_AFTER * wasted
     if known and not search.climb:
         limit = min(limit, PART_OF_CEILING * known)
@@ -406,8 +403,8 @@ def knock(search: Search, slot: float, resumes_at: float) -> Search:
 
 
 def open_again(search: Search, since: float) -> Search:
-    """Go on after a knock was let through. A climb that ended in this has met a count over many seconds, of which the
-    mean is known; otherwise it was out of order, and next to nothing was learnt."""
+    """Continue after a knock was accepted. A climb that ended this way met a count over many seconds, whose mean is
+    known; otherwise PingOne was out of order, and little was learned."""
     path = add_leg(search.path, Leg(since - search.since, 0.0))
     opened = restart_counting(replace(search, rate=search.open_rate), since)
     if search.ceiling:
@@ -418,12 +415,12 @@ def open_again(search: Search, since: float) -> Search:
 
 
 # The groups of PingOne's calls that have a rate limit each. A call belongs to one by path, method and media type. Which
-# of ours is in which is not published, so there is one for each kind of call: a 429 slows down its own kind alone.
+# group has which call is not published, so each kind of call has its own: a 429 slows down only its kind.
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 
 
 class RateGroup(StrEnum):
-    """A kind of calls with a pace of its own."""
+    """A kind of calls with its own pace."""
 
     # Devices of users: activate, read, list.
     MFA = "mfa"
@@ -437,7 +434,7 @@ class RateGroup(StrEnum):
 
 # Requests a second to begin with; MFA begins with PINGONE_RATE.
 START_RATES = {
-    # No base figure is published; 10 requests find 400 users, so that nothing waits for more.
+    # No figure is published; 10 requests find 400 users, so nothing needs more.
     RateGroup.DIRECTORY: 10.0,
     # It may belong to the configuration, which has the lowest limit of all.
     RateGroup.INVENTORY: 3.0,
@@ -445,7 +442,7 @@ START_RATES = {
     RateGroup.CONFIGURATION: 3.0,
 }
 
-# Requests a second that are never exceeded, where a limit is published; all groups keep to PINGONE_RATE_MAX too.
+# Requests a second that are never exceeded, where a limit is published; all groups also keep to PINGONE_RATE_MAX.
 HIGHEST_RATES = {
     # All of the 600 a minute, which an address on the license's list may use.
     RateGroup.CONFIGURATION: 10.0,
@@ -455,8 +452,7 @@ HIGHEST_RATES = {
 
 
 def choose_rates(group: RateGroup, rate: float, rate_max: float) -> tuple[float, float]:
-    """Choose the rate to begin with, and the highest one, of a group of an environment with these settings; in requests
-    a second."""
+    """Choose the initial and the highest rate of an environment's group, in requests a second."""
     highest = min(rate_max, HIGHEST_RATES.get(group, inf))
     return (rate, highest) if group is RateGroup.MFA else (min(START_RATES[group], highest), highest)
 

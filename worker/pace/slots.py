@@ -1,11 +1,7 @@
-"""The fleet's pace: one slot at a time for one request, shared by every process through Redis. What comes of the
-requests moves the rate.
-
-Who waits asks `Pace` for a slot. `Reservations` lets threads queue and asks Redis for their slots, `Holds` remembers
-until when nothing goes out, `Spacing` keeps requests apart that leave late. The limits are per
-license and rate group, and shared by its environments:
-https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
-"""
+"""The fleet's pace: one slot at a time for one request, shared by every process through Redis. The requests' outcomes
+move the rate. Callers ask `Pace` for a slot. `Reservations` lets threads queue and asks Redis for their slots, `Holds`
+remembers until when nothing goes out, `Spacing` keeps late requests apart. The limits are per license and rate group,
+and shared by its environments: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
-from worker.clocks import LogInterval
+from worker.clocks import LogInterval, Trips
 from worker.pace.redis_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pace.search import (
     PaceOutOfReach,
@@ -36,36 +32,37 @@ from worker.pace.search import (
 
 T = TypeVar("T")
 
-# Seconds that a thread waits for its slot at the most.
+# Longest wait of a thread for its slot, in seconds.
 LONGEST_WAIT = 10.0
-# Why a hold was asked for, where nothing better is known.
+# The reason of a hold if nothing better is known.
 UNEXPLAINED = "a worker asked for it"
-# Why the fleet holds for longer than it was asked to.
-CLOSED = "PingOne refuses every request, so it is asked more and more rarely"
-# How often a change is tried: where another process has changed the rate first, ours is made again upon theirs.
+# Why the fleet holds longer than requested.
+CLOSED = "PingOne refuses every request, so oathbulk asks more and more rarely"
+# How often to try a change: if another process changed the rate first, ours is applied to its result.
 TRIES = 5
-# Seconds for which what Redis told another thread of a hold is recent enough.
+# Seconds for which another thread's news of a hold from Redis is recent enough; or as long as it takes to ask.
 RECENT = 0.02
-# Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon. So
-# many seconds after it was due it is lost, since its request would come on top of what is due by then.
+# Seconds by which a slot is given out early, so that a changed rate takes effect soon. A slot this much overdue is
+# lost, since its request would come on top of those due by then. If Redis is far away, slots that fall due during a
+# trip to it are given out too.
 AHEAD = 0.1
+# Seconds of a trip to Redis that are made up for at the most.
+LONGEST_TRIP = 1.0
 # Requests that may leave at once.
 AT_ONCE = 3
-# The part of the slots' distance at which the requests behind those leave: a little faster than their slots, so that
-# they do not lag for ever, and not above the limit, for the rate is kept below it by as little.
+# The part of the slots' interval at which later requests leave: slightly faster than their slots, so that they catch
+# up, but not above the limit, which the rate stays below by as much.
 CATCHING_UP = 0.995
 
-# Makes another search of the present one and of what Redis says.
+# Makes a new search from the current one and Redis' state.
 Change = Callable[[Search, Reading], Search]
-# Returns what is remembered of the license's limit, for the time in Redis; None where nothing is.
+# Returns what is remembered of the license's limit, for the time in Redis; None if nothing.
 Recall = Callable[[float], Search | None]
 
 
 class Slot(NamedTuple):
-    """Leave to send one request, at the fleet's rate of that moment.
-
-    `at` is when it is due, in microseconds of Redis' clock; `rate` the requests a second that it was given at; `due` is
-    `at` in seconds of this process' monotonic clock, -inf where that is not known."""
+    """Permission to send one request at the fleet's current rate. `at` is when it is due, in microseconds of Redis'
+    clock; `rate` its requests a second; `due` is `at` in seconds of this process' monotonic clock, -inf if unknown."""
 
     at: int
     rate: float
@@ -82,8 +79,8 @@ class Pace:
 
     `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
     where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT. No hold is longer than
-    `longest_hold` seconds. No slot is given out more than `ahead` seconds before it is due. `on_alone` is told, in a
-    sentence, when this process could not deliver while another could, `on_lifted` when a person has lifted a hold."""
+    `longest_hold` seconds. No slot is given out more than `ahead` seconds before it is due. `on_alone` gets a sentence
+    when this process could not deliver while another could; `on_lifted` is called when a person has ended a hold."""
 
     def __init__(
         self,
@@ -106,7 +103,7 @@ class Pace:
     ) -> None:
         self.license, self.group, self.redis, self.furthest = license, group, redis, furthest
         self.installation = installation
-        # Requests a second of the fleet, as this process heard of it last.
+        # The fleet's requests a second, as this process last knew them.
         self.rate = rate
         longest_wait = max(furthest, LONGEST_WAIT)
         state = PaceState(
@@ -123,21 +120,19 @@ class Pace:
 
     @property
     def longest_hold(self) -> float:
-        """Seconds that the fleet holds at the most, whoever asks for it."""
+        """Longest hold of the fleet in seconds, whoever asks for it."""
         return self._holds.longest
 
     def wait(self) -> Slot:
-        """Take a slot that was given back, or reserve the next one and sleep until it is due.
-
-        Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
-        nothing goes out."""
+        """Take a slot that was given back, or reserve the next one and sleep until it is due. Raises SlotTooFar if it
+        is further away than `furthest`, PaceOutOfReach if Redis cannot be asked: unpaced, nothing goes out."""
         furthest = left = max(self.furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
                 slot, wait = self._reservations.reserve(left)
                 if wait:
                     self._sleep(wait)
-                # A hold that came meanwhile stops those who had their slot already: they ask for another.
+                # A hold that came meanwhile also stops threads with a slot: they ask for another.
                 if not self._holds.is_held_past(slot.at):
                     return slot
                 left = max(left - wait, 0.0)
@@ -146,15 +141,15 @@ class Pace:
             raise PaceOutOfReach(furthest * 2) from error
 
     def give_back(self, slot: Slot) -> None:
-        """Give back an unused slot: whoever waits next in this process takes it, if that is soon."""
+        """Give back an unused slot: the next thread of this process takes it, if that is soon."""
         self._reservations.reserved.appendleft(slot)
 
     def wait_to_leave(self, slot: Slot) -> None:
-        """Sleep, right before the request of this slot leaves, until it is no closer to the last one than slots are."""
+        """Sleep, right before this slot's request leaves, to keep the distance of slots to the previous one."""
         self._spacing.wait_to_leave(1 / slot.rate)
 
     def report_answer(self, slot: Slot) -> None:
-        """Note that the request of this slot was let through; the next reservation tells Redis."""
+        """Note that this slot's request was accepted; the next reservation tells Redis."""
         self._reservations.add_answer(slot)
 
     def report_refusal(self, slot: Slot, seconds: float, why: str = UNEXPLAINED) -> None:
@@ -174,11 +169,11 @@ class Pace:
         self._holds.hold(seconds, why)
 
     def lift(self) -> None:
-        """End the fleet's hold, whatever asked for it. Raises redis.RedisError."""
+        """End the fleet's hold, whatever caused it. Raises redis.RedisError."""
         self._holds.lift()
 
     def read_hold_left(self) -> float:
-        """Seconds that the fleet's hold still lasts, 0 if there is none. Raises redis.RedisError."""
+        """Seconds left of the fleet's hold, 0 if there is none. Raises redis.RedisError."""
         return max(self.read().hold_left, self._holds.fleet_left)
 
     def read(self) -> Reading:
@@ -190,8 +185,8 @@ class Pace:
         return reading
 
     def change(self, change: Change = lambda search, _: search) -> Search:
-        """Change the search in Redis, or write a first one where there is none; return it as it is after that.
-        Raises redis.RedisError."""
+        """Change the search in Redis, or write a first one if there is none; return the result. Raises
+        redis.RedisError."""
         for _ in range(TRIES):
             reading = self.read()
             search = reading.search or self._make_first_search(reading.now)
@@ -204,8 +199,8 @@ class Pace:
         return search
 
     def _lower(self, rate: float, slot: float) -> float:
-        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis. Return
-        for how many seconds the fleet had better hold, since everything is refused; 0 where it is not."""
+        """Lower the rate after a refused request that had its slot at this rate, at this time in Redis. Return for how
+        many seconds the fleet should hold because everything is refused; otherwise 0."""
         now = slot
 
         def learn(search: Search, reading: Reading) -> Search:
@@ -220,8 +215,8 @@ class Pace:
         return max(search.begun_at - now, 0.0) if search.open_rate else 0.0
 
     def review(self) -> None:
-        """Move the rate by what was answered so far. One thread does that at a time; the others go on without.
-        Raises redis.RedisError."""
+        """Move the rate by the answers so far. One thread at a time does that; the others continue without. Raises
+        redis.RedisError."""
         if self._reviewing.acquire(blocking=False):
             try:
                 self.change(
@@ -233,16 +228,15 @@ class Pace:
                 self._reviewing.release()
 
     def _make_first_search(self, now: float) -> Search:
-        """Return what this process knew before Redis forgot it; or what the database remembers; or the rate to begin
-        with."""
+        """Return what this process knew before Redis forgot it; or what the database remembers; or the initial rate."""
         known = self._search or self._recall(now) or Search(self.rate)
         rate = known.rate if known.is_fixed else min(known.lasting_rate, self._highest)
         first = restart_counting(replace(known, rate=rate, refused_at=0.0), now)
-        # The times at which it was refused and was to climb again were of Redis' clock, which may have been wrong.
+        # Its times of refusals and climbs were by Redis' clock, which may have been wrong.
         return first if first.climb else hold_rate(first, first.probe_after)
 
     def _log_out_of_reach(self, error: redis.RedisError) -> None:
-        """Log once a minute that Redis gives no slots: no record is lost, but none gets further either."""
+        """Log once a minute that Redis gives no slots: no record is lost, but none proceeds."""
         if self._log_interval.begin_if_over():
             # Not imported at the top: commands know of paces too, and write no log.
             import structlog
@@ -251,14 +245,14 @@ class Pace:
                 "pace_out_of_reach",
                 license=self.license,
                 error=str(error),
-                meanwhile="records go back and come again",
-                cure="look with `oathbulk doctor`",
+                meanwhile="records go back, and return later",
+                cure="check with `oathbulk doctor`",
             )
 
 
 def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
-    """Make the call, again and again while a hold or a busy fleet leaves no slot for it. Only where Redis is out of
-    reach it gives up, after so many `tries`: then it raises PaceOutOfReach."""
+    """Make the call, again and again while a hold or a busy fleet leaves no slot for it. Gives up only if Redis is out
+    of reach, after this many `tries`: then it raises PaceOutOfReach."""
     while True:
         try:
             return call()
@@ -266,17 +260,14 @@ def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
             tries -= isinstance(far, PaceOutOfReach)
             if not tries:
                 raise
-            # Workers take every slot as soon as it is near. Whoever asks at another moment than they gets one.
+            # Workers take every slot as soon as it is near. Asking at another moment gets one.
             time.sleep(far.wait * random.uniform(0.5, 1))  # noqa: S311
 
 
 class Reservations:
     """Reserves slots for one process, and reports its answers with each reservation. Thread-safe: threads queue here,
-    and not for slots of their own that were given out long before they are due. Who is the first asks for all who wait
-    behind it.
-
-    `ahead`: seconds before it is due in which a slot is given out. `clock` is the process' monotonic one, in
-    seconds."""
+    not for their own slots given out long before they are due. The first thread asks for all behind it. `ahead`:
+    seconds by which a slot is given out early. `clock` is the process' monotonic clock, in seconds."""
 
     def __init__(
         self,
@@ -289,15 +280,17 @@ class Reservations:
         self._holds, self._pace = holds, pace
         self._ahead, self._sleep, self._clock = ahead, sleep, clock
         self._queue, self._counting = threading.Lock(), threading.Lock()
-        # Threads in the queue; slots that were reserved for those behind the first, or given back.
+        # Threads in the queue; slots reserved for those behind the first, or given back.
         self._waiting = 0
         self.reserved = deque[Slot]()
-        # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
+        # Whether to adjust the rate by the answers so far.
+        self._is_review_due = False
+        # Answers not yet reported to Redis, the last of their slots, and from which slot on they count.
         self._answers = self._last = self._since = 0
 
     def reserve(self, furthest: float) -> tuple[Slot, float]:
-        """Reserve the fleet's next slot as soon as it is due within `ahead` seconds; return it and the seconds until it
-        is due. Raises SlotTooFar where that is more than `furthest` seconds away; redis.RedisError."""
+        """Reserve the fleet's next slot once it is due within `ahead` seconds; return it and the seconds until it is
+        due. Raises SlotTooFar if that exceeds `furthest` seconds; redis.RedisError."""
         until = self._clock() + furthest
         with self._counting:
             self._waiting += 1
@@ -312,12 +305,16 @@ class Reservations:
                 self._waiting -= 1
             if is_first:
                 self._queue.release()
+        # Outside the queue, where nobody waits for its trips to Redis.
+        if self._is_review_due:
+            self._is_review_due = False
+            self._pace.review()
         return slot, max(slot.due - self._clock(), 0.0)
 
     def _take_slot(self, until: float) -> Slot:
-        """Take a slot that was reserved for this thread, or ask for one until it is due soon. Raises SlotTooFar,
+        """Take a slot that was reserved for this thread, or ask for one until one is due soon. Raises SlotTooFar,
         redis.RedisError."""
-        # Those of threads that waited no longer may be old, or from before a hold.
+        # Slots of threads that gave up may be old, or from before a hold.
         while self.reserved and self._is_lost(self.reserved[0]):
             self.reserved.popleft()
         while not self.reserved:
@@ -338,34 +335,33 @@ class Reservations:
         return slot.due < self._clock() - self._ahead or self._holds.has_hold_after(slot.at, slot.due)
 
     def _ask_for_slots(self, furthest: float) -> Reservation:
-        """Ask Redis for the slots that are due soon, one for each thread in the queue. Where it has no state, write one
-        first. Raises SlotTooFar where it has been wiped again."""
-        soon = max(min(furthest, self._ahead), 0.0)
+        """Ask Redis for the slots that are due soon, one for each thread in the queue. If Redis has no state, write one
+        first. Raises SlotTooFar if it was wiped again."""
+        soon = max(min(furthest, self._ahead + self._holds.trip), 0.0)
         found = self._ask(soon, self._waiting)
         if found is None:
             self._pace.change()
             found = self._ask(soon, self._waiting)
         if found is None:
             raise SlotTooFar(0.0)
-        if found.is_review_due:
-            self._pace.review()
+        self._is_review_due = bool(found.is_review_due)
         return found
 
     def add_answer(self, slot: Slot) -> None:
-        """Count an answer to the request of this slot, to be reported with the next reservation; not where the slot is
-        older than the present rate."""
+        """Count an answer to this slot's request, for the next reservation; not if the slot is older than the current
+        rate."""
         with self._counting:
             if slot.at >= self._since:
                 self._answers += 1
                 self._last = max(self._last, slot.at)
 
     def report_answers(self) -> None:
-        """Tell Redis of the answers so far, and hear of holds, without a slot. Raises redis.RedisError."""
+        """Report the answers so far to Redis, and learn of holds, without a slot. Raises redis.RedisError."""
         self._ask(0.0, 0)
 
     def _ask(self, furthest: float, most: int) -> Reservation | None:
-        """Ask Redis for so many slots that are no further away than so many seconds, and pass on the answers so far;
-        None if it has no state."""
+        """Ask Redis for this many slots within this many seconds, and report the answers so far; None if it has no
+        state."""
         with self._counting:
             answers, self._answers = self._answers, 0
             last = self._last
@@ -374,18 +370,16 @@ class Reservations:
             return None
         with self._counting:
             if found.counted_since != self._since:
-                # The rate has changed: the answers so far tell nothing of the new one.
+                # The rate has changed: the answers so far say nothing about the new one.
                 self._since, self._answers, self._last = found.counted_since, 0, 0
         return found
 
 
 class Holds:
-    """The holds of a license: the one place where a process remembers them. Thread-safe.
-
-    The process asks for a hold, hears of others', tells Redis again after it was wiped, and ends them when a person
-    says so. No hold is longer than `longest` seconds, whoever asks for it: after that the fleet asks PingOne again.
-    `on_alone` is called with a sentence when this process failed where others do not; `on_lifted` when a person has
-    lifted a hold."""
+    """The holds of a license: the one place where a process remembers them. Thread-safe. The process asks for a hold,
+    learns of others', reports them to Redis again after it was wiped, and ends them when a person says so. No hold is
+    longer than `longest` seconds: after that the fleet asks PingOne again. `on_alone` is called with a sentence when
+    this process alone failed; `on_lifted` when a person has ended a hold."""
 
     def __init__(
         self,
@@ -400,46 +394,50 @@ class Holds:
         self._state, self._clock = state, clock
         self._on_alone, self._on_lifted = on_alone, on_lifted
         self._lock = threading.Lock()
-        # By the process' clock, in case Redis is out of reach or forgets: until when the fleet holds, as far as this
-        # process asked for it.
+        # By the process' clock, in case Redis is out of reach or forgets: the end of the hold that this process asked
+        # for.
         self._fleet_until = -math.inf
         # Why this process asked the fleet to hold, in a sentence.
         self._why = ""
-        # Until when the fleet holds, in microseconds of Redis' clock, and when Redis said so, by the process' clock.
+        # The end of the fleet's hold in microseconds of Redis' clock, and when Redis said so, by the process' clock.
         self._heard_until, self._heard_at = 0, -math.inf
-        # When a person lifted a hold last, as far as this process has heard; 0 for never.
+        # When a person last ended a hold, as far as this process knows; 0 for never.
         self._last_lifting = 0
+        self._trips = Trips(clock)
+
+    @property
+    def trip(self) -> float:
+        """Seconds that a trip to Redis takes, LONGEST_TRIP at the most; 0 before the first one."""
+        return min(self._trips.shortest or 0.0, LONGEST_TRIP)
 
     @property
     def fleet_left(self) -> float:
-        """Seconds that the fleet's hold still lasts, as far as this process asked for it; 0 if it did not."""
+        """Seconds left of the hold that this process asked for; 0 if none."""
         with self._lock:
             return max(self._fleet_until - self._clock(), 0.0)
 
     def hold(self, seconds: float, why: str) -> None:
-        """Give nobody in the fleet a slot in the next seconds; never shortens a hold.
-
-        This process remembers it as well, in case that Redis is out of reach or forgets: the next reservation tells
-        Redis again."""
+        """Give nobody in the fleet a slot in the next seconds; never shortens a hold. This process remembers it too, in
+        case Redis is out of reach or forgets: the next reservation reports it again."""
         seconds = min(seconds, self.longest)
         if seconds <= 0:
             return
         self._extend(seconds, why)
         with suppress(redis.RedisError):
             if self.note_lifting(self._state.hold(seconds, why)):
-                # A person has lifted the holds of before, not this one.
+                # A person has ended the earlier holds, not this one.
                 self._extend(seconds, why)
 
     def report_undelivered(self, seconds: float, why: str) -> None:
-        """Hold the fleet after a request that could not be delivered. Where another process delivers, nobody holds: the
-        network of this one is at fault, not PingOne, and `on_alone` is told."""
+        """Hold the fleet after a request that could not be delivered. If another process delivers, nobody holds: this
+        one's network is at fault, not PingOne, and `on_alone` is called."""
         seconds = min(seconds, self.longest)
         is_alone = False
         with suppress(redis.RedisError):
             is_alone, last_lifting = self._state.report_undelivered(seconds, why)
             self.note_lifting(last_lifting)
         if is_alone:
-            self._on_alone(f"{why}, and other processes deliver")
+            self._on_alone(f"{why}, but other processes deliver")
         else:
             self._extend(seconds, why)
 
@@ -448,10 +446,13 @@ class Holds:
         self.note_lifting(self._state.lift())
 
     def reserve(self, furthest: float, most: int, answers: int, last: int) -> Reservation | None:
-        """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
-        it has no state. Raises redis.RedisError."""
+        """Ask for slots, report a hold that Redis may have forgotten, and learn of its holds; None if it has no state.
+        Raises redis.RedisError."""
         left = self.fleet_left
-        found = self._state.reserve(furthest, most, left, answers, last, self._why if left else "", self._last_lifting)
+        why = self._why if left else ""
+        found = self._trips.measure(
+            lambda: self._state.reserve(furthest, most, left, answers, last, why, self._last_lifting)
+        )
         if found is not None:
             with self._lock:
                 self._heard_until, self._heard_at = found.held_until, self._clock()
@@ -459,8 +460,8 @@ class Holds:
         return found
 
     def note_lifting(self, last_lifting: int) -> bool:
-        """Note when a person lifted a hold last, as Redis says. If that is news, this process holds no longer; then
-        True."""
+        """Note when a person last ended a hold, as Redis says. If that is new, this process no longer holds, and the
+        result is True."""
         with self._lock:
             if last_lifting in (0, self._last_lifting):
                 return False
@@ -470,17 +471,16 @@ class Holds:
         return True
 
     def has_hold_after(self, slot: int, due: float) -> bool:
-        """Whether a hold that this process knows of, over by now or not, ends after this slot was due: at `due` by the
-        process' clock."""
+        """Whether a known hold, current or past, ends after this slot was due: at `due` by the process' clock."""
         with self._lock:
             return self._fleet_until > due or self._heard_until > slot
 
     def is_held_past(self, slot: int) -> bool:
-        """Whether a hold forbids to send at this slot by now. Raises redis.RedisError."""
+        """Whether a hold now forbids sending at this slot. Raises redis.RedisError."""
         if self.fleet_left > 0:
             return True
         with self._lock:
-            if self._clock() - self._heard_at < RECENT:
+            if self._clock() - self._heard_at < max(RECENT, self.trip):
                 return self._heard_until > slot
         return self._state.read_held_until() > slot
 
@@ -492,8 +492,8 @@ class Holds:
 
 
 class Spacing:
-    """How far apart the requests of one process leave, by the generic cell rate algorithm: a stall lets several miss
-    their slots, and they do not leave all at once after it. Thread-safe; times are in seconds."""
+    """How far apart the requests of one process leave, by the generic cell rate algorithm: after a stall that makes
+    several miss their slots, they do not leave all at once. Thread-safe; times are in seconds."""
 
     def __init__(
         self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
@@ -504,10 +504,8 @@ class Spacing:
         self._next = 0.0
 
     def wait_to_leave(self, interval: float) -> None:
-        """Sleep until the next request may leave, where slots lie an `interval` apart.
-
-        Threads do so one after the other: those behind one that wakes too late wait for what is left of their gap too,
-        and do not all leave with it."""
+        """Sleep until the next request may leave, for slots an `interval` apart. Threads do so one after the other:
+        those behind a late one also wait for the rest of their gap."""
         with self._turn:
             now = self._clock()
             if self._next > now:

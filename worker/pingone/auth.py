@@ -27,17 +27,17 @@ from worker.pingone.wire import Envelope, Request, open_envelope
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, RSAKey
 
-# Seconds before its expiry at which an access token is renewed; but never more than a fifth of its life.
+# Seconds before its expiry when an access token is renewed, but at most a fifth of its life.
 RENEWED_BEFORE = 60.0
 
-# Seconds between tries to renew an access token that is still good.
+# Seconds between tries to renew a valid access token.
 EARLY_RETRY = 5.0
 
 
 @dataclass(frozen=True)
 class _Grant:
     """An access token as the token endpoint granted it. `round` is the number of the request that brought it; times are
-    on the clock of AccessTokens."""
+    by the clock of AccessTokens."""
 
     access_token: str = field(repr=False)
     round: int
@@ -46,11 +46,11 @@ class _Grant:
 
 
 class AccessTokens:
-    """One environment's access token. Threads that come while one of them asks share its answer, or its failure.
+    """One environment's access token. Threads that come while one of them asks share its answer or failure.
 
     `get` and `renew` raise CredentialsRefused, or NotDelivered if the token endpoint is out of reach, busy or broken: a
-    call without an access token has not gone out. No outcome is unknown here, for asking twice does no harm. A token
-    endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest.
+    call without an access token has not gone out. No outcome is unknown here, because asking twice does no harm. A
+    token endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest.
 
     `reread` returns the environment with the credentials that are configured now: after a refusal they are tried once
     if they differ, since a person may have changed them."""
@@ -77,7 +77,7 @@ class AccessTokens:
         self._failed_at = self._asks_again_at = -math.inf
 
     def get(self) -> str:
-        """Return the access token, which is asked for first if there is none, or if it expires soon."""
+        """Return the access token; request it first if there is none, or if it expires soon."""
         grant, now, seen = self._grant, self._clock(), self._rounds
         if grant is not None and now < grant.renew_at:
             return grant.access_token
@@ -92,14 +92,14 @@ class AccessTokens:
         seen = self._rounds
         with self._asking:
             grant = self._grant
-            # The token endpoint may hand out the same access token twice; what was fetched after the refusal counts as
+            # The token endpoint may return the same access token twice; anything fetched after the refusal counts as
             # new.
             if grant is not None and grant.access_token == refused and grant.round <= seen:
                 self._grant = None
             return self._share_or_ask(seen)
 
     def end_pause(self) -> None:
-        """End the pause that the token endpoint asked for, because a person says so: it may be asked at once."""
+        """End the pause that the token endpoint asked for, because a person wants it."""
         self._asks_again_at = -math.inf
 
     def _share_or_ask(self, seen: int) -> str:
@@ -117,7 +117,7 @@ class AccessTokens:
         return self._ask_and_keep()
 
     def _renew_early(self, grant: _Grant, now: float) -> str:
-        """Let one thread ask for the next access token while the old one is still good; no other thread waits for it,
+        """Let one thread ask for the next access token while the old one is still valid; no other thread waits for it,
         or fails with it."""
         if now < max(self._failed_at + EARLY_RETRY, self._asks_again_at):
             return grant.access_token
@@ -131,9 +131,8 @@ class AccessTokens:
             self._asking.release()
 
     def _ask_and_keep(self) -> str:
-        """Ask the token endpoint once, and keep its access token or its failure.
-
-        The life of an access token is counted from before the request: rather too short than too long."""
+        """Ask the token endpoint once, and keep its access token or failure. The access token's life counts from before
+        the request, to be on the safe side."""
         asked_at = self._clock()
         try:
             access_token, expires_in = self._request_with_newest()
@@ -150,8 +149,8 @@ class AccessTokens:
             self._rounds += 1
 
     def _request_with_newest(self) -> tuple[str, float]:
-        """Request an access token; if the credentials are refused, and others are configured by now, request it with
-        those. Returns the access token and the seconds that it lives."""
+        """Request an access token; if the credentials are refused and others are configured by now, request it with
+        those. Returns the access token and its lifetime in seconds."""
         try:
             return self._request_access_token()
         except CredentialsRefused:
@@ -159,16 +158,15 @@ class AccessTokens:
             if newer == self._environment:
                 raise
             self._environment = newer
-            # Not at the top: few processes ever have this to say.
+            # Not at the top: few processes ever log this.
             import structlog
 
             structlog.get_logger().warning("credentials_changed", environment=newer.name)
             return self._request_access_token()
 
     def _request_access_token(self) -> tuple[str, float]:
-        """Return an access token from the token endpoint, and the seconds that it lives."""
-        # This happens once an hour or so: a connection that was kept for it would be closed by the other side
-        # meanwhile.
+        """Return an access token from the token endpoint, and its lifetime in seconds."""
+        # This happens about once an hour: the other side would close a kept connection meanwhile.
         with closing(Transport(self._environment.token_url, deadline=self._deadline)) as transport:
             try:
                 answer = transport.exchange(build_access_token_request(self._environment))
@@ -177,15 +175,15 @@ class AccessTokens:
         return parse_access_token(open_envelope(*answer))
 
 
-# Seconds that an access token is taken to live where the token endpoint does not say: it is renewed often.
+# Lifetime in seconds if the token endpoint does not say: it is renewed often.
 DEFAULT_EXPIRES_IN = 300.0
 
 
-# Seconds that an access token is taken to live at the most.
+# Longest lifetime in seconds that is believed.
 LONGEST_EXPIRES_IN = 86_400.0
 
 
-# All that may stand after "Bearer" (RFC 6750, section 2.1). Anything else could smuggle a header into our requests.
+# Everything that may follow "Bearer" (RFC 6750, section 2.1). Anything else could smuggle a header into our requests.
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
@@ -208,8 +206,8 @@ def build_access_token_request(environment: Environment) -> Request:
 
 
 def parse_access_token(envelope: Envelope) -> tuple[str, float]:
-    """Read the access token and the seconds that it lives. Asking again does no harm, so no outcome is unknown here:
-    what is not a refusal was not delivered. Any 4xx refuses: waiting does not mend a wrong path or method either."""
+    """Read the access token and the seconds that it lives. Asking again does no harm, so anything but a refusal counts
+    as not delivered. Any 4xx refuses: waiting does not fix a wrong path or method either."""
     fields = envelope.fields
     access_token = fields.get("access_token")
     if envelope.is_success and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
@@ -231,14 +229,14 @@ def _parse_lifetime(value: object) -> float:
 
 # The kind of assertion, as RFC 7523 names it in section 2.2.
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-# Seconds for which an assertion is good. It is used at once, but our clock may be behind; PingOne refuses more than an
+# Seconds for which an assertion is valid. It is used at once, but our clock may be behind; PingOne refuses more than an
 # hour.
 GOOD_FOR = 600
 
 
 def sign_assertion(environment: Environment) -> str:
     """Sign an assertion with the private key or the client secret of this environment's worker application."""
-    # Not at the top: most applications come with their secret.
+    # Not at the top: most applications use a client secret.
     from joserfc import jwt
 
     now = int(time.time())

@@ -1,5 +1,5 @@
 """The client of one thread: makes a call to PingOne, from the wait for its slot to its answer, with an access token,
-and reports to the pace what became of it."""
+and reports the outcome to the pace."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,29 +29,28 @@ from worker.vault.otps import Otp
 
 T = TypeVar("T")
 
-# Makes a result of an answer, or raises the error that it stands for.
+# Turns an answer into a result, or raises the error that it means.
 Parse = Callable[[Envelope], T]
 
-# Seconds that the fleet holds after a 429 that does not say for how long.
+# Seconds for which the fleet holds after a 429 without a time.
 SHORTEST_HOLD = 1.0
 
 
 @dataclass
 class Call:
-    """What goes with the calls of one attempt, and what became of them."""
+    """The context of one attempt's calls, and their outcomes."""
 
-    # The batch and the record: both come back in PingOne's audit records.
+    # The batch and the record: PingOne's audit records show both.
     session_id: str
     transaction_id: str
-    # A slot that the caller has waited for already; the first try takes it.
+    # A slot that the caller has waited for; the first try uses it.
     slot: Slot | None = None
-    # No first byte goes out after this time, in `boot_time` seconds. None: the call belongs to no lease, so that a read
-    # whose answer is lost is made again at once.
+    # No first byte goes out after this time, in `boot_time` seconds. None: the call belongs to no lease, so a read
+    # whose answer is lost is repeated at once.
     send_before: float | None = None
-    # Called before every try of a call but its first, and whenever a try has waited for its slot. It raises to end the
-    # call.
+    # Called before every try but the first, and after each wait for a slot. Raises to end the call.
     permit: Callable[[], None] = lambda: None
-    # What the next request is for, and whether it posts an OTP with `oathResync`; None for a request of another kind.
+    # What the next request is for, and whether it posts an OTP with `oathResync`; None for another kind of request.
     name: CallName = CallName.READ
     resync: bool | None = None
     # The requests whose first byte went out.
@@ -63,7 +62,7 @@ class Call:
         return len(self.past)
 
     def keep(self, seconds: float, answer: Answer) -> None:
-        """Keep a request whose first byte went out, with its answer, or NO_ANSWER; it took so many seconds."""
+        """Keep a request whose first byte went out, with its answer or NO_ANSWER, and its duration in seconds."""
         told = {
             "resync": self.resync,
             "status": answer.status,
@@ -77,11 +76,10 @@ class Call:
 
 
 class Client:
-    """PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar.
-
-    One exchange ends within `deadline` seconds; a call begins tries for `retry_for` seconds at the most, and lets the
-    last one end. The fleet holds for `outage_hold` seconds where nothing could be delivered, unless PingOne says for
-    how long. An answer above `largest_body` bytes counts as none."""
+    """PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar. One exchange
+    ends within `deadline` seconds; a call starts tries for at most `retry_for` seconds, and lets the last one end. If
+    nothing could be delivered, the fleet holds for `outage_hold` seconds unless PingOne says how long. An answer above
+    `largest_body` bytes counts as none."""
 
     def __init__(
         self,
@@ -104,7 +102,7 @@ class Client:
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
-        """Activate the device with this OTP, and return it as ACTIVE. `resync`: it is the second OTP, right after the
+        """Activate the device with this OTP, and return it as ACTIVE. `resync`: this is the second OTP, right after the
         first."""
         request = build_activation_request(self._environment, user_id, device_id, otp, resync=resync)
         return self.perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
@@ -119,14 +117,13 @@ class Client:
         self._transport.close()
 
     def perform(self, request: Request, parse: Parse[T], call: Call, *, repeats_forbidden: bool = True) -> T:
-        """Make the tries of one call, each with an access token and a slot. `repeats_forbidden`: whether it is tried
-        again after a 403, as after other refusals that pass. A read without a lease is tried again after a lost answer
-        too."""
+        """Make the tries of one call, each with an access token and a slot. `repeats_forbidden`: also repeat after a
+        403, as after other temporary refusals. A read without a lease is also repeated after a lost answer."""
         access_token = ""
 
         def attempt() -> T:
             nonlocal access_token
-            # Before the slot, which a slow token endpoint would let lapse.
+            # Before taking the slot, which a slow token endpoint would let expire.
             access_token = self._access_tokens.get()
             slot = self._take_slot(call)
             return self._send(authorize(request, access_token, call.session_id, call.transaction_id), slot, parse, call)
@@ -142,7 +139,7 @@ class Client:
         )
 
     def _send(self, request: Request, slot: Slot, parse: Parse[T], call: Call) -> T:
-        """Send one request, and report to the pace what became of its slot."""
+        """Send one request, and report its outcome to the pace."""
         self._pace.wait_to_leave(slot)
         envelope = self._exchange(request, call)
         try:
@@ -151,11 +148,11 @@ class Client:
             self._slow_down(slot, error)
             raise
         except OtherDevice:
-            # Whatever comes next on this connection may be another's answer as well.
+            # Whatever comes next on this connection may also be another request's answer.
             self._transport.drop_connection()
             raise
         except OutcomeUnknown:
-            # Whatever answered in PingOne's place may have no limit.
+            # A server in PingOne's place may have no limit.
             raise
         except PingOneError:
             self._pace.report_answer(slot)
@@ -181,10 +178,9 @@ class Client:
         return envelope
 
     def _slow_down(self, slot: Slot, error: RateLimited) -> None:
-        """Hold the fleet after a 429, and lower its rate.
-
-        The rate is not lowered for a wait of hours: that is a used-up quota, and says nothing of the rate. A record
-        that is refused for it does not come back before, so that the fleet need not be held for all that time."""
+        """Hold the fleet after a 429, and lower its rate. A wait of hours means a used-up quota, which says nothing
+        about the rate: the rate stays, and the fleet need not hold for all that time, since such a record does not
+        return earlier."""
         seconds, why = error.retry_after or SHORTEST_HOLD, explain_hold(error)
         if seconds > self._pace.longest_hold:
             self._pace.hold(seconds, why)
@@ -197,12 +193,12 @@ class Client:
             slot, call.slot = call.slot, None
             return slot
         slot = self._pace.wait()
-        # The wait may last seconds, and the batch be paused meanwhile.
+        # The wait may last seconds, during which the batch may be paused.
         call.permit()
         return slot
 
 
-# The kinds of calls of whose deprecation this process has written.
+# The kinds of calls whose deprecation this process has logged.
 _DEPRECATED: set[str] = set()
 
 
@@ -220,7 +216,7 @@ def report_deprecation(request: Request, envelope: Envelope) -> None:
 
 def name_call(request: Request) -> str:
     """Name a kind of call by its method and path without ids, as in `DELETE /users/{id}/devices/{id}`: below an
-    environment, names and ids take turns in a path."""
+    environment, names and ids alternate in a path."""
     _, _, path = urlsplit(request.url).path.partition("/environments/")
     _, *segments = path.split("/")
     kinds = [segment if place % 2 == 0 else "{id}" for place, segment in enumerate(segments)]

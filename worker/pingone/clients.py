@@ -56,7 +56,7 @@ from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
 
 T = TypeVar("T")
-# Makes a read, and waits for its slot as long as its caller can wait. It raises what the read raises.
+# Makes a read, and waits for its slot as long as its caller can wait. Raises what the read raises.
 MakeRead = Callable[[Callable[[], Any]], Any]
 
 
@@ -72,34 +72,33 @@ class Reads(Calls):
     """Reads of one environment, for one thread.
 
     Every read may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
-    `Tuning.longest_hold` and a few seconds; `list_devices` up to a minute. After a lost answer it is made again, for up
-    to a minute, unless it goes on behalf of a lease. Forbidden says that our roles do not permit this read, which is
-    asked once: then what it would tell is not known, and nothing else follows. A ValueError says that an id or name is
-    empty; then nothing was sent."""
+    `Tuning.longest_hold` and a few seconds; `list_devices` up to a minute. After a lost answer it is repeated for up to
+    a minute, unless it belongs to a lease. Forbidden means that our roles do not permit this read, which is asked once:
+    its answer stays unknown, without other consequences. A ValueError says that an id or name is empty; then nothing
+    was sent."""
 
     def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: Call) -> list[User]:
-        """Find the users with one of these names, all in one request. Who is not found does not exist, or is outside
-        the populations of our roles. Raises TooManyTerms: ask for half of them."""
+        """Find the users with one of these names, all in one request. Users who are not found do not exist, or are
+        outside the populations of our roles. Raises TooManyTerms: ask for half of them."""
         url = build_users_url(self._environment, attribute, names)
         return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse_users, call) for user in page.items]
 
     def list_tokens(self, make_read: MakeRead = lambda read: read(), *, call: Call) -> Iterator[Page[InventoryToken]]:
-        """Go through the inventory, page by page as the caller asks for the next one: up to 100,000 tokens, paired ones
-        with device and user. `make_read` makes the read of each page; by default it does not wait for a slot that is
-        far."""
+        """Go through the inventory, page by page as the caller asks: up to 100,000 tokens, paired ones with device and
+        user. `make_read` makes the read of each page; by default it does not wait for a distant slot."""
         url = build_url(self._environment, "oathTokens", query=EXPAND_DEVICES)
         return self._read_pages(RateGroup.INVENTORY, url, parse_tokens, call, make_read)
 
     def find_token(self, serial_number: str, *, with_devices: bool = True, call: Call) -> InventoryToken | None:
-        """Find the token with this serial number; None if the inventory has none. Raises ExpandRefused where PingOne
-        does not tell the device in this way: then ask without, and `read_token` with the token's id."""
+        """Find the token with this serial number; None if the inventory has none. Raises ExpandRefused if PingOne does
+        not show the device this way: then ask without it, and use `read_token` with the token's id."""
         query = {"filter": build_equation("serialNumber", serial_number)} | (EXPAND_DEVICES if with_devices else {})
         url = build_url(self._environment, "oathTokens", query=query)
         parse = partial(parse_tokens, is_filtered_with_devices=with_devices)
-        # A serial number is unique, so that one page is enough: the first that has an item, or else the last.
+        # Serial numbers are unique, so one page is enough: the first with an item, or else the last.
         pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
         page = next(page for page in pages if page.items or page.next_url is None)
-        # PingOne's filter decided that it is this one; whether it tells small letters from capitals is not published.
+        # PingOne's filter decided that this is the one; whether it distinguishes case is not published.
         wanted = serial_number.casefold()
         found = next((token for token in page.items if (token.serial_number or "").casefold() == wanted), None)
         if page.items and found is None:
@@ -144,12 +143,12 @@ class Reads(Calls):
         make_read: MakeRead = lambda read: read(),
     ) -> Iterator[Page[T]]:
         """Read a list from this address to its end, page by page, each by `parse` for our environment. Raises
-        OutcomeUnknown if the pages lead back to one of them, since the rest of the list is not known then."""
+        OutcomeUnknown if a page leads back to an earlier one, since the rest of the list is unknown then."""
         known, before = set[str](), None
         parse_page = partial(parse, environment=self._environment)
         while url is not None:
             known.add(url)
-            # One page at a time, so that a wait for a slot does not begin the list anew.
+            # One page at a time, so that waiting for a slot does not restart the list.
             page: Page[T] = make_read(partial(self._read, group, url, parse_page, call))
             check_onward(page, before, known)
             yield page
@@ -165,7 +164,7 @@ class InventoryJobs(Calls):
     Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
     `Tuning.longest_hold` and a few seconds. A job is never started again here after OutcomeUnknown: look up first
     whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
-    sent. A slot in hand is one of RateGroup.INVENTORY."""
+    sent. A slot taken in advance must be of RateGroup.INVENTORY."""
 
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
         """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
@@ -178,21 +177,21 @@ class InventoryJobs(Calls):
         return self._start(build_revocation_request(self._environment, token_ids), len(token_ids), call)
 
     def read_job(self, job_id: str, *, call: Call) -> ImportJob:
-        """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
-        NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
-        # PingOne's own link to it leads to another path, and is not followed.
+        """Ask how far a job is. PingOne deletes ended jobs, so keep the result when you first see it; NotFound means
+        that the job is gone, or was started moments ago and is not visible everywhere yet."""
+        # PingOne's own link to the job leads to another path, and is not followed.
         request = Request("GET", build_url(self._environment, "oathJobs", job_id))
         return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)
 
     def _start(self, request: Request, count: int, call: Call) -> str:
-        """Start a job for a list of so many tokens."""
+        """Start a job for a list of this many tokens."""
         return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_started_job, count=count), call)
 
 
 @dataclass
 class PairingHabits:
-    """Which kinds of requests an environment takes, as its answers have shown; one object a process, for every thread.
-    Each only ever goes from True to False, so that no lock is needed."""
+    """Which kinds of requests an environment accepts, as its answers have shown; one object for each process. Each
+    value only changes from True to False, so no lock is needed."""
 
     takes_status: bool = True
     # Whether a filter by serial number shows the token's device too.
@@ -202,9 +201,9 @@ class PairingHabits:
 class Pairings(Reads):
     """Pairings in one environment, for one thread.
 
-    `status` is the one that devices are made with (ACTIVATION_REQUIRED or ACTIVE); None leaves it to PingOne. Every
-    call may raise any PingOneError, and SlotTooFar. A pairing is never made again here after OutcomeUnknown: look it up
-    first. A ValueError says that an id is empty, or leads elsewhere; then nothing was sent."""
+    `status` is the status of new devices (ACTIVATION_REQUIRED or ACTIVE); None leaves it to PingOne. Every call may
+    raise any PingOneError, and SlotTooFar. A pairing is never made again here after OutcomeUnknown: look it up first. A
+    ValueError says that an id is empty, or leads elsewhere; then nothing was sent."""
 
     def __init__(
         self,
@@ -221,8 +220,8 @@ class Pairings(Reads):
     def pair(self, user_id: str, serial_number: str, *, call: Call) -> PairedDevice:
         """Pair the token with the user, and return the device, which may be ACTIVE already.
 
-        A refused status is left out from then on, and the request made again at once, for it made nothing: with a slot
-        of its own, and after `call.permit`. Raises TokenNotInInventory, AlreadyPaired, MethodOff, TooManyDevices,
+        A refused status is omitted from then on, and the request repeated at once, since it made nothing: with its own
+        slot, and after `call.permit`. Raises TokenNotInInventory, AlreadyPaired, MethodOff, TooManyDevices,
         AccountNotUsable, LicenseExceeded; NotFound for an unknown user."""
         status = self._status if self._habits.takes_status else None
         try:
@@ -234,18 +233,16 @@ class Pairings(Reads):
         return self._pair(user_id, serial_number, None, call)
 
     def unpair(self, user_id: str, device_id: str, *, call: Call) -> bool:
-        """Remove the device from the user; the token stays in the inventory. Returns whether there was one: False where
-        it was gone already."""
+        """Remove the device from the user; the token stays in the inventory. Returns whether there was one: False if it
+        was already gone."""
         request = build_unpair_request(self._environment, user_id, device_id)
         return self._client_of(RateGroup.MFA).perform(request, parse_unpaired, call)
 
     def find_pairing(self, serial_number: str, user_id: str, *, call: Call) -> Pairing | None:
-        """Look up whom the token is paired with; None if it is paired with nobody, as far as can be seen.
-
-        Where the inventory may not be read, the devices of this user are: then None only says that the token is not
-        paired with this one. Raises NotFound where PingOne shows the token in one place and not in another; Forbidden
-        where the devices do not tell their serial numbers either. A slot in hand is one of RateGroup.MFA, and kept for
-        a call of that group."""
+        """Look up whom the token is paired with; None if with nobody, as far as we can see. If we may not read the
+        inventory, this user's devices are read: then None only means that the token is not paired with this user.
+        Raises NotFound if PingOne shows the token in one place but not in another; Forbidden if the devices do not show
+        their serial numbers either. A slot taken in advance must be of RateGroup.MFA, and is kept for such a call."""
         try:
             with _keep_slot(call):
                 token = self._find_token(serial_number, call)
@@ -259,14 +256,13 @@ class Pairings(Reads):
         return self._client_of(RateGroup.MFA).perform(request, parse, call)
 
     def _find_token(self, serial_number: str, call: Call) -> InventoryToken | None:
-        """Find the token with its device, by serial number if that shows both, or else by its id.
-
-        Whether a filter goes together with devices is not published, and "no device" lets a token be paired: so it is
-        believed only when the token's own page says so too."""
+        """Find the token with its device, by serial number if that shows both, otherwise by its id. Whether a filter
+        works together with devices is not published, and "no device" allows a pairing: so it counts only if the token's
+        own page confirms it."""
         token = self._find_by_serial_number(serial_number, call)
         if token is None or token.user_id is not None:
             return token
-        # Where that is not found, the token may be revoked or not be seen everywhere yet: then nothing is known.
+        # If that is not found, the token may be revoked or not visible everywhere yet: nothing is known.
         whole = self.read_token(token.id, call=call)
         if whole.device_id is not None and token.device_id is None:
             self._habits.shows_devices_with_filter = False
@@ -286,7 +282,7 @@ class Pairings(Reads):
         try:
             tokens = [device for device in self.list_devices(user_id, call=call) if device.type == OATH_TOKEN]
         except NotFound:
-            # Who is not there has no device.
+            # A user who does not exist has no device.
             return None
         for device in tokens:
             if device.serial_number is not None and device.serial_number.lower() == serial_number.lower():
@@ -306,10 +302,10 @@ def _keep_slot(call: Call) -> Iterator[None]:
         call.slot = slot
 
 
-# Seconds for which a call begins tries: an activation goes back to the queue after that, and comes again.
+# Seconds for which a call starts tries: after that an activation returns to the queue.
 RETRY_FOR = 10.0
-# Seconds beyond the longest hold for which a read of another group begins tries: it has no lease that would end, and a
-# limit by the minute lets it wait for most of one.
+# Seconds beyond the longest hold for which a read of another group starts tries: it has no lease that would end, and
+# with a limit per minute it waits for most of one.
 READ_RETRY_FOR = 10.0
 
 
@@ -348,7 +344,7 @@ class Clients:
         return clients[environment.name, group]
 
     def reads(self, environment: Environment) -> Reads:
-        """What the calling thread may ask an environment before a batch begins."""
+        """The calling thread's reads of an environment before a batch begins."""
         return Reads(environment, partial(self.client, environment))
 
     def jobs(self, environment: Environment) -> InventoryJobs:
@@ -356,20 +352,21 @@ class Clients:
         return InventoryJobs(environment, partial(self.client, environment))
 
     def pairings(self, environment: Environment) -> Pairings:
-        """The calling thread's way to pair and unpair. Once an environment has refused a kind of request, no thread
-        tries it again."""
+        """The calling thread's pairings. Once an environment has refused a kind of request, no thread tries it
+        again."""
         status = None if environment.pairing_status == "omit" else environment.pairing_status
         with self._lock:
             habits = self._habits.setdefault(environment.name, PairingHabits())
         return Pairings(environment, partial(self.client, environment), status=status, habits=habits)
 
     def clock(self, environment: Environment) -> PingOneClock:
-        """The environment's clock, one object a process: every thread's answers tell the time to all of them."""
+        """The environment's clock, one object for each process: every thread's answers set it for all of them."""
         with self._lock:
             return self._clocks.setdefault(environment.name, PingOneClock())
 
     def access_tokens(self, environment: Environment) -> AccessTokens:
-        """The environment's access tokens, one object a process: one renewal, however many threads wait for it."""
+        """The environment's access tokens, one object for each process: one renewal, however many threads wait for
+        it."""
         with self._lock:
             if environment.name not in self._access_tokens:
                 deadline, longest_hold = self._settings.tuning.call_deadline, self._settings.tuning.longest_hold
@@ -378,8 +375,8 @@ class Clients:
             return self._access_tokens[environment.name][1]
 
     def end_pauses(self, license: str) -> None:
-        """Ask the token endpoints of a license again at the next call, whatever pause they wanted, since a person has
-        lifted its hold."""
+        """Ask the token endpoints of a license again at the next call, whatever pause they wanted, because a person
+        ended its hold."""
         with self._lock:
             known = list(self._access_tokens.values())
         for environment, tokens in known:

@@ -27,9 +27,10 @@ from worker.pingone.wire import (
 
 T = TypeVar("T")
 
-# Devices that a user may have where the MFA settings do not say.
+# Devices that a user may have if the MFA settings do not say.
 DEFAULT_MAX_DEVICES = 5
-# What a license grants each rate group, in PingOne's words, and in how many seconds. The inventory's is not published.
+# What a license grants each rate group, in PingOne's words, and for how many seconds. The inventory's limit is not
+# published.
 _RATES = {
     RateGroup.MFA: ("rlgMfaRps", 1),
     RateGroup.DIRECTORY: ("rlgDirAccessRps", 1),
@@ -43,13 +44,13 @@ class Policy:
 
     id: str
     name: str | None = None
-    # It is in force where a pairing names no policy.
+    # It applies if a pairing names no policy.
     is_default: bool | None = None
     is_oath_enabled: bool | None = None
     # Wrong OTPs after which a device is locked.
     failure_count: int | None = None
-    # NONE, EMAIL_THEN_SMS, SMS_THEN_EMAIL, or a word that we do not know; None where the policy says nothing of it, so
-    # that PingOne's default holds.
+    # NONE, EMAIL_THEN_SMS, SMS_THEN_EMAIL, or an unknown word; None if the policy does not say, so that PingOne's
+    # default applies.
     new_device_notification: str | None = None
 
 
@@ -66,7 +67,7 @@ class MfaSettings:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the license of an environment permits. It is not published whether a worker application sees any of it."""
+    """What an environment's license permits. It is not published whether a worker application can see it."""
 
     # None: not known.
     can_use_oath_token: bool | None = None
@@ -91,7 +92,7 @@ def parse_capabilities(envelope: Envelope) -> Capabilities:
 
 
 def _parse(envelope: Envelope, names: set[str], read: Callable[[Mapping[str, Any]], T]) -> T:
-    """Read an object from a 2xx answer that has one of these fields, or links at least: other JSON is not PingOne's."""
+    """Read an object from a 2xx answer that has one of these fields, or at least links: other JSON is not PingOne's."""
     fields = envelope.fields
     if not envelope.is_success or not fields.keys() & (names | {"_links"}):
         raise choose_error(envelope)

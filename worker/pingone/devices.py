@@ -1,9 +1,7 @@
-"""Users and their devices: finds users by their names; pairs a token, so that a device is made, activates one, reads
-one or all of a user, removes one. Builds the requests, and reads the answers. Pure.
-
+"""Users and their devices: finds users by name; pairs a token, which makes a device; activates a device, reads one or
+all of a user's, removes one. Builds the requests, and reads the answers. Pure.
 https://developer.pingidentity.com/pingone-api/platform/users.html
-https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
-"""
+https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -52,7 +50,7 @@ from worker.vault.otps import Otp
 
 # The column of each attribute.
 _COLUMNS = {attribute: column for column, attribute in NAMES.items()}
-# Users in one answer, of 1,000 that PingOne permits: more than are found by 40 names, unless many share an address.
+# Users in one answer, of 1,000 that PingOne permits: more than 40 names find, unless many share an address.
 USERS_PER_PAGE = 200
 
 
@@ -82,14 +80,14 @@ class User:
     is_locked: bool | None = None
 
     def find(self, attribute: UserAttribute) -> str | None:
-        """Find this user's value of an attribute, to compare it with the name that was asked for."""
+        """Find this user's value of an attribute, to compare it with the requested name."""
         value: str | None = getattr(self, attribute.column)
         return value
 
 
 def fold_case(name: str) -> str:
-    """Fold the capitals of a name: PingOne takes names that differ in nothing else for the same user. `casefold` would
-    go further, and take Weiss for Weiß, who is another person."""
+    """Fold the case of a name: PingOne treats names that differ only in case as the same user. `casefold` would go too
+    far: it takes Weiss for Weiß, who is another person."""
     return name.lower()
 
 
@@ -104,14 +102,14 @@ def build_users_url(environment: Environment, attribute: UserAttribute, names: S
 
 
 def parse_users(envelope: Envelope, *, environment: Environment) -> Page[User]:
-    """Read a page of users from an answer. A user outside the populations that our roles are limited to is not in it.
-    Raises TooManyTerms where the filter was too long for PingOne, or for a server before it."""
+    """Read a page of users from an answer. Users outside the populations of our roles are missing. Raises TooManyTerms
+    if the filter was too long for PingOne, or for a server in front of it."""
     return parse_page(envelope, environment=environment, name="users", read_item=_read_user, choose=_choose_error)
 
 
 def _choose_error(envelope: Envelope) -> PingOneError:
-    """Choose the error for an answer that is no page of users. A 400 that is not PingOne's own comes from a server that
-    takes no header of this length."""
+    """Choose the error for an answer that is not a page of users. A 400 that is not PingOne's own comes from a server
+    that refuses such a long header."""
     status, answer = envelope.answer.status, envelope.answer
     is_too_long = status in (414, 431) or (status == 400 and not envelope.is_from_pingone)
     if is_too_long or (status == 400 and "INVALID_FILTER" in envelope.codes):
@@ -137,22 +135,21 @@ def _read_user(fields: Mapping[str, Any]) -> User:
 ACTIVE = "ACTIVE"
 # The status in which a device waits for its first OTP.
 ACTIVATION_REQUIRED = "ACTIVATION_REQUIRED"
-# Five operations share one path and method: this media type is what makes the request an activation.
+# Five operations share one path and method: this media type makes the request an activation.
 ACTIVATE_MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
 
 
 @dataclass(frozen=True)
 class Device:
-    """PingOne's object for a token on a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not
-    know."""
+    """PingOne's object for a token of a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or an unknown word."""
 
     status: str | None
     is_locked: bool
     is_blocked: bool
     answer: Answer
-    # How long ago PingOne made it, by its own clock; None where it does not say so.
+    # How long ago PingOne made it, by its own clock; None if PingOne does not say.
     age: timedelta | None = None
-    # How long ago it was changed last, in the same way.
+    # How long ago it was last changed, likewise.
     updated_ago: timedelta | None = None
 
     @property
@@ -178,8 +175,8 @@ def build_activation_request(
 
 
 def parse_activation(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
-    """Read the answer to an activation: the device, ACTIVE. Its body is not documented, so all that is asked of it is
-    the status, and that it names no other device or user than these."""
+    """Read the answer to an activation: the device, ACTIVE. The body is not documented, so only its status is required,
+    and that it names no other device or user."""
     device = _find_device(envelope, user_id, device_id)
     if device is not None and device.is_active:
         return device
@@ -187,8 +184,7 @@ def parse_activation(envelope: Envelope, *, user_id: str, device_id: str) -> Dev
 
 
 def parse_device(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
-    """Read the device from an answer, whatever its status, so long as it has one, and it is this device of this
-    user."""
+    """Read the device from an answer, whatever its status, if it has one and is this device of this user."""
     device = _find_device(envelope, user_id, device_id)
     if device is None:
         raise choose_error(envelope)
@@ -224,7 +220,7 @@ def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | N
 
 
 def _differs(value: object, expected: str) -> bool:
-    """Whether an answer has another value than expected, capitals aside. It may leave ids out."""
+    """Whether an answer has another value than expected, ignoring case. It may omit ids."""
     return isinstance(value, str) and value.lower() != expected.lower()
 
 
@@ -239,9 +235,9 @@ class UserDevice:
     id: str
     # OATH_TOKEN, or another word.
     type: str | None = None
-    # ACTIVE, ACTIVATION_REQUIRED, or a word that we do not know.
+    # ACTIVE, ACTIVATION_REQUIRED, or an unknown word.
     status: str | None = None
-    # Of an OATH token, where PingOne says so.
+    # For an OATH token, if PingOne says so.
     serial_number: str | None = None
     # How long ago it was made. PingOne deletes a device that is not active after 24 hours.
     age: timedelta | None = field(default=None, compare=False)
@@ -270,8 +266,8 @@ OATH_TOKEN = "OATH_TOKEN"  # noqa: S105 - a type of devices
 
 @dataclass(frozen=True)
 class PairedDevice:
-    """The device that a pairing made. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not know; None
-    where the answer does not tell it: then read the device before an OTP is sent."""
+    """The device that a pairing made. `status` is ACTIVE, ACTIVATION_REQUIRED, or an unknown word; None if the answer
+    does not say: then read the device before sending an OTP."""
 
     id: str
     status: str | None
@@ -295,8 +291,8 @@ class Pairing:
 
 
 def build_pairing_request(environment: Environment, user_id: str, serial_number: str, *, status: str | None) -> Request:
-    """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
-    to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
+    """Build the request that pairs the token with the user. `status` is the new device's; None leaves it to PingOne.
+    The environment's default policy applies. Raises ValueError for an empty id or serial number.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not serial_number:
         raise ValueError("an empty serial number, which no token has")
@@ -308,8 +304,8 @@ def build_pairing_request(environment: Environment, user_id: str, serial_number:
 
 
 def build_unpair_request(environment: Environment, user_id: str, device_id: str) -> Request:
-    """Build the request that removes a device of a user. Without the device's id, DELETE is another operation, which
-    removes the order of all the user's devices: raises ValueError unless both ids are letters, digits, `-` and `_`.
+    """Build the request that removes a device of a user. Without a device id, DELETE is another operation, which
+    removes the order of all the user's devices: raises ValueError unless both ids are letters, digits, `-`, and `_`.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not (read_plain_id(user_id) and read_plain_id(device_id)):
         raise ValueError("an id is empty, or would lead to another path")
@@ -325,13 +321,13 @@ def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> Pa
     _check_subject(envelope, fields, serial_number, user_id)
     device_id = read_plain_id(fields.get("id"))
     if device_id is None:
-        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a device in the answer"))
+        raise OutcomeUnknown(replace(envelope.answer, message="no readable device id in the answer"))
     return PairedDevice(device_id, read_status(fields.get("status")), envelope.answer)
 
 
 def parse_unpaired(envelope: Envelope) -> bool:
-    """Read from an answer whether there was a device to remove: False where PingOne knows none, so that it is gone
-    already. Any success of PingOne's own will do."""
+    """Read from an answer whether there was a device to remove: False if PingOne knows none, so it is already gone. Any
+    success of PingOne's own will do."""
     if envelope.answer.status == 204 or (envelope.is_success and envelope.is_from_pingone):
         return True
     error = choose_error(envelope)
@@ -341,8 +337,8 @@ def parse_unpaired(envelope: Envelope) -> bool:
 
 
 def _check_subject(envelope: Envelope, fields: Mapping[str, Any], serial_number: str, user_id: str) -> None:
-    """Raise OtherDevice if the answer names another type of device, another token or another user.
-    It may leave all of them out."""
+    """Raise OtherDevice if the answer names another type of device, another token, or another user. It may omit all of
+    them."""
     expected = (
         (fields.get("type"), OATH_TOKEN),
         (fields.get("serialNumber"), serial_number),
@@ -354,8 +350,8 @@ def _check_subject(envelope: Envelope, fields: Mapping[str, Any], serial_number:
 
 
 def _choose_pairing_error(envelope: Envelope) -> PingOneError:
-    """Choose the error for an answer that made no device. The statuses of some refusals are not published,
-    so that codes and targets decide. Any other error is the one that `choose_error` chooses."""
+    """Choose the error for an answer that made no device. The statuses of some refusals are not published, so codes and
+    targets decide. `choose_error` chooses any other error."""
     error, answer = choose_error(envelope), envelope.answer
     targets = {_read_target(detail) for detail in envelope.details}
     if isinstance(error, Forbidden):

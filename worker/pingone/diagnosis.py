@@ -1,8 +1,6 @@
-"""Looks for faults of the connection to PingOne: which roles a worker application has, how far our clock is from
-PingOne's, which proxy and certificates are in use. None of its requests waits for a slot of the pace.
-
-https://docs.pingidentity.com/pingone/directory/p1_roles.html
-"""
+"""Looks for faults in the connection to PingOne: the worker application's roles, our clock's distance from PingOne's,
+proxy and certificates. None of its requests waits for a slot.
+https://docs.pingidentity.com/pingone/directory/p1_roles.html"""
 
 import socket
 from collections.abc import Mapping
@@ -31,9 +29,8 @@ from worker.pingone.wire import (
 
 
 class RoleReads:
-    """Reads with one access token, outside any pace, of which there are a handful. Each ends within `deadline` seconds.
-
-    Each may raise any PingOneError; Forbidden says that a role is missing."""
+    """A handful of reads with one access token, outside any pace. Each ends within `deadline` seconds. Each may raise
+    any PingOneError; Forbidden means that a role is missing."""
 
     def __init__(self, environment: Environment, access_token: str, *, deadline: float) -> None:
         self._environment = environment
@@ -62,9 +59,8 @@ class RoleReads:
         self._read("deviceAuthenticationPolicies")
 
     def find_roles(self, permission: str) -> list[str]:
-        """Find the built-in roles with a permission whose id has this word in it, by their names; none where PingOne
-        does not tell.
-        https://developer.pingidentity.com/pingone-api/platform/roles/predefined-roles/read-all-roles.html"""
+        """Find the names of the built-in roles with a permission whose id contains this word; none if PingOne does not
+        say. https://developer.pingidentity.com/pingone-api/platform/roles/predefined-roles/read-all-roles.html"""
         try:
             roles = find_part(self._fetch(f"{self._environment.api_url}/roles"), "_embedded", "roles")
         except PingOneError:
@@ -77,7 +73,7 @@ class RoleReads:
         return self._fetch(build_url(self._environment, *segments, query=query))
 
     def _fetch(self, url: str) -> Mapping[str, Any]:
-        """Read what lies at this address: a JSON object."""
+        """Read the JSON object at this address."""
         request = authorize(Request("GET", url), self._access_token, "oathbulk-doctor", f"oathbulk-{uuid4().hex[:8]}")
         envelope = open_envelope(*self._transport.exchange(request))
         if not (envelope.is_success and envelope.is_object):
@@ -92,24 +88,24 @@ def _has_permission(role: Mapping[str, Any], word: str) -> bool:
 
 
 def measure_drift(environment: Environment, *, deadline: float) -> float:
-    """Ask PingOne for its time; return the seconds that our clock is ahead of it, to the second. Raises NotDelivered,
+    """Ask PingOne for its time; return how many seconds our clock is ahead of it, to the second. Raises NotDelivered,
     OutcomeUnknown."""
     url = f"{environment.api_url}/environments/{environment.environment_id}"
     with closing(Transport(url, deadline=deadline)) as transport:
-        # Sent without an access token: a refusal tells the time as well.
+        # Sent without an access token: a refusal has the time as well.
         date = open_envelope(*transport.exchange(Request("GET", url))).date
     if date is None:
         raise OutcomeUnknown(Answer(message="the answer carries no date"))
     return (datetime.now(UTC) - date).total_seconds()
 
 
-# Ports of proxies that name none.
+# Default ports of proxies.
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
-    """Read until when the certificate is good that this server shows, after it was verified; None for http://. Raises
-    NotDelivered; ConfigError if proxy or authorities cannot be used."""
+    """Read when this server's certificate expires, after verifying it; None for http://. Raises NotDelivered;
+    ConfigError if proxy or authorities cannot be used."""
     if urlsplit(url).scheme != "https":
         return None
     try:
@@ -121,7 +117,7 @@ def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
 
 
 def reach_proxy(url: str, *, deadline: float) -> str | None:
-    """Connect to the proxy that requests to this URL go through; its host and port, or None if there is none. Raises
+    """Connect to the proxy for requests to this URL; return its host and port, or None if there is none. Raises
     NotDelivered."""
     proxy = find_proxy(url)
     if proxy is None:

@@ -2,32 +2,32 @@
 
 PingOneError
 ├── NotDelivered          no byte of the request went out: the same call may be made again
-│   └── TooLateToSend     the caller's own time for sending was over; no sign of an outage
+│   └── TooLateToSend     the caller's own deadline for sending had passed; no sign of an outage
 ├── NotActedOn            PingOne answered and did nothing: the same call may be made again
 │   ├── RateLimited       over the license's rate
 │   ├── Unauthorized      the access token was refused, a fresh one too
 │   ├── Forbidden         missing roles, or throttling in disguise
-│   │   └── LicenseExceeded   the license permits no more of what a pairing makes: no role helps, and no waiting
+│   │   └── LicenseExceeded   the license permits no further device: no role helps, and no waiting
 │   ├── NotFound          no such device, or not yet
 │   └── ProtocolFault     our request was malformed: wrong method or media type
-│       └── ForeignLink   the next page lies outside our environment's API, and was not asked for
+│       └── ForeignLink   the next page is outside our environment's API, and was not requested
 ├── OutcomeUnknown        the request went out, no readable answer came: read the device before anything else
 │   └── OtherDevice       the answer is about something else, and belongs to another request
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
-│   ├── TooManyTerms      the filter is too long: ask for half of it at a time; where one term is left, it is refused
+│   ├── TooManyTerms      the filter is too long: ask for half of it at a time; a single term is refused
 │   ├── ExpandRefused     no filter together with `expand`: ask with one of them
-│   ├── TooManyTokens     the list is too long: send half of it at a time; where one token is left, it is refused
-│   ├── InventoryFull     the environment has as many tokens as it may have: some have to go first
-│   ├── AlreadyImported   a token of the list is there: send half of it at a time, and compare one that stands alone
+│   ├── TooManyTokens     the list is too long: send half of it at a time; a single token is refused
+│   ├── InventoryFull     the environment has the maximum number of tokens: revoke some first
+│   ├── AlreadyImported   a token of the list exists: send half of it at a time, and compare a single one
 │   ├── BadToken          one token of the list is refused, and none was made: send the others without it
 │   ├── TokenNotInInventory   no token has this serial number: import it, then pair
 │   ├── AlreadyPaired     the token is paired with somebody: look up with whom
 │   ├── MethodOff         the policy does not permit OATH tokens: switch them on, then pair
-│   ├── TooManyDevices    the user has as many devices as permitted: one has to go first
+│   ├── TooManyDevices    the user has the maximum number of devices: remove one first
 │   ├── AccountNotUsable  the user is disabled or locked: an administrator has to change that first
-│   └── StatusRefused     no device may be made with a status: pair without one
+│   └── StatusRefused     no device may be created with a status: pair without one
 └── CredentialsRefused    the token endpoint refused the client id or secret
 """
 
@@ -37,9 +37,9 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Answer:
-    """What PingOne said, fit for a log and a database: short printable text, free of OTPs and secrets."""
+    """What PingOne said, safe for a log and a database: short printable text, free of OTPs and secrets."""
 
-    # Of HTTP.
+    # The HTTP status.
     status: int | None = None
     # `code`, and the `details[].code` that decides.
     code: str | None = None
@@ -47,7 +47,7 @@ class Answer:
     error_id: str | None = None
     # Finds the call in the vendor's audit log.
     correlation_id: str | None = None
-    # Where no answer came: what happened instead.
+    # If no answer came: what happened instead.
     message: str | None = None
 
     def __str__(self) -> str:
@@ -60,8 +60,8 @@ NO_ANSWER = Answer()
 
 
 class PingOneError(Exception):
-    """A call that did not do what it was made for. `retry_after` is in seconds, where a pause was asked for. All that
-    its constructor takes goes into `args`, so that it can be copied and pickled."""
+    """A call that did not do its job. `retry_after` is in seconds, if a pause was requested. All constructor arguments
+    go into `args`, so that it can be copied and pickled."""
 
     def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None, *details: object) -> None:
         super().__init__(answer, retry_after, *details)
@@ -72,8 +72,8 @@ class PingOneError(Exception):
 
 
 class NotDelivered(PingOneError):
-    """No byte went out: refused connection, DNS, TLS, proxy, or no access token to send it with. A pause is one that
-    the token endpoint asked for."""
+    """No byte went out: refused connection, DNS, TLS, proxy, or no access token. A pause is one that the token endpoint
+    asked for."""
 
 
 class TooLateToSend(NotDelivered):
@@ -85,7 +85,7 @@ class NotActedOn(PingOneError):
 
 
 class RateLimited(NotActedOn):
-    """Over the rate; `quota_reset_at` is in UTC, where a quota is used up."""
+    """Over the rate; `quota_reset_at` is in UTC, if a quota is used up."""
 
     def __init__(
         self,
@@ -106,7 +106,8 @@ class Forbidden(NotActedOn):
 
 
 class LicenseExceeded(Forbidden):
-    """The license permits no further device, or no OATH token. Known of pairings; elsewhere it is Forbidden as such."""
+    """The license permits no further device, or no OATH token. Recognized only for pairings; elsewhere it is
+    Forbidden."""
 
 
 class NotFound(NotActedOn):
@@ -114,12 +115,12 @@ class NotFound(NotActedOn):
 
 
 class ProtocolFault(NotActedOn):
-    """Wrong method or media type: a fault of this program, the same for every record."""
+    """Wrong method or media type: a bug of this program, the same for every record."""
 
 
 class ForeignLink(ProtocolFault):
-    """The page was read, and the address of the next one leads to another host or environment: our access token does
-    not go there."""
+    """The page was read, but the address of the next one leads to another host or environment, where our access token
+    does not go."""
 
 
 class OutcomeUnknown(PingOneError):
@@ -127,8 +128,8 @@ class OutcomeUnknown(PingOneError):
 
     @property
     def is_over(self) -> bool:
-        """Whether PingOne is done with the request, for it answered 2xx itself, though its answer does not tell how the
-        device stands. Only 202 says that it goes on."""
+        """Whether PingOne is done with the request: it answered 2xx itself, but without the device's status. Only 202
+        says that it is still working."""
         status = self.answer.status or 0
         return 200 <= status < 300 and status != 202 and self.answer.correlation_id is not None
 
@@ -138,7 +139,7 @@ class OtherDevice(OutcomeUnknown):
 
     @property
     def is_over(self) -> bool:
-        """Never: another request's answer tells nothing of this one."""
+        """Never: another request's answer says nothing about this one."""
         return False
 
 
@@ -151,25 +152,25 @@ class InvalidOtp(PingOneError):
 
 
 class Rejected(PingOneError):
-    """A refusal that none of the other names fits; its codes are in the answer."""
+    """A refusal that none of the other names fits; the answer has its codes."""
 
 
 class TooManyTerms(Rejected):
-    """The filter has too many terms, or is too long for a server on the way: half of it may be asked for at a time. A
-    filter of a single term is refused as such."""
+    """The filter has too many terms, or is too long for a server on the way: ask for half of it at a time. A filter of
+    a single term is refused as such."""
 
 
 class ExpandRefused(Rejected):
-    """A filter and `expand` do not go together here: the token's devices have to be asked for by its id."""
+    """A filter and `expand` do not work together here: ask for the token's devices by its id."""
 
 
 class TooManyTokens(Rejected):
-    """The list of tokens is too long, for PingOne or for a server on the way: nothing was done, and half of it may be
-    sent at a time. A list of one token is refused as such."""
+    """The list of tokens is too long, for PingOne or for a server on the way: nothing was done; send half of it at a
+    time. A list of one token is refused as such."""
 
 
 class InventoryFull(Rejected):
-    """The environment has as many tokens as it may have: nothing was done."""
+    """The environment has the maximum number of tokens: nothing was done."""
 
 
 class AlreadyImported(Rejected):
@@ -177,13 +178,13 @@ class AlreadyImported(Rejected):
 
 
 class BadToken(Rejected):
-    """One token of a list is refused, and with it the list: nothing was done."""
+    """One token of a list is refused, and with it the whole list: nothing was done."""
 
     def __init__(self, answer: Answer = NO_ANSWER, index: int | None = None, field: str | None = None) -> None:
         super().__init__(answer)
         self.args = (answer, index, field)
-        # Its place in the list, from 0; None where the answer does not tell it. That PingOne counts from 0 is not
-        # published: send the token by itself before it is given up.
+        # Its place in the list, from 0; None if the answer does not say. That PingOne counts from 0 is not published:
+        # send the token alone before giving up on it.
         self.index = index
         # Which of its fields is refused, in PingOne's words.
         self.field = field
@@ -198,11 +199,11 @@ class AlreadyPaired(Rejected):
 
 
 class MethodOff(Rejected):
-    """OATH tokens are off in the policy in force."""
+    """The policy does not permit OATH tokens."""
 
 
 class TooManyDevices(Rejected):
-    """The user has as many devices as permitted, or too many that wait for activation."""
+    """The user has the maximum number of devices, or too many that wait for activation."""
 
 
 class AccountNotUsable(Rejected):
@@ -210,7 +211,7 @@ class AccountNotUsable(Rejected):
 
 
 class StatusRefused(Rejected):
-    """The `status` that a device was to be made with is refused, and no device was made."""
+    """The `status` for a new device is refused, and no device was made."""
 
 
 class CredentialsRefused(PingOneError):

@@ -44,7 +44,7 @@ from worker.pingone.wire import (
 )
 from worker.vault.otps import Seed
 
-# Adds device and user of a paired token to what is answered.
+# Adds device and user of a paired token to the answer.
 EXPAND_DEVICES = {"expand": "devices"}
 # Our names for PingOne's hash algorithms.
 _HASH_NAMES = {"HMACSHA1": "sha1", "HMACSHA256": "sha256", "HMACSHA512": "sha512"}
@@ -52,23 +52,21 @@ _HASH_NAMES = {"HMACSHA1": "sha1", "HMACSHA256": "sha256", "HMACSHA512": "sha512
 
 @dataclass(frozen=True)
 class InventoryToken:
-    """A token in the inventory. None: not known.
-
-    `device_id` and `user_id` are those of the device that the token is paired as: None where it is not paired, and
-    where devices were not asked for."""
+    """A token in the inventory. None: not known. `device_id` and `user_id` are those of its device: None if it is not
+    paired, or if devices were not requested."""
 
     id: str
     serial_number: str | None = None
-    # HOTP, TOTP, or a word that we do not know.
+    # HOTP, TOTP, or an unknown word.
     type: str | None = None
     digits: int | None = None
-    # sha1, sha256, sha512, or PingOne's own word where we do not know it.
+    # sha1, sha256, sha512, or PingOne's own word if unknown.
     hash_name: str | None = None
     # Seconds; None for HOTP.
     time_step: int | None = None
     device_id: str | None = None
     user_id: str | None = None
-    # How long ago PingOne made it, by its own clock. That it tells this of tokens is not published.
+    # How long ago PingOne made it, by its own clock. That PingOne says this of tokens is not published.
     age: timedelta | None = field(default=None, compare=False)
 
 
@@ -78,16 +76,15 @@ def parse_tokens(
     environment: Environment,
     is_filtered_with_devices: bool = False,
 ) -> Page[InventoryToken]:
-    """Read a page of tokens from an answer. Where both a filter and `expand` were asked for, PingOne may refuse
-    the two together: raises ExpandRefused then."""
+    """Read a page of tokens from an answer. PingOne may refuse a filter together with `expand`: raises ExpandRefused
+    then."""
     choose = _choose_error_with_expand if is_filtered_with_devices else choose_error
     read = partial(_read_token, now=envelope.date)
     return parse_page(envelope, environment=environment, name="oathTokens", read_item=read, choose=choose)
 
 
 def parse_token(envelope: Envelope, *, token_id: str) -> InventoryToken:
-    """Read the token with this id from an answer. Raises OtherDevice if it is about another one, whose
-    pairing tells nothing of this one."""
+    """Read the token with this id from an answer. Raises OtherDevice if the answer is about another token."""
     answered_id = read_id(envelope.fields.get("id"))
     if answered_id is None or not envelope.is_success:
         raise choose_error(envelope)
@@ -131,12 +128,12 @@ REVOCATION_MEDIA_TYPE = "application/vnd.pingidentity.job.oathtokens.revoke+json
 
 # Our names for PingOne's hash algorithms.
 _HASH_WORDS = {"sha1": "HmacSHA1", "sha256": "HmacSHA256", "sha512": "HmacSHA512"}
-# How a job's address ends. In its answer about a job PingOne itself writes `jobs`.
+# How a job's address ends. PingOne itself writes `jobs` in its answer about a job.
 _JOB_PATH = re.compile(r"/(?:oathJobs|jobs)/([^/]+)\Z", re.IGNORECASE)
 
 
 class JobStatus(StrEnum):
-    """How far a job is. A word that we do not know stands for a job that runs: its caller waits for a limited time."""
+    """How far a job is. An unknown word counts as running: the caller waits for a limited time."""
 
     RUNNING = "running"
     DONE = "done"
@@ -149,7 +146,7 @@ _ENDED = {"DONE": JobStatus.DONE, "FAILED": JobStatus.FAILED, "FAILURE": JobStat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """A token to be imported. `row_number` is the row of the file that it stands in."""
+    """A token to import. `row_number` is its row in the file."""
 
     serial_number: str
     seed: Seed
@@ -158,10 +155,9 @@ class NewToken:
 
 @dataclass(frozen=True)
 class ImportJob:
-    """A job on the inventory, of either kind. None: not known.
-
-    DONE does not say that all tokens were made. Those that the inventory had already are left as they are there, and
-    named in `duplicates`; what cannot be read there is missing, and `created` and `duplicates` do not add up."""
+    """A job on the inventory, of either kind. None: not known. DONE does not mean that all tokens were made. Existing
+    ones stay unchanged, and are named in `duplicates`; unreadable ones are missing, so that `created` and `duplicates`
+    do not add up."""
 
     id: str
     state: JobStatus
@@ -175,13 +171,13 @@ class ImportJob:
 
     @property
     def has_made_nothing(self) -> bool:
-        """Whether an import made no token, and none of them was there: it was refused, whatever its status says."""
+        """Whether an import made no token, and none existed: it was refused, whatever its status says."""
         return self.state is JobStatus.FAILED or (self.created == 0 and not self.duplicates)
 
 
 def build_import_request(environment: Environment, tokens: Sequence[NewToken]) -> Request:
-    """Build the request that imports tokens. Raises ValueError if there is none, if one has no serial number, and if
-    two have the same: what PingOne makes of those is not published.
+    """Build the request that imports tokens. Raises ValueError for an empty list, a missing serial number, or a
+    repeated one: what PingOne makes of those is not published.
     https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/create_multiple_oath_tokens.html"""
     _check_list([token.serial_number for token in tokens])
     fields = {"type": "CREATE_OATH_TOKENS", "tokens": [_describe_token(token) for token in tokens]}
@@ -189,31 +185,29 @@ def build_import_request(environment: Environment, tokens: Sequence[NewToken]) -
 
 
 def build_revocation_request(environment: Environment, token_ids: Sequence[str]) -> Request:
-    """Build the request that revokes tokens that are not paired: none is unpaired by it. Raises ValueError if there is
-    no id, an empty one, or one twice.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html"""
+    """Build the request that revokes unpaired tokens; it unpairs none. Raises ValueError for an empty list, and for an
+    empty or repeated id. https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html"""
     _check_list(token_ids)
     fields = {"type": "REVOKE_OATH_TOKENS", "async": True, "forceUnpair": False, "tokenIds": list(token_ids)}
     return _build_request(environment, REVOCATION_MEDIA_TYPE, fields)
 
 
 def parse_started_job(envelope: Envelope, *, count: int) -> str:
-    """Read the id of the job that was started for a list of so many tokens: from the body, or else from the end of the
-    `Location`. Raises OutcomeUnknown where there is none: the tokens have to be looked for.
-
-    Whether it is answered with 201 or 202 is not published."""
+    """Read the id of the job that was started for a list of this many tokens: from the body, or else from the end of
+    the `Location`. Raises OutcomeUnknown if there is none: look for the tokens. Whether the answer is 201 or 202 is not
+    published."""
     if not envelope.is_success:
         raise choose_list_error(envelope, count)
     answered_id = envelope.fields.get("id")
     job_id = read_plain_id(answered_id) if answered_id else _find_id_in_location(envelope)
     if job_id is None:
-        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a job in the answer"))
+        raise OutcomeUnknown(replace(envelope.answer, message="no readable job id in the answer"))
     return job_id
 
 
 def parse_job(envelope: Envelope, *, job_id: str) -> ImportJob:
-    """Read from an answer how far the job with this id is. Raises NotFound for a job that PingOne has cleaned up, as it
-    does with those that ended."""
+    """Read how far the job with this id is. Raises NotFound for a job that PingOne has deleted, as it does with ended
+    jobs."""
     fields = envelope.fields
     answered_id, word = fields.get("id"), read_word(fields.get("status"))
     if not envelope.is_success or (word is None and not isinstance(answered_id, str)):
@@ -268,12 +262,12 @@ def _find_id_in_location(envelope: Envelope) -> str | None:
 
 
 def _read_duplicates(value: object) -> tuple[str, ...]:
-    """Read the serial numbers of duplicates. What PingOne shows of their secrets is left where it is."""
+    """Read the serial numbers of duplicates, and nothing of their secrets."""
     listed = value if isinstance(value, list) else []
     return tuple(filter(None, (read_id(find_part(token, "serialNumber")) for token in listed)))
 
 
-# What a refusal is about: a place in the list that was sent, a field there, or both, such as `tokens[7].secret`.
+# What a refusal is about: a place in the list, a field there, or both, such as `tokens[7].secret`.
 _TARGET = re.compile(
     r"token(?:s|Ids)(?:[\[.]([0-9]{1,6})\]?)?(?:\.([A-Za-z][A-Za-z.]{0,60}))?"
     r"|(serialNumber|secret|otpLength|hashAlgorithm|rowNumber|(?:hotp\.)?counter|(?:totp\.)?timeStep)"
@@ -281,10 +275,10 @@ _TARGET = re.compile(
 
 
 def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
-    """Choose the error for an answer that started no job for a list of so many tokens."""
+    """Choose the error for an answer that started no job for a list of this many tokens."""
     error, answer = choose_error(envelope), envelope.answer
     if answer.status == 413:
-        # A proxy's says so as well: it takes no request of this length, and passed nothing on.
+        # A proxy answers this too: it refuses a request of this length, and passed nothing on.
         return TooManyTokens(answer)
     if not isinstance(error, Rejected):
         return error

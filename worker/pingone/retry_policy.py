@@ -1,4 +1,4 @@
-"""The retry policy of one call: which failures are tried again within seconds, how often, and which hold the fleet.
+"""The retry policy of one call: which failures are retried within seconds, how often, and which hold the fleet.
 
 tenacity repeats what was not delivered or not acted on, and reads whose answer was lost, since these are idempotent.
 Any other call that may have reached PingOne without a readable answer is not repeated: the device must be read first.
@@ -29,23 +29,23 @@ T = TypeVar("T")
 
 # Seconds between two tries, drawn at random below a bound that doubles from 0.5 s up to 4 s.
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
-# Seconds for which a read whose answers get lost begins tries: three that each time out after their 20 s.
+# Seconds for which a read with lost answers starts tries: three that each time out after 20 s.
 LOST_READ_FOR = 60.0
 
 
 @dataclass
 class RetriedCall(Generic[T]):
-    """One call that may be tried several times, and how far its tries are."""
+    """One call that may be tried several times, and the state of its tries."""
 
     # Makes one try, which takes its own slot.
     attempt: Callable[[], T]
-    # Called before every try but the first. It raises to end the call.
+    # Called before every try but the first. Raises to end the call.
     permit: Callable[[], None]
     # Fetches a new access token.
     renew: Callable[[], object]
-    # Whether a 403 may be throttling in disguise, so that it is tried again.
+    # Whether a 403 may be throttling in disguise, and is retried.
     repeats_forbidden: bool = True
-    # Whether it is a read that may be made again when its answer got lost, and its caller can wait for that.
+    # Whether it is a read that may be repeated after a lost answer, and its caller can wait for that.
     repeats_lost: bool = False
     is_begun: bool = False
     is_renewed: bool = False
@@ -53,9 +53,9 @@ class RetriedCall(Generic[T]):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and for how long one call is tried: at most `tries` times, and no try is begun later than `seconds`
-    after the first. What cannot be delivered holds the fleet for `outage_hold` seconds, unless others deliver; an
-    answer of unknown outcome, such as a 503, only for as long as it asks."""
+    """How often and how long one call is tried: at most `tries` times, with no try later than `seconds` after the
+    first. If nothing can be delivered, the fleet holds for `outage_hold` seconds, unless other processes deliver; after
+    an unknown outcome, such as a 503, only as long as the answer asks."""
 
     pace: Pace
     tries: int = 4
@@ -76,15 +76,15 @@ class RetryPolicy:
 
     @cached_property
     def _retrying(self) -> tenacity.Retrying:
-        """The policy as tenacity wants it. One for all calls: it refers to itself, so that one for each call would be
-        left to the garbage collector."""
+        """The policy for tenacity. One for all calls: it refers to itself, so the garbage collector would have to
+        collect one for each call."""
         return tenacity.Retrying(
             retry=_may_succeed_later, wait=_choose_wait, stop=self._is_over, sleep=self.sleep, reraise=True
         )
 
     def _try_once(self, call: RetriedCall[T]) -> T:
-        """Make one try. If the access token was refused, fetch a new one and try again at once, but once in all tries:
-        that is no failure to wait after."""
+        """Make one try. If the access token was refused, fetch a new one and try again at once, but only once in all
+        tries."""
         try:
             return self._attempt(call)
         except Unauthorized:
@@ -95,7 +95,7 @@ class RetryPolicy:
         return self._attempt(call)
 
     def _attempt(self, call: RetriedCall[T]) -> T:
-        """Make one try. Where PingOne asks for a pause although the outcome is unknown, the fleet holds."""
+        """Make one try. If PingOne asks for a pause although the outcome is unknown, the fleet holds."""
         if call.is_begun:
             call.permit()
         call.is_begun = True
@@ -106,13 +106,13 @@ class RetryPolicy:
             raise
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
-        """Whether no try is left, or the time is over before the next one."""
+        """Whether no try is left, or the time ends before the next one."""
         seconds = max(self.seconds, LOST_READ_FOR) if state.args[0].repeats_lost else self.seconds
         return state.attempt_number >= self.tries or tenacity.stop_before_delay(seconds)(state)
 
 
 def _may_succeed_later(state: tenacity.RetryCallState) -> bool:
-    """Whether the call failed, and may be made again."""
+    """Whether the call failed, and may be repeated."""
     call: RetriedCall[Any] = state.args[0]
     error = _find_error(state)
     if isinstance(error, TooLateToSend | LicenseExceeded):
@@ -123,7 +123,7 @@ def _may_succeed_later(state: tenacity.RetryCallState) -> bool:
 
 
 def _choose_wait(state: tenacity.RetryCallState) -> float:
-    """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
+    """Choose the seconds until the next try: never sooner than the service asked. If that exceeds the policy's time,
     the call ends here."""
     error = _find_error(state)
     return max(BACKOFF(state), error.retry_after or 0 if isinstance(error, PingOneError) else 0)

@@ -1,8 +1,6 @@
-"""Sends one request and receives its answer; where no answer comes, tells whether the first byte went out.
-
-What matters is the moment when the first byte is about to go: before it, nothing was delivered; after it, the outcome
-is unknown until the device was read. httpx tells that moment, and the socket, to the `trace` function of a request:
-https://www.python-httpx.org/advanced/extensions/#trace"""
+"""Sends one request and receives its answer; without one, says whether the first byte went out. Before the first byte,
+nothing was delivered; after it, the outcome is unknown until the device was read. httpx reports that moment, and the
+socket, to the `trace` function of a request: https://www.python-httpx.org/advanced/extensions/#trace"""
 
 from __future__ import annotations
 
@@ -28,39 +26,39 @@ from worker.config.settings import ConfigError
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request, make_printable
 
-# Bytes. PingOne's answers about one device have a few hundred; whatever is longer than this is not PingOne's.
+# Bytes. PingOne's answers about one device have a few hundred; anything longer than this is not PingOne's.
 LARGEST_BODY = 1024 * 1024
-# Bytes. A page of a list: 1,000 items, of which each has a few thousand at the most.
+# Bytes. A page of a list: 1,000 items of at most a few thousand each.
 LARGEST_PAGE = 8 * 1024 * 1024
 
-# Seconds that each step of connecting may take: the answer needs the rest of the deadline.
+# Seconds for each step of connecting: the answer needs the rest of the deadline.
 CONNECT_TIMEOUT = 5.0
 
-# Seconds for which an idle connection is kept. Common servers close it after 5 s; a request that is sent just then is
-# lost, its outcome unknown.
+# Seconds for which an idle connection is kept. Common servers close it after 5 s; a request sent just then is lost,
+# with an unknown outcome.
 KEEPALIVE_EXPIRY = 4.0
 
-# Seconds between two looks at the deadlines, at the most: a thread's wait stands still while the machine is suspended,
-# and deadlines do not.
+# Longest interval between two checks of the deadlines, in seconds: a thread's wait stops while the machine is
+# suspended, but deadlines do not.
 LONGEST_WAIT = 1.0
 
-# What a request of httpx's may raise. It parses the address of a redirect, although it does not follow it: that raises
-# the last two where an answer has no proper address.
+# What an httpx request may raise. It parses the address of a redirect, although it does not follow it: an invalid one
+# raises the last two.
 HTTP_ERRORS = (httpx.TransportError, httpx.InvalidURL, UnicodeError)
 
 # Not compressed: a small body could unfold into a huge one.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "oathbulk"}
 
-# The settings of proxies: those that curl and httpx have too.
+# The settings of proxies, as in curl and httpx.
 _PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
 
-# The value of SO_LINGER: on, 0 s. Closing drops what was not delivered yet, and sends RST. Otherwise the kernel goes on
-# delivering for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given
-# up, its device read and the OTP sent again.
+# The value of SO_LINGER: on, 0 s. Closing drops what was not delivered yet, and sends RST. Otherwise the kernel would
+# keep delivering for over a minute to a network that was cut and restored: an OTP would arrive long after its device
+# was read and the OTP sent again.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 
-# The socket option that lets the kernel drop what it could not deliver, after so many milliseconds: a frozen worker
-# closes nothing by itself. Linux alone has this.
+# The socket option that lets the kernel drop what it could not deliver after this many milliseconds: a frozen worker
+# closes nothing by itself. Linux only.
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # How a body in chunks ends (RFC 9112, section 7.1), after the line end of the chunk or header before it.
@@ -70,10 +68,9 @@ _LAST_CHUNK = b"\r\n0\r\n\r\n"
 class Transport:
     """One thread's connection to the server of this URL, used again while the server keeps it open.
 
-    `deadline`, in seconds, bounds a whole exchange but for the look-up of a host name, which nothing can interrupt: a
-    look-up that took too long ends in NotDelivered when it returns. Bodies above `largest_body` bytes are not read.
-    Redirects are not followed, and cookies not kept. Raises ConfigError if the environment's proxy or CA settings
-    cannot be used."""
+    `deadline`, in seconds, limits a whole exchange except the look-up of a host name, which nothing can interrupt:
+    after a slow look-up, it raises NotDelivered. Bodies above `largest_body` bytes are not read. Redirects are not
+    followed, and cookies not kept. Raises ConfigError if the environment's proxy or CA settings cannot be used."""
 
     def __init__(self, url: str, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
         self._deadline = deadline
@@ -105,7 +102,7 @@ class Transport:
         return answer
 
     def drop_connection(self) -> None:
-        """Never use the present connection again: what comes by it may answer another request."""
+        """Never use the current connection again: its next bytes may answer another request."""
         shut(self._connection)
 
     def _send(self, request: Request, exchange: Exchange) -> tuple[int, Mapping[str, str], bytes]:
@@ -123,21 +120,20 @@ class Transport:
                 if len(body) > self._largest_body:
                     raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
         if exchange.has_rest(len(body), is_chunked="transfer-encoding" in response.headers):
-            # Bytes that nobody asked for would be read as the answer to the next request.
+            # Unrequested bytes would be read as the answer to the next request.
             shut(exchange.connection)
         return response.status_code, dict(response.headers.items()), bytes(body)
 
 
 class Exchange:
-    """One exchange: how far it has come, as httpx's trace events tell, and when it must be over. `connection` is the
-    one that is used if it is still open."""
+    """One exchange: how far it is, by httpx's trace events, and its deadline. `connection` is used if it is still
+    open."""
 
     def __init__(self, limit: float, connection: socket.socket | None, send_before: float | None = None) -> None:
         now = boot_time()
         self._limit = limit
         self._send_before = send_before
-        # After a slow look-up or handshake the time that is left may not do for an answer: then it is better not to
-        # send at all.
+        # After a slow look-up or handshake there may be too little time for an answer: then it is better not to send.
         self._starts_before = now + limit / 2
         self._may_have_sent = False
         self.ends_at = now + limit
@@ -145,7 +141,7 @@ class Exchange:
         self.is_over = False
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take one of httpx's trace events. Raises NotDelivered if the first byte is not to go out any more."""
+        """Handle one of httpx's trace events. Raises NotDelivered if the first byte must not go out any more."""
         if event == "http11.send_request_headers.started":
             self._check_first_byte(is_tunnel=info["request"].method == b"CONNECT")
         elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
@@ -155,13 +151,13 @@ class Exchange:
             WATCHDOG.stop_watching(self)
 
     def cut_connection(self) -> None:
-        """End this exchange, which is past its deadline: whoever reads from the connection finds it ended."""
+        """End this exchange after its deadline: readers of the connection find it closed."""
         self.is_over = True
         shut(self.connection)
 
     def has_rest(self, body_length: int, *, is_chunked: bool) -> bool:
-        """Whether more came by an encrypted connection than the answer, whose body has so many bytes. By an
-        unencrypted one nothing comes but from this machine."""
+        """Whether an encrypted connection delivered more than the answer, whose body has this many bytes. An
+        unencrypted one is only used on this machine."""
         if not isinstance(self.connection, _KeepingSocket):
             return False
         received = self.connection.received
@@ -182,7 +178,7 @@ class Exchange:
         tunnel and learns nothing."""
         now = boot_time()
         if now >= self._starts_before:
-            raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
+            raise NotDelivered(Answer(message="connecting left no time to wait for an answer"))
         if is_tunnel:
             return
         if self._send_before is not None and now >= self._send_before:
@@ -193,17 +189,16 @@ class Exchange:
 
 
 class Watchdog:
-    """Shuts the connections of exchanges that are past their deadline, in a thread of its own. Thread-safe.
-
-    httpx bounds each read, and a server that sends a byte now and then never exceeds that."""
+    """Shuts the connections of exchanges past their deadline, in its own thread. Thread-safe. httpx limits each read,
+    which a server that sends a byte now and then never exceeds."""
 
     def __init__(self) -> None:
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        """Begin without a thread and without exchanges, also after a fork: threads do not survive it, but locks that
-        they held do, and stay locked."""
+        """Start without a thread and without exchanges, also after a fork: threads do not survive it, but their locks
+        do, and stay locked."""
         self._changed = threading.Condition()
         self._exchanges: set[Exchange] = set()
         self._wakes_at = math.inf
@@ -225,8 +220,8 @@ class Watchdog:
             self.stop_watching(exchange)
 
     def stop_watching(self, exchange: Exchange) -> None:
-        """Forget this exchange. Call before the connection is closed: afterwards its descriptor may belong to another
-        connection."""
+        """Forget this exchange. Call this before closing the connection: afterwards its descriptor may belong to
+        another one."""
         with self._changed:
             self._exchanges.discard(exchange)
 
@@ -249,13 +244,13 @@ def shut(connection: socket.socket | None) -> None:
     # It may have been closed already.
     with suppress(OSError):
         if connection is not None:
-            # Not SSLSocket.shutdown, which first takes the encryption away from under the thread that reads and
-            # writes: that thread would read ciphertext as an answer, or write its request in the clear.
+            # Not SSLSocket.shutdown, which first removes the encryption under the thread that reads and writes: that
+            # thread would read ciphertext as an answer, or send its request in the clear.
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
-    """Let the kernel drop what is not delivered when the connection is closed, or after so many seconds."""
+    """Let the kernel drop undelivered bytes when the connection is closed, or after this many seconds."""
     # It may have been closed by the other side already.
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ON_CLOSE)
@@ -264,8 +259,8 @@ def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
 
 
 def open_http(url: str, timeout: httpx.Timeout) -> httpx.Client:
-    """Open an HTTP client for the server of a URL, through the proxy and with the certificate authorities that the
-    environment names. Nothing is connected yet. Raises ConfigError if those settings cannot be used."""
+    """Open an HTTP client for the server of a URL, through the environment's proxy and with its certificate
+    authorities. Nothing is connected yet. Raises ConfigError if those settings cannot be used."""
     try:
         return httpx.Client(
             headers=_HEADERS,
@@ -274,7 +269,7 @@ def open_http(url: str, timeout: httpx.Timeout) -> httpx.Client:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             verify=read_authorities(),
             proxy=find_proxy(url),
-            # `find_proxy` reads the environment, for it lets no plain http:// leave this machine.
+            # `find_proxy` reads the environment, because it lets no plain http:// leave this machine.
             trust_env=False,
         )
     except (ValueError, ImportError, httpx.InvalidURL) as error:
@@ -282,7 +277,7 @@ def open_http(url: str, timeout: httpx.Timeout) -> httpx.Client:
 
 
 def read_authorities() -> ssl.SSLContext:
-    """Read the certificate authorities that the environment names, once. Raises ConfigError if they cannot be used."""
+    """Read the environment's certificate authorities, once. Raises ConfigError if they cannot be used."""
     named = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
     try:
         return _build_tls_context(*named.values())
@@ -293,8 +288,8 @@ def read_authorities() -> ssl.SSLContext:
 
 
 class _KeepingSocket(ssl.SSLSocket):
-    """An encrypted connection that keeps what it received since the last request. httpx does not tell what came behind
-    an answer, and would read it as the next one."""
+    """An encrypted connection that counts what it received since the last request. httpx does not report bytes after an
+    answer, and would read them as the next one."""
 
     received: bytes | bytearray = b""
 
@@ -306,8 +301,8 @@ class _KeepingSocket(ssl.SSLSocket):
 
 @cache
 def _build_tls_context(*_settings: str | None) -> ssl.SSLContext:
-    """Build the TLS context that trusts the authorities which these settings name; httpx reads them by itself. All
-    threads of a process share it, since the certificates of all authorities take most of a megabyte."""
+    """Build the TLS context that trusts the authorities in these settings. All threads of a process share it, because
+    the certificates of all authorities take most of a megabyte."""
     context = httpx.create_ssl_context()
     context.sslsocket_class = _KeepingSocket
     context.set_alpn_protocols(["http/1.1"])
@@ -316,16 +311,14 @@ def _build_tls_context(*_settings: str | None) -> ssl.SSLContext:
 
 
 def _ignore_protocols(alpn_protocols: Iterable[str]) -> None:
-    """Do nothing in place of SSLContext.set_alpn_protocols: httpx sets the same protocols with each connection, but no
-    thread may change what another reads at that moment."""
+    """Do nothing instead of SSLContext.set_alpn_protocols: httpx sets the same protocols for each connection, but no
+    thread may change what another one is reading."""
 
 
 def find_proxy(url: str) -> str | None:
-    """Find the URL of the proxy that requests to this URL go through; None where they go through none. It may hold a
-    password: never print it.
-
-    What is http:// goes past any proxy that is not on this machine. It is for this machine alone (see
-    worker.config.settings), and what goes through such a proxy would cross the network in the clear."""
+    """Find the URL of the proxy for requests to this URL; None if there is none. It may contain a password: never print
+    it. An http:// URL is only for this machine (see worker.config.settings), so it skips any proxy elsewhere: the
+    request would cross the network in the clear."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if (
@@ -338,7 +331,7 @@ def find_proxy(url: str) -> str | None:
 
 
 def find_proxy_host(url: str) -> str | None:
-    """Find the host of the proxy that requests to this URL go through; None where they go through none."""
+    """Find the host of the proxy for requests to this URL; None if there is none."""
     proxy = find_proxy(url)
     return None if proxy is None else _parse_host(proxy)
 

@@ -1,9 +1,6 @@
-"""The wire format: builds requests, and makes the readable parts of an answer, or an error, of its status, headers and
-body. Pure.
-
-Nothing here trusts an answer, which anybody may have written: a proxy's page, a half body or a wrong type gives an
-envelope with less in it, never an exception. Text that goes on to logs and the database is made printable, short, and
-free of OTPs and access tokens."""
+"""The wire format: builds requests, and reads an answer's status, headers, and body into its readable parts, or an
+error. Pure. Nothing here trusts an answer: a proxy's page, half a body, or a wrong type gives an envelope with less in
+it, never an exception. Text for logs and the database is made printable, short, and free of OTPs and access tokens."""
 
 import json
 import math
@@ -36,13 +33,14 @@ from worker.vault.otps import MASK
 
 T = TypeVar("T")
 
-# Characters that PingOne takes of the ids which come back in its audit records.
+# Characters that PingOne accepts in the ids that come back in its audit records.
 LONGEST_AUDIT_ID = 100
 
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request. Its headers and content hold an OTP, a secret or an access token: its repr leaves them out."""
+    """An HTTP request. Its headers and content may contain an OTP, a secret, or an access token: its repr omits
+    them."""
 
     method: str
     url: str
@@ -66,28 +64,26 @@ def _make_audit_id(value: str) -> str:
     return re.sub(r"[^\x21-\x7e]", "-", value)[:LONGEST_AUDIT_ID]
 
 
-# What an address in an answer may consist of: printable ASCII, but no backslash, which some programs read as a slash.
+# What an address in an answer may consist of: printable ASCII without backslash, which some programs read as a slash.
 # PingOne's cursors have a few hundred characters.
 _ADDRESS = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,8000}")
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 def build_url(environment: Environment, *segments: str, query: Mapping[str, str] | None = None) -> str:
-    """Build the address of what lies under the environment by these segments of a path.
-
-    Raises ValueError where a segment is empty, or would lead elsewhere: without the last id, a path names all of a
-    kind."""
+    """Build the address below the environment from these path segments. Raises ValueError for a segment that is empty
+    or would lead elsewhere: without the last id, a path names all of a kind."""
     if any(segment in ("", ".", "..") for segment in segments):
         raise ValueError("an id is empty, or would lead to another path")
     path = "/".join(quote(segment, safe="") for segment in ("environments", environment.environment_id, *segments))
-    # What PingOne's own examples leave as it is stays readable, and short: a request header holds 6 KB in all.
+    # What PingOne's own examples leave unencoded stays readable, and short: a request header holds 6 KB in all.
     found = f"?{urlencode(query, quote_via=quote, safe='()@')}" if query else ""
     return f"{environment.api_url}/{path}{found}"
 
 
 def is_in_environment(environment: Environment, url: str) -> bool:
-    """Whether an address that an answer names lies in this environment, on the API's own host: our access token may go
-    there, and nowhere else."""
+    """Whether an address from an answer is in this environment, on the API's own host: our access token goes nowhere
+    else."""
     if not _ADDRESS.fullmatch(url):
         return False
     try:
@@ -113,7 +109,7 @@ EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
 INVALID_OTP = "INVALID_OTP"
 
 # The codes that PingOne documents: https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html
-# Only an answer of PingOne's own has one of them.
+# Only PingOne's own answers have them.
 CODES = frozenset(
     {
         *("INVALID_DATA", "INVALID_REQUEST", "REQUEST_FAILED", "ACCESS_FAILED", "NOT_FOUND", "REQUEST_LIMITED"),
@@ -121,23 +117,22 @@ CODES = frozenset(
     }
 )
 
-# Where an answer lists several faults, these codes decide, in this order, and then all others.
+# If an answer lists several faults, these codes decide, in this order, then all others.
 VERDICTS_ON_OTPS = {EXTRA_OTP_REQUIRED: 0, INVALID_OTP: 1}
 
-# Seconds. Nobody is asked to wait longer than this at a time: a quota that is reset next month may be raised by an
-# administrator today.
+# Seconds. The longest wait at a time: an administrator may raise a quota today that is reset next month.
 LONGEST_RETRY_AFTER = 86_400.0
 
-# Characters of a text that an answer may add to a log line or a record.
+# Maximum length of an answer's text in a log line or record, in characters.
 LONGEST_LINE = 300
 
-# The message where a body cannot be read since it is compressed: nothing is unpacked.
+# The message for a compressed body, which is not unpacked.
 _COMPRESSED = "the body is compressed, perhaps by a proxy, although PingOne is asked not to"
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
-# An OTP that the service repeats, anything long enough to be an access token or client secret (a UUID is shorter), and
-# the hexadecimal secret of a token (a UUID has shorter parts).
+# An OTP that the service repeats, anything as long as an access token or client secret (a UUID is shorter), and a
+# token's hexadecimal secret (a UUID has shorter parts).
 _SECRETS = re.compile(r"(?<![0-9])[0-9]{6,8}(?![0-9])|[A-Za-z0-9._~+/=-]{40,}|[0-9A-Fa-f]{16,}")
 
 
@@ -153,7 +148,7 @@ class Envelope:
     # The JSON object of the body; empty if the body is anything else (`is_object`).
     fields: Mapping[str, Any] = field(repr=False)
     is_object: bool
-    # All that the answer says in `details`.
+    # Everything that the answer says in `details`.
     details: Sequence[Mapping[str, Any]] = field(repr=False)
     # In seconds.
     retry_after: float | None
@@ -161,7 +156,7 @@ class Envelope:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status says that all went well (2xx)."""
+        """Whether the status means success (2xx)."""
         return 200 <= (self.answer.status or 0) < 300
 
     @property
@@ -171,7 +166,7 @@ class Envelope:
 
     @property
     def date(self) -> datetime | None:
-        """The time of the answer, by the clock of the server that sent it; None if it does not tell it."""
+        """The time of the answer, by the clock of its server; None if missing."""
         return _parse_date(self.headers.get("date"))
 
 
@@ -215,12 +210,12 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
 
 
 def read_word(value: object) -> str | None:
-    """Return the value if it is a code or status as the vendor writes them; None for anything else."""
+    """Return the value if it is a code or status as the vendor writes them; None otherwise."""
     return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
 def make_printable(value: object) -> str | None:
-    """Make one short line of a text, without control characters, OTPs or access tokens; None if nothing is left."""
+    """Make one short line of a text, without control characters, OTPs, or access tokens; None if nothing is left."""
     if not isinstance(value, str):
         return None
     # Masked before it is shortened: half an OTP at the end would no longer look like one.
@@ -243,7 +238,7 @@ def _read_details(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
-    """Choose the fault that decides: what is said of the OTP comes first, then the first that has a code."""
+    """Choose the fault that decides: one about the OTP, otherwise the first with a code."""
     with_code = [detail for detail in details if read_word(detail.get("code"))]
     return min(with_code, key=lambda detail: VERDICTS_ON_OTPS.get(detail["code"], 2), default={})
 
@@ -251,8 +246,8 @@ def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
 def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: datetime | None) -> float | None:
     """Read the seconds of a `Retry-After`: a number (PingOne) or an HTTP date (RFC 9110, section 10.2.3).
 
-    A date is measured against the answer's own `Date`, so that an error of our clock does not matter. Where a quota is
-    used up, nothing goes before its reset, whatever the header says."""
+    A date is measured against the answer's own `Date`, so our clock does not matter. If a quota is used up, nothing
+    goes before its reset, whatever the header says."""
     if value is None and quota_reset_at is None:
         return None
     value = (value or "").strip()
@@ -262,7 +257,7 @@ def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: date
     return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
 
 
-# Of answers that come within the same second only the first is read.
+# Of answers within the same second only the first is read.
 @lru_cache(maxsize=16)
 def _parse_date(value: str | None) -> datetime | None:
     try:
@@ -290,9 +285,8 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 def choose_error(envelope: Envelope) -> PingOneError:
-    """Choose the error for an answer that is not the one hoped for. Codes come before the status, which the vendor may
-    change inside its class:
-    https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
+    """Choose the error for an unexpected answer. Codes come before the status, which the vendor may change inside its
+    class: https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
     answer, codes, status = envelope.answer, envelope.codes, envelope.answer.status or 0
     if EXTRA_OTP_REQUIRED in codes:
         return ResyncRequired(answer)
@@ -303,7 +297,7 @@ def choose_error(envelope: Envelope) -> PingOneError:
     if status == 429 or "REQUEST_LIMITED" in codes:
         return RateLimited(answer, envelope.retry_after, envelope.quota_reset_at)
     if status in (403, 404) and not envelope.is_from_pingone:
-        # A proxy's or gateway's page says nothing of the device or of our roles: it is an outage.
+        # A proxy's or gateway's page says nothing about the device or our roles: it is an outage.
         return OutcomeUnknown(answer, envelope.retry_after)
     if error := _choose_access_error(status, codes):
         return error(answer)
@@ -329,16 +323,16 @@ def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorize
 
 # Ids and serial numbers, as they go into logs and addresses.
 _ID = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_ID}}}")
-# Ids that PingOne gave to what we had it make. They go into the addresses of calls that change something, where no
-# server on the way may take a character for anything else: "%2E%2E" and ";x" vanish from a path.
+# Ids that PingOne gave to what we created. They go into the addresses of calls that change something, where no server
+# on the way may change a character: "%2E%2E" and ";x" vanish from a path.
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
-# Names of people: anything but control characters and halves of surrogate pairs, which no database takes. PingOne
-# permits 1,024 characters for the longest of them, the external id.
+# Names of people: anything but control characters and halves of surrogate pairs, which no database accepts. PingOne
+# permits 1,024 characters for the longest, the external id.
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,1024}")
 
 
 def find_part(value: object, *names: str) -> object:
-    """Go down a JSON object by these names; None where one of them is missing."""
+    """Go down a JSON object by these names; None if one is missing."""
     for name in names:
         if not isinstance(value, Mapping):
             return None
@@ -352,12 +346,12 @@ def read_id(value: object) -> str | None:
 
 
 def read_plain_id(value: object) -> str | None:
-    """Read an id that leads to one thing alone, whatever a server on the way makes of its address."""
+    """Read an id that leads to one thing only, whatever a server on the way makes of its address."""
     return value if isinstance(value, str) and _PLAIN_ID.fullmatch(value) else None
 
 
 def read_text(value: object) -> str | None:
-    """Read a name as it is, so that it can be compared: it is not masked, and not made harmless for a terminal."""
+    """Read a name as it is, for comparisons: not masked, and not safe for a terminal."""
     return value if isinstance(value, str) and _TEXT.fullmatch(value) else None
 
 
@@ -367,15 +361,15 @@ def read_truth(value: object) -> bool | None:
 
 
 def read_count(value: object) -> int | None:
-    """Read a whole number from 0 on."""
+    """Read a whole number of at least 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def read_number(value: object) -> float | None:
-    """Read a finite number from 0 on."""
+    """Read a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         return None
-    # No limit and no time is larger; an integer that is may not fit into a float.
+    # No limit and no time is larger; a larger integer may not fit into a float.
     return float(value) if value < 1e15 else None
 
 
@@ -388,14 +382,13 @@ def read_time(value: object) -> datetime | None:
 
 
 def read_age(value: object, now: datetime | None) -> timedelta | None:
-    """Read how long ago this time was, such as that of a creation, by the time of the answer that tells it: so an error
-    of our clock does not matter."""
+    """Read how long ago this time was, such as a creation, by the time of its answer: so our clock does not matter."""
     at = read_time(value)
     return now - at if now and at else None
 
 
 # Lists: pages of items under `_embedded`, and the address of the next page. Neither the size of a page nor a total is
-# promised: what counts is whether there is a next page.
+# promised: only whether there is a next page counts.
 # https://developer.pingidentity.com/pingone-api/foundations/conventions/pingone-api-responses.html
 
 # Makes an item of its JSON object, which has a readable id.
@@ -407,14 +400,14 @@ class Page(Generic[T]):
     """Some items of a list."""
 
     items: tuple[T, ...]
-    # The address of the next page, as PingOne gave it, but for a host that it left out; None on the last page.
+    # The address of the next page, as PingOne gave it, plus a host if it was omitted; None on the last page.
     next_url: str | None = field(repr=False)
     answer: Answer
 
 
 def check_onward(page: Page[T], before: Page[T] | None, known: Collection[str]) -> None:
-    """Raise OutcomeUnknown if the pages of a list form a loop: the page leads to one of the addresses that were read
-    (`known`), or has the same items as the page before it, and leads on."""
+    """Raise OutcomeUnknown if the pages of a list form a loop: the page leads to an address that was read (`known`), or
+    repeats the items of the previous page and leads on."""
     is_repeated = before is not None and page.items == before.items and bool(page.items and page.next_url)
     if is_repeated or page.next_url in known:
         raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
@@ -438,20 +431,19 @@ def parse_page(
     choose: Callable[[Envelope], PingOneError] = choose_error,
 ) -> Page[T]:
     """Read a page from an answer: the items under `_embedded` and this name. `choose` names the error for an answer
-    that is no page. Raises ForeignLink too."""
+    that is not a page. Raises ForeignLink too."""
     listed = _find_list(envelope, name)
     if listed is None:
         raise choose(envelope)
     if not all(read_id(find_part(item, "id")) for item in listed):
-        # Left out, it would look as if it did not exist.
+        # Skipped, it would look as if it did not exist.
         raise OutcomeUnknown(replace(envelope.answer, message="a list with an item that cannot be read"))
     return Page(tuple(map(read_item, listed)), _find_next_url(envelope, environment), envelope.answer)
 
 
 def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
-    """Find the items in a 2xx answer; None if there is no readable list. An empty one may lack `_embedded`, or have
-    nothing in it, or null. The name is not published for every list, so that another one is taken where it is the only
-    one."""
+    """Find the items in a 2xx answer; None if there is no readable list. An empty list may lack `_embedded`, or have an
+    empty or null one. The name is not published for every list, so another one is accepted if it is the only one."""
     embedded = envelope.fields.get("_embedded")
     if not (envelope.is_success and isinstance(embedded, dict | None)):
         return None
@@ -463,14 +455,14 @@ def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
 
 
 def _is_empty(fields: Mapping[str, Any]) -> bool:
-    """Whether an answer without items is an empty list: it has what lists have, and each count in it is 0."""
+    """Whether an answer without items is an empty list: it has what lists have, and each of its counts is 0."""
     counts = [count for name in ("count", "size") if (count := fields.get(name)) is not None]
     return all(count == 0 for count in counts) and ("_links" in fields or "_embedded" in fields or bool(counts))
 
 
 def _find_next_url(envelope: Envelope, environment: Environment) -> str | None:
-    """Find the address of the next page. Raises ForeignLink unless it lies in this environment, and OutcomeUnknown
-    where it cannot be read."""
+    """Find the address of the next page. Raises ForeignLink unless it is in this environment, and OutcomeUnknown if it
+    is unreadable."""
     link = find_part(envelope.fields, "_links", "next")
     if link is None:
         return None

@@ -1,4 +1,4 @@
-"""Checks a shipment by its files and our own records: rows that the load will refuse or leave out, OTPs that are not
+"""Checks a shipment by its files and our own records: rows that the load will refuse or skip, OTPs that are not
 consecutive or too old, and presses on the first morning. Rows are read as by the load; nothing is written."""
 
 from collections.abc import Iterator, Sequence
@@ -25,19 +25,19 @@ from worker.vault.otps import OtpPair, Seed
 
 # How long PingOne keeps a device that waits for its activation.
 DEVICE_WAITS = timedelta(hours=24)
-# Asked of a shipment, or of a batch before a mend.
+# Asked about a shipment, or about a batch before a mend.
 ANOTHER_FOR_PERSON = (
-    "Of persons who have or get another token of this {whole}: {{n}} of the tokens. See whether they are to have two."
+    "Tokens for people who have or get another token of this {whole}: {{n}}. Check whether they should have two."
 )
 
 
 def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
 ) -> list[Finding]:
-    """Check the rows and the list. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
+    """Check the rows and the list. `totp_max_age` in seconds: how long a TOTP pair may be sent."""
     text = (
-        "With two OTPs that do not follow each other, by the seed that an earlier batch has of the token: {n} of the"
-        " pairs. See whether rows were mixed up, or press these tokens again."
+        "Pairs that are not consecutive, by the seed that an earlier batch has of the token: {n}. Check whether "
+        "rows were mixed up, or press these tokens again."
     )
     return [
         *_check_rows(verdicts, mends=shipment.hints.mends),
@@ -55,18 +55,18 @@ def check_files(
 def note_loaded(loaded: Loaded) -> Finding:
     """Make the one finding about a file that is a batch already: its rows will not be loaded again."""
     status = f"oathbulk status {quote(loaded.name)}"
-    text = f"{describe_known(loaded)} `run` goes on with it, and nothing is loaded again. How it stands: {status}"
+    text = f"{describe_known(loaded)} `run` continues it, and nothing is loaded again. Its state: {status}"
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
 def note_run(pid: int) -> Finding:
     """Make the finding of a mend beside a run of its batch, which asks PingOne about the rows itself."""
-    text = f"The run that is going on (process {pid}) works on these rows too, and asks PingOne about them itself."
+    text = f"The current run (process {pid}) works on these rows too, and asks PingOne about them itself."
     return Finding("run_going_on", Level.NOTE, text)
 
 
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
-    """Say which rows will be refused or left out. `mends`: they belong to a batch, so none need be good."""
+    """Say which rows will be refused or skipped. `mends`: they belong to a batch, so none need be good."""
     reason = ""
     if refused := verdicts.refused.total:
         reason, times = verdicts.find_commonest_reason()
@@ -77,14 +77,14 @@ def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
         first = verdicts.refused_by_database.first[0]
         # Not repeated if it is the reason above.
         why = f" Row {first.row_number}: {first.reason}" if first.reason != reason else ""
-        text = f"Refused for what our own database holds: {count_things(number, 'row')}.{why}"
+        text = f"Refused because of what our own database holds: {count_things(number, 'row')}.{why}"
         yield _name_rows("in_database", text, verdicts.refused_by_database)
     if verdicts.left_out.total:
-        text = f"Active in other batches, and left out: {count_things(verdicts.left_out.total, 'token')}."
+        text = f"Left out, because they are active in other batches: {count_things(verdicts.left_out.total, 'token')}."
         yield _name_rows("left_out", text, verdicts.left_out)
     if not (verdicts.good or verdicts.left_out.total or mends):
         problem = LoadCounts(rows_refused=verdicts.refused.total).explain_nothing_left() or "no row is left to load"
-        yield Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Correct it first.")
+        yield Finding("nothing_to_load", Level.STOP, f"It cannot be used like this: {problem}. Correct it first.")
 
 
 def _name_rows(name: str, text: str, errors: RowErrors) -> Finding:
@@ -94,13 +94,12 @@ def _name_rows(name: str, text: str, errors: RowErrors) -> Finding:
 
 
 def _check_columns(shipment: Shipment) -> Iterator[Finding]:
-    """Name the columns of pairs and list that mean nothing to us, and those of them that may be meant for one of
-    ours."""
+    """Name the columns of pairs and list that mean nothing to us, and those that may be meant for one of ours."""
     listed = shipment.assignment.columns if shipment.assignment else []
     names = shipment.columns if shipment.format.name == OTP_PAIRS.name else listed
     own = [name for name in names if not canonical_column(name)]
     if alike := [f"{name} (for {column}?)" for name in own if (column := find_alike(name))]:
-        text = f"Columns of your own with names like ours: {', '.join(alike)}. Rename what is meant for ours."
+        text = f"Columns of your own with names like ours: {', '.join(alike)}. Rename those that you mean as ours."
         yield Finding("column_alike", Level.ASK, text)
     if own and not shipment.hints.mends:
         yield Finding("own_columns", Level.NOTE, f"Columns of your own, kept as they are: {', '.join(own)}.")
@@ -113,25 +112,28 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
     if leftovers.unassigned:
         number, then = leftovers.unassigned, "are left out" if shipment.only_assigned else "fail"
         then = "wait to be given out" if shipment.gives_out else then
-        text = f"In the box and without a person in the list: {number} of the tokens. They {then}."
+        text = f"Tokens in the box without a person in the list: {number}. They {then}."
         yield Finding("unassigned", Level.NOTE, text, number)
     if leftovers.broken:
         text = (
-            f"Left out, since the list does not name them: {count_things(leftovers.broken, 'broken row')} of the box."
+            f"Left out, because the list does not name them: {count_things(leftovers.broken, 'broken row')} of the box."
         )
         yield Finding("broken_rows", Level.NOTE, text, leftovers.broken)
     fit = leftovers.without_zeros
-    zeros = f" {fit} would fit with zeros in front, as if a spreadsheet had taken them." if fit else ""
-    text = f"In the list and not in the box: {{n}} serial numbers.{zeros} See whether it is the list of this shipment."
+    zeros = f" {fit} would fit with leading zeros, which a spreadsheet may have removed." if fit else ""
+    text = (
+        f"Serial numbers in the list that are not in the box: {{n}}.{zeros} Check whether it is the list of this"
+        " shipment."
+    )
     yield from name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
     if nameless := shipment.assignment.nameless:
         reason = f"line {nameless[0].row_number}: {nameless[0].reason}"
-        text = f"Without a usable serial number: {count_things(len(nameless), 'line')} of the list; {reason}"
+        text = f"{count_things(len(nameless), 'line')} of the list without a usable serial number; {reason}"
         yield Finding("list_lines", Level.ASK, text, len(nameless))
 
 
 def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
-    """Find the rows of persons who have an active token of the shipment, or get one by an earlier row."""
+    """Find the rows of people who have an active token of the shipment, or get one by an earlier row."""
     verdicts.doubt_second_tokens("its person has or gets another token")
     text = ANOTHER_FOR_PERSON.format(whole="batch" if mends else "shipment")
     return name_tokens("person_twice", Level.ASK, text, verdicts.doubted("person_twice"))
@@ -140,22 +142,22 @@ def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
 def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Finding]:
     """Find TOTP pairs that are too old to be sent."""
     oldest = write_date(now - timedelta(seconds=max_age))
-    reason = "its TOTP pair is too old to be sent: produce it again"
+    reason = "its TOTP pair is too old to send: produce it again"
     verdicts.doubt_where("otp_type = 'totp' AND generated_at < ?", "stale_otp", reason, oldest)
     text = (
-        f"Older than {max_age:g} seconds, and so not sent: {{n}} of the TOTP pairs. Produce them right before the load,"
-        " or load the vendor's seeds."
+        f"TOTP pairs that are older than {max_age:g} seconds, and are not sent: {{n}}. Produce them right before the"
+        " load, or load the vendor's seeds."
     )
     return name_tokens("stale_otp", Level.ASK, text, verdicts.doubted("stale_otp"))
 
 
 def _check_types(verdicts: Verdicts) -> list[Finding]:
-    """Find pairs that look like TOTP, since they have a time, and would go as HOTP."""
-    reason = "it has a time, as TOTP has, and no otp_type: write totp or hotp"
+    """Find pairs that look like TOTP, since they have a time, but would go as HOTP."""
+    reason = "it has a time, like TOTP, but no otp_type: write totp or hotp"
     verdicts.doubt_where("lacks_type", "otp_type_missing", reason)
     text = (
-        "With generated_at, as TOTP has, and without otp_type: {n} of the pairs. They would be sent as HOTP, however"
-        " old they are. Write totp or hotp into otp_type."
+        "Pairs with generated_at, like TOTP, but without otp_type: {n}. They would be sent as HOTP, however old "
+        "they are. Write totp or hotp into otp_type."
     )
     return name_tokens("otp_type_missing", Level.ASK, text, verdicts.doubted("otp_type_missing"))
 
@@ -165,8 +167,8 @@ def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
     reason, gone_from = "its device is deleted before its date, after 24 hours", write_date(now + DEVICE_WAITS)
     verdicts.doubt_where("device_id IS NOT NULL AND not_before > ?", "devices_expire", reason, gone_from)
     text = (
-        "With a device that PingOne deletes before their date, since it waits longer than 24 hours: {n} of the tokens."
-        " Leave device_id out and let them be paired on their date (--pair), or bring them on that day."
+        "Tokens with a device that PingOne deletes before their date, because it waits longer than 24 hours: {n}. "
+        "Omit device_id and pair them on their date (--pair), or load them on that day."
     )
     return name_tokens("devices_expire", Level.ASK, text, verdicts.doubted("devices_expire"))
 
@@ -177,18 +179,18 @@ def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:
         yield Finding(
             "presses_to_discard",
             Level.NOTE,
-            f"HOTP tokens whose OTPs are made from their seeds: {behind}. PingOne's counter will be some numbers ahead"
-            " of the token in the person's hand, and its first presses are refused: hand out how many to discard, see"
-            " docs/situations.md.",
+            f"HOTP tokens with a seed: {behind}. PingOne's counter will be ahead of the token in the "
+            f"person's hand, so its first presses are refused: the hand-out says how many to discard, see "
+            f"docs/situations.md.",
             behind,
         )
 
 
-NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an earlier batch has of this token"
+NOT_CONSECUTIVE = "its two OTPs are not consecutive, by the seed that an earlier batch has of this token"
 
 
 class RowReader:
-    """Compares rows with the records of one environment, by the rules of the load, or of the mend of a batch, within a
+    """Compares rows with the records of one environment, by the rules of the load, or of a batch's mend, within a
     transaction that writes nothing. `now`: the database's time; without one, this machine's."""
 
     def __init__(
@@ -225,7 +227,7 @@ class RowReader:
     def _judge(
         self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts
     ) -> tuple[list[RowError], list[RowError]]:
-        """Take good rows of the file. Returns those that are refused, and those that are left out."""
+        """Take good rows of the file. Returns those that are refused, and those that are skipped."""
         if self._corrections:
             corrected = self._corrections.judge(rows)
             records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
@@ -256,7 +258,7 @@ class RowReader:
 
 @contextmanager
 def reading_without_records() -> Iterator[RowReader]:
-    """Yield a reader for a database that has no records: there is none yet, or it cannot be asked."""
+    """Yield a reader without records: there is no database yet, or it is out of reach."""
     engine = create_engine("sqlite://")
     try:
         Base.metadata.create_all(engine)
@@ -273,22 +275,22 @@ def check_shipment(
     rate: float,
     on_progress: OnProgress = tell_nobody,
 ) -> Report:
-    """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
+    """Find what the files and our own records say. `rate`: the batch's initial requests a second. Raises
     UnusableFile."""
     verdicts, leftovers = reader.read(shipment, on_progress)
     findings = check_files(shipment, verdicts, leftovers, totp_max_age=settings.tuning.totp_max_age)
     return Report(verdicts, findings, rate=rate)
 
 
-# A pair is looked for among so many OTPs of a HOTP seed behind the last known counter: as far as PingOne may look.
+# A pair is searched among this many OTPs of an HOTP seed after the last known counter: as far as PingOne may look.
 HOTP_WINDOW = 100
 # Time steps before and after that of `generated_at`: a token's clock may be some minutes off.
 TOTP_WINDOW = 20
 
 
 def is_consecutive(row: Row, seed: Seed, reached: int | None) -> bool:
-    """Whether the pair of this row is two consecutive OTPs of the seed. `reached`: the counter that earlier records of
-    the token have come to, of HOTP. True where the row does not say when its TOTP pair was made."""
+    """Whether this row's pair is two consecutive OTPs of the seed. `reached`: the HOTP counter that the token's earlier
+    records have reached. True if the row does not say when its TOTP pair was made."""
     assert isinstance(row.otps, OtpPair), "only a pair can be compared with a seed"  # noqa: S101
     counters = _choose_counters(row, seed, reached)
     if counters is None:
@@ -303,7 +305,7 @@ def is_consecutive(row: Row, seed: Seed, reached: int | None) -> bool:
 
 
 def _choose_counters(row: Row, seed: Seed, reached: int | None) -> range | None:
-    """Choose the counters, or time steps, that the pair may come from; None if that is not known."""
+    """Choose the counters, or time steps, that the pair may come from; None if unknown."""
     if seed.time_step is None:
         return range(seed.counter, max(seed.counter, reached or 0) + HOTP_WINDOW)
     if row.generated_at is None:

@@ -1,5 +1,5 @@
-"""What comes out of a preflight: its findings, which stop a shipment, have to be accepted by a person, or are good to
-know; a verdict on every row; and what a run would do."""
+"""The result of a preflight: findings that stop a shipment, need a person's acceptance, or are good to know; a verdict
+on every row; and what a run would do."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import finalize
 
 from models.person import PERSON
@@ -18,7 +18,7 @@ from worker.pingone.errors import PingOneError
 from worker.rules.hours import DailyHours
 from worker.vault.otps import OtpPair, Seed
 
-# Serial numbers that a finding names at most; `-o FILE` has them all.
+# Maximum serial numbers in a finding; `-o FILE` has them all.
 NAMED = 5
 
 
@@ -27,13 +27,13 @@ class Level(StrEnum):
 
     # Nothing of the shipment would become active, or somebody would be harmed.
     STOP = "stop"
-    # It goes on only if a person accepts it by name.
+    # It continues only if a person accepts it by name.
     ASK = "ask"
     # Good to know.
     NOTE = "note"
 
 
-# Findings that a person may accept, by the names that --accept takes, which are these in small letters.
+# Findings that a person may accept, by the names that --accept takes: these in lower case.
 Question = StrEnum(
     "Question",
     [
@@ -65,8 +65,8 @@ Question = StrEnum(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, in a sentence with the cure. `name` is what --accept takes; `tokens` says how many tokens it
-    concerns, `serials` names the first of them."""
+    """What was found, in a sentence with the cure. `name` is what --accept takes; `tokens` counts the tokens concerned,
+    `serials` names the first ones."""
 
     name: str
     level: Level
@@ -85,7 +85,7 @@ class Finding:
 
 
 def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> list[Finding]:
-    """Make the finding about these tokens; none if there are none. `{n}` in the text is how many they are."""
+    """Make the finding about these tokens, if there are any. `{n}` in the text is their number."""
     total, named = 0, list[str]()
     for total, serial in enumerate(serials, 1):
         if total <= NAMED:
@@ -94,8 +94,8 @@ def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> l
 
 
 class GoodRow(NamedTuple):
-    """What is kept of a row that a load takes: whom it is for, which device, and which parameters its seed has, None of
-    a pair. `found_user_id` is that of the person whom PingOne finds by name."""
+    """What is kept of a row that a load takes: its person, its device, and its seed's parameters, None for a pair.
+    `found_user_id`: the id of the person whom PingOne finds by name."""
 
     id: int
     row_number: int
@@ -113,33 +113,33 @@ class GoodRow(NamedTuple):
 
     @property
     def known_user_id(self) -> str | None:
-        """The id of the person who gets the token, in small letters; None where it is not known."""
+        """The id of the person who gets the token, in lower case; None if unknown."""
         return self.user_id or self.found_user_id
 
 
-# Rows that a load takes; the others; by serial number, why a token would not become active; and names of persons who
+# Rows that a load takes; the others; by serial number, why a token would not become active; and names of people who
 # have a token of the shipment already.
 _TABLES = """
     CREATE TABLE good (
         id INTEGER PRIMARY KEY, row_number INTEGER, serial_number TEXT, otp_type TEXT, lacks_type INTEGER,
         user_id TEXT, device_id TEXT, username TEXT, email TEXT, external_id TEXT, generated_at TEXT, not_before TEXT,
-        hash_algorithm TEXT, digits INTEGER, time_step INTEGER, found_user_id TEXT, is_in_inventory INTEGER
+        hash_algorithm TEXT, digits INTEGER, time_step INTEGER, found_user_id TEXT, inventory TEXT
     );
     CREATE TABLE other (row_number INTEGER, serial_number TEXT, person TEXT, verdict TEXT, reason TEXT);
     CREATE TABLE doubt (serial_number TEXT PRIMARY KEY, finding TEXT, reason TEXT);
     CREATE TABLE owner (name TEXT);
 """
 _COLUMNS = ", ".join(f"good.{name}" for name in GoodRow._fields)
-# sqlite3 looks for an adapter of each None and each bool, which takes longer than all else.
+# sqlite3 looks for an adapter of each None and each bool, which takes longer than everything else.
 _INSERT = """
     INSERT INTO good VALUES (
         ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''),
         nullif(?, ''), nullif(?, ''), nullif(?, 0), nullif(?, 0), NULL, NULL
     )
 """
-# In which order a person is named: by the id only if there is no name.
+# The order of names for a person: the id only if there is no name.
 _NAMES = (*PERSON[1:], PERSON[0])
-# Rows of persons who are named by an earlier row, or own a token. Ids are in small letters already.
+# Rows of people whom an earlier row names, or who own a token. Ids are in lower case already.
 _FOLDED = {name: f"fold({name})" for name in PERSON} | {"user_id": "user_id"}
 _NAMED = " UNION ALL ".join(
     f"SELECT id, '{name} ' || {folded} FROM good WHERE {name} IS NOT NULL" for name, folded in _FOLDED.items()
@@ -163,21 +163,21 @@ _LINES = f"""
 
 
 class Verdicts:
-    """The rows of a shipment, and what is wrong with those that would not become active. They lie in a temporary
-    database, so that memory does not grow with the file, and without anything secret or the file's own columns."""
+    """The rows of a shipment, and what is wrong with those that would not become active. They are in a temporary
+    database, so that memory does not grow with the file, without secrets and the file's own columns."""
 
     def __init__(self) -> None:
-        # What the file brings, as far as it can be read: how many tokens of each kind, and the first of each.
+        # The readable contents of the file: how many tokens of each kind, and the first of each.
         self.kinds = Counter[str]()
         self.first: dict[str, Row] = {}
         # How many rows a load takes.
         self.good = 0
-        # The rows that it refuses, and those of them that it refuses for what our database holds.
+        # The refused rows, and those refused because of our database.
         self.refused = RowErrors()
         self.refused_by_database = RowErrors()
-        # Rows that it leaves out on purpose, since their tokens are active in other batches.
+        # Rows that are skipped on purpose, since their tokens are active in other batches.
         self.left_out = RowErrors()
-        # Serial numbers of the list that the shipment does not have.
+        # Serial numbers of the list that the shipment lacks.
         self.not_in_box: list[str] = []
         self._scratch = open_scratch(_TABLES)
         self._scratch.create_function("fold", 1, fold_case, deterministic=True)
@@ -190,7 +190,7 @@ class Verdicts:
 
     @property
     def are_all_left_out(self) -> bool:
-        """Whether the load leaves out every row, since its token is active already."""
+        """Whether the load skips every row, since its token is active already."""
         return bool(self.left_out.total) and not (self.good or self.refused.total)
 
     def count_kind(self, row: Row) -> None:
@@ -205,8 +205,8 @@ class Verdicts:
         self.good += len(rows)
 
     def refuse(self, errors: Sequence[RowError], persons: Mapping[int, str], verdict: str = "refused") -> None:
-        """Note rows that a load refuses, or leaves out if that is the verdict. `persons`: whom rows or their lines of
-        the list name, by row number."""
+        """Note rows that a load refuses, or skips if that is the verdict. `persons`: whom rows or their lines of the
+        list name, by row number."""
         values = (
             (error.row_number, error.serial_number, persons.get(error.row_number, ""), verdict, error.reason)
             for error in errors
@@ -215,13 +215,13 @@ class Verdicts:
         (self.refused if verdict == "refused" else self.left_out).add(*errors)
 
     def find_commonest_reason(self) -> tuple[str, int]:
-        """Find the reason that most refused rows have, and how many these are."""
+        """Find the most frequent reason of refused rows, and its number."""
         reasons = "SELECT reason, count(*) FROM other WHERE verdict = 'refused' GROUP BY reason"
         reason, times = self._scratch.execute(f"{reasons} ORDER BY count(*) DESC, min(rowid) LIMIT 1").fetchone()
         return reason, times
 
     def note_owners(self, names: Iterable[tuple[str, str]]) -> None:
-        """Note what names persons who have an active token of the shipment, each with its kind."""
+        """Note the names of people who have an active token of the shipment, each with its kind."""
         self._scratch.executemany("INSERT INTO owner VALUES (?)", ((f"{kind} {name}",) for kind, name in names))
 
     def doubt(self, serial_number: str, name: str, reason: str) -> None:
@@ -229,21 +229,21 @@ class Verdicts:
         self._scratch.execute("INSERT OR IGNORE INTO doubt VALUES (?, ?, ?)", (serial_number, name, reason))
 
     def doubt_where(self, condition: str, name: str, reason: str, *values: str) -> None:
-        """Note the same of all rows that a load takes and that meet a condition, in the file's order."""
+        """Note the same for all rows that a load takes and that meet a condition, in the file's order."""
         doubts = f"SELECT serial_number, ?, ? FROM good WHERE {condition} ORDER BY id"
         self._scratch.execute(f"INSERT OR IGNORE INTO doubt {doubts}", (name, reason, *values))
 
     def doubt_second_tokens(self, reason: str) -> None:
-        """Note which rows are of persons who have an active token of the shipment, or get one by an earlier row. Names
+        """Note which rows are for people who have an active token of the shipment, or get one by an earlier row. Names
         that differ only in case are the same person's."""
         self.doubt_where(_SECOND, "person_twice", reason)
 
     def forget_doubts(self, names: Iterable[str]) -> None:
-        """Forget what was noted under these findings, since not all rows were looked at."""
+        """Forget what was noted under these findings, because not all rows were checked."""
         self._scratch.executemany("DELETE FROM doubt WHERE finding = ?", ((name,) for name in names))
 
     def doubted(self, name: str) -> Iterator[str]:
-        """The serial numbers that stand under this finding."""
+        """The serial numbers under this finding."""
         found = self._scratch.execute("SELECT serial_number FROM doubt WHERE finding = ? ORDER BY rowid", (name,))
         return (serial for (serial,) in found)
 
@@ -284,35 +284,37 @@ class Verdicts:
         """Note the id of the person whom PingOne finds by the name that a row gives."""
         self._scratch.execute("UPDATE good SET found_user_id = ? WHERE id = ?", (user_id, row.id))
 
-    def note_in_inventory(self, serial_number: str) -> list[GoodRow]:
-        """Note that the inventory has a token. Returns its rows: PingOne may write a serial number in other letters
-        than the file."""
+    def note_in_inventory(self, serial_number: str, state: Literal["free", "paired"]) -> list[GoodRow]:
+        """Note how the inventory has a token. Returns its rows: PingOne may write a serial number in other letters than
+        the file."""
         self._scratch.execute("CREATE INDEX IF NOT EXISTS good_by_serial ON good (lower(serial_number))")
         key = serial_number.lower()
         if rows := [*self.list_good("lower(serial_number) = ?", key)]:
-            self._scratch.execute("UPDATE good SET is_in_inventory = 1 WHERE lower(serial_number) = ?", (key,))
+            self._scratch.execute("UPDATE good SET inventory = ? WHERE lower(serial_number) = ?", (state, key))
         return rows
 
     def list_user_ids(self) -> Iterator[str]:
-        """List the ids of all persons that are known, each once, in the file's order."""
+        """List the ids of all known people, each once, in the file's order."""
         known = "SELECT id, coalesce(user_id, found_user_id) AS person FROM good"
         known = f"SELECT person FROM ({known}) WHERE person IS NOT NULL GROUP BY person ORDER BY min(id)"
         return (person for (person,) in self._scratch.execute(known))
 
-    def count_expected(self, accepted: Collection[str] = ()) -> tuple[int, int]:
-        """Count the rows that would be activated, and those of them without a device: nothing is asked about them, or
-        it is `accepted`."""
-        ((total, without_device),) = self._select_expected("count(*), count(*) - count(device_id)", accepted)
-        return total, without_device
+    def count_expected(self, accepted: Collection[str] = ()) -> tuple[int, int, int]:
+        """Count the rows that would be activated: nothing is asked about them, or it is `accepted`. And those of them
+        whose tokens would be imported and paired, as far as the inventory is known."""
+        is_paired = "device_id IS NULL AND inventory IS NOT 'paired'"
+        counts = f"count(*), count(*) - count(inventory), count(*) FILTER (WHERE {is_paired})"
+        ((total, imports, devices),) = self._select_expected(counts, accepted)
+        return total, imports, devices
 
     def count_dates(self, accepted: Collection[str] = ()) -> Counter[datetime | None]:
-        """Count the rows that would be activated by the date from which on they may go."""
+        """Count the rows that would be activated by their start date."""
         counts = self._select_expected("not_before, count(*)", accepted, "GROUP BY not_before")
         return Counter({datetime.fromisoformat(date) if date else None: count for date, count in counts})
 
     def lines(self, listed: Mapping[str, Row]) -> Iterator[tuple[str, ...]]:
-        """Every row in the file's order, and what only the list has: the number of the row, and of its line of the
-        list, serial number, person, verdict and reason. `listed`: the list's lines, by serial number in lowercase."""
+        """Every row in the file's order, and what only the list has: the numbers of the row and of its line in the
+        list, serial number, person, verdict, and reason. `listed`: the list's lines, by serial number in lowercase."""
         for number, serial, person, verdict, reason in self._scratch.execute(_LINES):
             line = listed.get((serial or "").lower())
             person = person or (name_person(line) if line else "")
@@ -348,7 +350,7 @@ def write_date(date: datetime | None) -> str:
 
 
 def name_person(row: Row) -> str:
-    """The name by which a row says who gets its token, the id only if it has no other; empty where it names nobody."""
+    """The name by which a row says who gets its token, the id only if it has no other; empty if it names nobody."""
     return next((value for name in _NAMES if (value := getattr(row, name))), "")
 
 
@@ -364,37 +366,37 @@ def describe_kind(row: Row) -> str:
 
 
 class NotReady(Exception):
-    """A shipment is not loaded, for what its preflight has found; the message says what to do."""
+    """A shipment is not loaded because of its preflight's findings; the message says what to do."""
 
 
 class NotPingOne(Exception):
-    """What should be PingOne answers nothing as PingOne does, so that nothing would become of a load; the message says
-    what to look at. `place`: the setting with the URL that was asked, and the URL."""
+    """Something else answers in PingOne's place, so a load would be useless; the message says what to check. `place`:
+    the setting with the URL, and the URL."""
 
     def __init__(self, place: str, failure: PingOneError) -> None:
         super().__init__(
-            f"PingOne answered no read: at {place} came {failure}. Look at this URL, the proxy and the network with"
-            " `oathbulk doctor`, or leave PingOne out with --offline"
+            f"PingOne answered no read: at {place} came {failure}. Check this URL, the proxy, and the network with "
+            f"`oathbulk doctor`, or skip PingOne with --offline"
         )
 
 
 @dataclass(slots=True)
 class Report:
-    """What a preflight has found. `unknown` says what could not be read, and why; `is_complete` is False where PingOne
-    should have been asked, and could not be. `batch`: the name of the batch that this very file is already."""
+    """The findings of a preflight. `unknown` says what could not be read, and why; `is_complete` is False if PingOne
+    should have been asked but could not be. `batch`: the name of the batch that this file already is."""
 
     verdicts: Verdicts
     findings: list[Finding] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     requests: int = 0
     is_complete: bool = True
-    # Requests a second that the batch begins with, or the license's if it has fewer (`is_rate_bought`).
+    # Requests a second that the batch begins with, or the license's if lower (`is_rate_bought`).
     rate: float = 0.0
     is_rate_bought: bool = False
     batch: str | None = None
 
     def blocking(self, accepted: frozenset[str]) -> list[Finding]:
-        """What keeps the shipment from being loaded: all that stops it, and what is asked and not accepted."""
+        """What prevents the load: everything that stops it, and questions that were not accepted."""
         return [
             finding
             for finding in self.findings
@@ -402,21 +404,21 @@ class Report:
         ]
 
     def keep_to_license(self, bought: float | None) -> None:
-        """Count with the requests a second that the license has, if these are fewer. None: not known."""
+        """Use the license's requests a second if lower. None: unknown."""
         if bought and bought < self.rate:
             self.rate, self.is_rate_bought = bought, True
 
     def choose_accepted(self, accepted: frozenset[str]) -> list[str]:
-        """Of the findings that a person accepts, those that were made and asked about."""
+        """The findings that a person accepts and that were asked."""
         return [finding.name for finding in self.findings if finding.level == Level.ASK and finding.name in accepted]
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedWork:
-    """What a run would do. `tokens` become active, unless something is wrong that was not found. `imports` and
-    `devices`, the tokens to be imported and the devices to be made, are upper limits unless `is_exact`: then the rows
-    were compared with PingOne's inventory. `seconds`: how long the requests take at the report's rate. `days`: on how
-    many days it works where the batch has hours."""
+    """What a run would do. `tokens` become active, unless an unknown problem comes up. `imports` and `devices`, the
+    tokens to import and the devices to make, are upper limits unless `is_exact`: then the rows were compared with
+    PingOne's inventory. `seconds`: how long the requests take at the report's rate. `days`: on how many days it works
+    if the batch has hours."""
 
     tokens: int
     imports: int
@@ -437,22 +439,19 @@ def expect_work(
     report: Report, switches: Switches, hours: DailyHours | None, accepted: Collection[str] = ()
 ) -> ExpectedWork:
     """Count what a run would do with the rows that would be activated. `accepted`: findings that a person accepts."""
-    tokens, without_device = report.verdicts.count_expected(accepted)
-    noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
+    tokens, imports, devices = report.verdicts.count_expected(accepted)
     # Whether the rows were compared with PingOne's inventory.
     is_exact = (
         report.is_complete
         and report.requests > 0
         and not any(text.startswith("the inventory:") for text in report.unknown)
     )
-    imports = noted.get("token_not_in_inventory", 0) if is_exact else tokens
-    devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
-    requests = tokens * REQUESTS_PER_RECORD + without_device * REQUESTS_PER_PAIRING
+    requests = tokens * REQUESTS_PER_RECORD + devices * REQUESTS_PER_PAIRING
     seconds = requests / report.rate
     return ExpectedWork(
         tokens=tokens,
-        imports=min(imports, tokens) if switches.may_import else 0,
-        devices=min(devices, without_device) if switches.may_pair else 0,
+        imports=imports if switches.may_import else 0,
+        devices=devices if switches.may_pair else 0,
         is_exact=is_exact,
         requests=round(requests),
         seconds=seconds,

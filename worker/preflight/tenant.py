@@ -1,5 +1,5 @@
-"""Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A read that
-is refused stops nothing: it is reported as unknown."""
+"""Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A refused
+read stops nothing: it is reported as unknown."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -30,7 +30,7 @@ from worker.rules.resync import NeedsFlag, ResyncKnowledge
 
 T = TypeVar("T")
 
-# Seconds for which a read waits until the fleet has a slot for it.
+# Seconds for which a read waits for a slot.
 LONGEST_WAIT = 60.0
 _WAITING_FOR_SLOTS = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(SlotTooFar) & tenacity.retry_if_not_exception_type(PaceOutOfReach),
@@ -65,7 +65,7 @@ class TenantCheck:
         self._switches = switches
         self._on_progress = on_progress
         self._max_devices: int | None = None
-        # Whether PingOne itself answered any read, and the last answer that came from something else.
+        # Whether PingOne itself answered any read, and the last answer from something else.
         self._was_answered = False
         self._foreign: PingOneError | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
@@ -92,7 +92,7 @@ class TenantCheck:
             "the inventory": lambda: check_inventory(
                 verdicts, list_tokens(reads, self._call, self._make, tell), self._switches
             ),
-            "the persons' devices": lambda: check_devices(
+            "people's devices": lambda: check_devices(
                 verdicts, partial(self._read, reads.list_devices), max_devices=self._max_devices, on_progress=tell
             ),
         }
@@ -143,22 +143,21 @@ class TenantCheck:
 def check_policies(
     policies: list[Policy], *, persons: int, post_budget: int, makes_devices: bool = False
 ) -> Iterator[Finding]:
-    """Check the policy in force. It is taken to be the environment's default, since PingOne does not show a device's
-    own. `makes_devices`: whether the load will pair tokens, or the rows bring the ids of devices that are there
-    already."""
+    """Check the policy. It is assumed to be the environment's default, since PingOne does not show a device's own.
+    `makes_devices`: whether the load will pair tokens; otherwise the rows have ids of existing devices."""
     policy = next((policy for policy in policies if policy.is_default), None)
     if policy is None:
-        text = "No policy is the environment's default, so it is not known which rules are in force."
+        text = "The environment has no default policy, so it is not known which rules apply."
         yield Finding("policy_unknown", Level.NOTE, text)
         return
     name = policy.name or policy.id
     if policy.is_oath_enabled is False:
-        text = f"The policy {name} does not permit OATH tokens: enable them in it, or no device becomes ACTIVE."
+        text = f"The policy {name} does not permit OATH tokens: enable them, or no device becomes ACTIVE."
         yield Finding("method_off", Level.STOP, text)
     if policy.failure_count is not None and policy.failure_count < post_budget:
         cure = f"set OATHBULK_OTP_POST_BUDGET={policy.failure_count}"
         if policy.failure_count < FEWEST_POSTS:
-            cure = f"raise that number in it to {FEWEST_POSTS} at least, for the time of the batch"
+            cure = f"raise that number to at least {FEWEST_POSTS} while the batch runs"
         yield Finding(
             "locks_early",
             Level.ASK,
@@ -178,15 +177,14 @@ def _tell_of_notification(policy: Policy, persons: int, *, makes_devices: bool) 
         return Finding(
             "notification",
             Level.ASK,
-            f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}."
-            " Set newDeviceNotification to NONE for the time of the batch, or tell people.",
+            f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}. Set "
+            f"newDeviceNotification to NONE while the batch runs, or tell people.",
         )
     return Finding(
         "notification",
         Level.NOTE,
-        f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of"
-        f" these {persons} tokens are there already; whether it writes again when they become active is published"
-        " nowhere.",
+        f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of these "
+        f"{persons} tokens exist already; PingOne does not document whether it writes again when they become active.",
     )
 
 
@@ -204,44 +202,43 @@ def check_capabilities(capabilities: Capabilities) -> Iterator[Finding]:
         text = "The license does not include OATH tokens: no device would become ACTIVE."
         yield Finding("license", Level.STOP, text)
     if rate := capabilities.rates.get(RateGroup.MFA):
-        text = f"The license has {rate:g} requests a second for MFA; an address that is not listed gets 35 % of them."
+        text = f"The license has {rate:g} requests a second for MFA; an address that is not listed gets 35 %."
         yield Finding("rate_bought", Level.NOTE, text)
 
 
 def check_clock(offset: float) -> Iterator[Finding]:
-    """Compare our clock with PingOne's. `offset`: seconds that ours is ahead. The OTPs of TOTP seeds are made by
-    PingOne's clock, but a wrong one is a sign of more that is wrong."""
+    """Compare our clock with PingOne's. `offset`: seconds that ours is ahead. PingOne's clock decides the OTPs of TOTP
+    seeds, but a wrong one is a sign of more trouble."""
     if abs(offset) > LARGEST_CLOCK_OFFSET:
         way = "ahead of" if offset > 0 else "behind"
         yield Finding("clock", Level.ASK, f"This machine's clock is {abs(offset):.0f} s {way} PingOne's: set it.")
 
 
 def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]:
-    """Say that nothing is known yet of how this environment wants OTP 1."""
+    """Say that it is not known yet how this environment wants OTP 1."""
     if not is_fixed and known.needs == NeedsFlag.UNKNOWN:
         yield Finding(
             "resync_unknown",
             Level.NOTE,
-            "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
-            " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed"
-            " are not. If you know it, set PINGONE_RESYNC_ON_FIRST_CALL; else consider --canary.",
+            "It is not known yet whether this environment wants oathResync with OTP 1, so the batch begins slowly "
+            "until PingOne asks for a second OTP. Learning it may cost up to three pairs of OTPs, but no token with "
+            "a seed. If you know it, set PINGONE_RESYNC_ON_FIRST_CALL; otherwise consider --canary.",
         )
 
 
 PERSON_TEXTS = {
-    "user_not_found": "Of persons whom PingOne does not find: {n} of the tokens. Correct their names, or see whether"
-    " the worker application's role covers their population.",
-    "user_ambiguous": "Of names that several persons have: {n} of the tokens. Give their user ids.",
-    "account_not_usable": "Of persons whose account is disabled or locked: {n} of the tokens. Enable or unlock it"
-    " first.",
-    "other_person": "With a user id or a name that is not the one of the name beside it: {n} of the tokens. Correct one"
-    " of the two.",
+    "user_not_found": "Tokens for people whom PingOne does not find: {n}. Correct their names, or check "
+    "whether the worker application's role covers their population.",
+    "user_ambiguous": "Tokens for names that several people have: {n}. Give their user ids.",
+    "account_not_usable": "Tokens for people whose account is disabled or locked: {n}. Enable or unlock it first.",
+    "other_person": "Tokens whose user id or name belongs to another person than the name beside it: {n}. Correct "
+    "one of the two.",
 }
 
-# What a row's verdict says of its person.
+# What a row's verdict says about its person.
 SAYS = {
-    Reason.USER_NOT_FOUND: "PingOne finds nobody of this name",
-    Reason.USER_AMBIGUOUS: "PingOne finds several persons of this name: give the user id",
+    Reason.USER_NOT_FOUND: "PingOne finds nobody by this name",
+    Reason.USER_AMBIGUOUS: "PingOne finds several people by this name: give the user id",
     Reason.ACCOUNT_NOT_USABLE: "the person's account is disabled or locked",
 }
 
@@ -253,7 +250,7 @@ REQUESTS = 100
 def check_persons(
     verdicts: Verdicts, find_users: FindUsers, names_per_request: int, on_progress: OnProgress = tell_nobody
 ) -> list[Finding]:
-    """Look every named person up, so many to a request. Raises what the reads raise."""
+    """Look every named person up, several in each request. Raises what the reads raise."""
     # Each row by the first name that it has, in the order of the attributes.
     unnamed, conditions = "true", dict[UserAttribute, str]()
     for attribute in UserAttribute:
@@ -285,18 +282,20 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
         users = find_users(attribute, names)
         done += len(names)
         if done < total:
-            on_progress("Looking persons up", done, total)
+            on_progress("Looking people up", done, total)
         return users
 
     return find
 
 
 def _judge_person(verdicts: Verdicts, row: GoodRow, users: Sequence[User]) -> None:
-    """Note what is wrong with the person of a row; if nothing is, who it is. A user id beside the name chooses between
-    several people."""
+    """Note what is wrong with a row's person; if nothing, who it is. A user id beside the name chooses between several
+    people."""
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
-        verdicts.doubt(row.serial_number, "other_person", "the user id is not that of the name beside it")
+        verdicts.doubt(
+            row.serial_number, "other_person", "the user id belongs to another person than the name beside it"
+        )
     elif judged := judge_person(meant or users):
         reason, detail = judged
         verdicts.doubt(row.serial_number, reason, f"{SAYS[reason]}{detail and f'. {detail}'}")
@@ -315,40 +314,40 @@ def _differ(written: str | None, shown: str | None) -> bool:
 # Tokens that an environment may have:
 # https://docs.pingidentity.com/pingone/strong_authentication_mfa/p1_pid_oath_tokens.html
 MOST_TOKENS = 100_000
-# From this share of them on, a finding says so.
+# Above this share of them, a finding says so.
 NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
-    "token_not_in_inventory": "Not in PingOne's inventory: {n} of the tokens. Import them first.",
-    "token_differs": "In PingOne's inventory with other parameters than the file has: {n} of the tokens. Every OTP"
-    " would be wrong: revoke them there, and import them anew.",
-    "token_taken": "Paired with another person or device than the file says: {n} of the tokens. Correct the ids.",
-    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. Pair them first.",
+    "token_not_in_inventory": "Tokens that are not in PingOne's inventory: {n}. Import them first.",
+    "token_differs": "Tokens with other parameters in PingOne's inventory than in the file: {n}. Every OTP "
+    "would be wrong: revoke them there, and import them again.",
+    "token_taken": "Tokens that are paired with another person or device than the file says: {n}. Correct the ids.",
+    "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. Pair them first.",
 }
 
 
 # What a load does with such tokens if it may, instead of asking.
 DOES = {
-    "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They will be imported.",
-    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They will be paired.",
+    "token_not_in_inventory": "Tokens that are not in PingOne's inventory yet: {n}. They will be imported.",
+    "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. They will be paired.",
 }
 
 
 def check_inventory(
     verdicts: Verdicts, tokens: Iterable[InventoryToken], switches: Switches = NO_SWITCHES
 ) -> list[Finding]:
-    """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
-    raises."""
+    """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading raises."""
     free, count = list[str](), 0
     for token in tokens:
         count += 1
-        for row in verdicts.note_in_inventory(token.serial_number or ""):
-            if switches.may_pair and _is_free(token):
+        is_free = _is_free(token)
+        for row in verdicts.note_in_inventory(token.serial_number or "", "free" if is_free else "paired"):
+            if switches.may_pair and is_free:
                 free.append(row.serial_number)
             _judge_token(verdicts, row, token, may_pair=switches.may_pair)
-    missing = "is_in_inventory IS NULL"
+    missing = "inventory IS NULL"
     if not switches.may_import:
-        reason = "the inventory has no token of this serial number"
+        reason = "the inventory has no token with this serial number"
         verdicts.doubt_where(missing, "token_not_in_inventory", reason)
     imported = (row.serial_number for row in verdicts.list_good(missing)) if switches.may_import else ()
     imports = name_tokens("token_not_in_inventory", Level.NOTE, DOES["token_not_in_inventory"], imported)
@@ -363,7 +362,7 @@ def check_inventory(
 def _check_room(count: int, imported: int) -> Iterator[Finding]:
     """Say whether the inventory, which has `count` tokens, has room for those that will be imported."""
     if imported and count + imported > MOST_TOKENS:
-        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {imported} more have no room in it."
+        text = f"The inventory has {count} of at most {MOST_TOKENS} tokens: {imported} more do not fit."
         yield Finding("inventory_full", Level.STOP, text)
     elif count > NEARLY_FULL * MOST_TOKENS:
         text = f"The inventory has {count} of the {MOST_TOKENS} tokens that an environment may have."
@@ -388,20 +387,21 @@ def _is_free(token: InventoryToken) -> bool:
 # Lists the devices of the user with this id.
 ListDevices = Callable[[str], Sequence[UserDevice]]
 
-# PingOne deletes a device that is not active 24 hours after it was made; a batch takes its time too.
+# PingOne deletes a device that is not active 24 hours after it was made; a batch takes time too.
 OLD = timedelta(hours=20)
-# Persons whose devices are read, at one request each.
+# People whose devices are read, at one request each.
 SAMPLE = 50
 # Progress is reported after so many people.
 EACH = 25
 
 DEVICE_TEXTS = {
-    "devices_old": "Waiting for activation longer than 20 hours: {n} of the devices. PingOne deletes a device that is"
-    " not active after 24 hours: begin at once, or pair these tokens anew and write the new device ids into the file.",
-    "device_not_found": "With a device id that PingOne does not find with this user: {n} of the tokens. It deletes a"
-    " device that is not active after 24 hours: pair these tokens anew, or correct the ids.",
-    "too_many_devices": "Of persons who have as many devices as they may already: {n} of the tokens. Remove a device"
-    " of theirs, or raise maxAllowedDevices in PingOne's MFA settings.",
+    "devices_old": "Devices that have waited for activation longer than 20 hours: {n}. PingOne deletes a device "
+    "that is not active after 24 hours: begin at once, or pair these tokens again and write the new device ids into "
+    "the file.",
+    "device_not_found": "Tokens with a device id that PingOne does not find with this user: {n}. It deletes a "
+    "device that is not active after 24 hours: pair these tokens again, or correct the ids.",
+    "too_many_devices": "Tokens for people who have the maximum number of devices already: {n}. Remove one "
+    "of their devices, or raise maxAllowedDevices in PingOne's MFA settings.",
 }
 
 
@@ -412,31 +412,31 @@ def check_devices(
     max_devices: int | None,
     on_progress: OnProgress = tell_nobody,
 ) -> list[Finding]:
-    """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
-    if that is not known. Raises what the reads raise."""
+    """Read the devices of some people, and compare them with the rows. `max_devices`: how many a person may have, None
+    if unknown. Raises what the reads raise."""
     everybody = sum(1 for _ in verdicts.list_user_ids())
-    # All of them, or some, evenly spread over the file.
+    # All of them, or an even sample.
     is_sample = everybody > SAMPLE
     chosen = {number * everybody // SAMPLE for number in range(SAMPLE)} if is_sample else range(everybody)
     persons = [person for number, person in enumerate(verdicts.list_user_ids()) if number in chosen]
-    asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
+    asked = telling(persons, on_progress, "Reading people's devices", len(persons), each=EACH)
     devices = {person: _list_or_nothing(list_devices, person) for person in asked}
     theirs = f"coalesce(user_id, found_user_id) IN ({', '.join('?' * len(persons))})"
     for row in verdicts.list_good(theirs, *persons):
         _judge_device(verdicts, row, devices[row.known_user_id or ""], max_devices)
-    among = f"Among {len(persons)} of the {everybody} persons, evenly spread over the file: " if is_sample else ""
+    among = f"In a sample of {len(persons)} of the {everybody} people: " if is_sample else ""
     findings = verdicts.ask_about({name: among + text for name, text in DEVICE_TEXTS.items()})
     if is_sample:
         text = (
-            f"The devices of {len(persons)} of the {everybody} persons were read, evenly spread over the file;"
-            " those of the others are not known."
+            f"The devices of {len(persons)} of the {everybody} people were read, as an even sample; those of the "
+            f"others are not known."
         )
         findings.append(Finding("devices_sampled", Level.NOTE, text))
     return findings
 
 
 def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDevice]:
-    """List the devices of a person; none if PingOne knows nobody of this id."""
+    """List the devices of a person; none if PingOne does not know this id."""
     try:
         return list_devices(person)
     except NotFound:
@@ -444,7 +444,7 @@ def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDev
 
 
 def _judge_device(verdicts: Verdicts, row: GoodRow, devices: Sequence[UserDevice], max_devices: int | None) -> None:
-    """Note what the devices of its person say against a row, if anything."""
+    """Note what the person's devices say against a row, if anything."""
     if row.device_id is None:
         if max_devices is not None and len(devices) >= max_devices:
             reason = f"the person has {len(devices)} devices, and may have no more"
@@ -454,5 +454,5 @@ def _judge_device(verdicts: Verdicts, row: GoodRow, devices: Sequence[UserDevice
     if device is None:
         verdicts.doubt(row.serial_number, "device_not_found", "PingOne does not find this device with this user")
     elif device.status == ACTIVATION_REQUIRED and device.age and device.age > OLD:
-        reason = "its device has waited longer than 20 hours, and is deleted at 24"
+        reason = "its device has waited longer than 20 hours; PingOne deletes it at 24"
         verdicts.doubt(row.serial_number, "devices_old", reason)

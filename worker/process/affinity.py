@@ -1,9 +1,7 @@
-"""Keeps all threads of a worker process on one processor, and chooses which.
-
-The threads of an interpreter take turns, so a second processor is no use to them. If they are spread over several, each
-turn wakes a thread on another processor, some sixty times a record, which takes a quarter of a worker's time
-(docs/decisions/0002). So they are kept on one: the one where the kernel puts a thread that is free to go anywhere,
-which is one with room."""
+"""Keeps all threads of a worker process on one processor, and chooses which. The threads of an interpreter take turns,
+so a second processor does not help them. Spread over several, each turn wakes a thread on another processor, some sixty
+times for each record, which takes a quarter of a worker's time (docs/decisions/0002). So they stay on one: where the
+kernel puts a thread that is free to go anywhere, which is one with room."""
 
 import errno
 import os
@@ -17,13 +15,13 @@ import structlog
 
 log = structlog.get_logger()
 
-# Seconds from one look at the processor to the next.
+# Seconds between two checks of the processor.
 LOOK_INTERVAL = 0.5
-# What Linux tells of the calling thread.
+# What Linux says about the calling thread.
 _SELF = Path("/proc/thread-self/stat")
 # One entry for each thread of this process.
 _ALL = Path("/proc/self/task")
-# Position of the processor among the fields behind the name: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+# Position of the processor among the fields after the name: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 _PROCESSOR = 39 - 3
 
 
@@ -35,8 +33,8 @@ def start() -> None:
 
 
 def move_to_this_processor(threads: Iterable[int]) -> None:
-    """Move these threads, by the kernel's ids, to the processor on which the caller runs. The caller itself stays free
-    to run on any. Raises OSError where that is refused."""
+    """Move these threads, by the kernel's ids, to the caller's processor. The caller itself stays free to run anywhere.
+    Raises OSError if that is refused."""
     own, here = threading.get_native_id(), _processor()
     for thread in threads:
         if thread != own:

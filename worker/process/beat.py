@@ -1,7 +1,5 @@
-"""Beat's scheduler: it ticks by a clock that cannot be set, and sends no ticks while no worker takes them.
-
-Celery's own scheduler asks the wall clock what is due. Where that is set back by an hour, it sends nothing for an
-hour."""
+"""Beat's scheduler: it ticks by a clock that cannot be set, and sends no ticks while no worker takes them. Celery's own
+scheduler asks the wall clock what is due. If that is set back by an hour, it sends nothing for an hour."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,9 +14,9 @@ from worker.clocks import boot_time
 
 log = structlog.get_logger()
 
-# Ticks that may wait in their queue; no more are added, since any one of them does what all would do.
+# Maximum number of waiting ticks; no more are added, since each does the work of all.
 MOST_WAITING = 3
-# A wall clock that is more than this behind the last run was set back, and not merely corrected.
+# A wall clock that is more than this behind the last run was set back, not merely corrected.
 SET_BACK = timedelta(minutes=1)
 
 
@@ -46,21 +44,21 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         if now < due_at:
             return
         interval = entry.schedule.run_every.total_seconds()
-        # Runs that were missed while the machine slept or the broker was away are not made up for.
+        # Runs that were missed while the machine slept or the broker was away are skipped.
         self._due_at[entry.name] = due_at + interval if now < due_at + interval else now + interval
         if self._is_taken(entry):
             self._send(entry)
 
     def _send_by_wall_clock(self, entry: ScheduleEntry) -> None:
         if entry.last_run_at - entry.default_now() > SET_BACK:
-            # Otherwise it would wait until the clock shows again what it showed before.
+            # Otherwise it would wait until the clock shows the earlier time again.
             entry.last_run_at = entry.default_now()
         if self.is_due(entry)[0]:
             self._send(entry)
 
     def _send(self, entry: ScheduleEntry) -> None:
         self.reserve(entry)
-        # Logs a failure, and goes on.
+        # Logs a failure, and continues.
         self.apply_entry(entry, producer=self.producer)
 
     def _wait(self, entry: ScheduleEntry) -> float:
@@ -72,10 +70,10 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         """Whether workers take what is sent: otherwise an hour without workers would fill Redis with ticks. False also
         if the broker is out of reach, since it would not accept a tick either."""
         queue = self.app.amqp.router.route(entry.options, entry.task)["queue"].name
-        # Waits for a broker without end.
+        # Waits for a broker forever.
         connection = self.producer.connection
         try:
             return int(connection.default_channel.client.llen(queue)) < MOST_WAITING
         except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-            log.error("broker_out_of_reach", error=str(error), cure="none needed once it is back: beat goes on trying")
+            log.error("broker_out_of_reach", error=str(error), cure="none needed once it is back: beat keeps trying")
             return False

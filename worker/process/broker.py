@@ -1,21 +1,25 @@
 """The worker's connection to its broker.
 
-It outlasts whatever the broker does or sends: errors for which kombu and Celery would end the worker count as a lost
-connection, which is made again soon. A message that no process of ours can have sent is dropped before Celery sees it,
-which would fail at it again and again. And it fetches as many messages at once as the worker has room for, since
-fetching them one by one, as kombu does, takes half of a record's processor time."""
+It survives whatever the broker does or sends: errors that would make kombu and Celery end the worker count as a lost
+connection, which is soon restored. A message that no process of ours can have sent is dropped before Celery sees it,
+which would fail on it again and again. And it fetches as many messages at once as the worker has room for, because
+kombu's fetching one by one takes half of a record's processor time."""
 
 import json
 import re
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from threading import Semaphore
 from time import monotonic
 from typing import Any
 
 import redis
 import structlog
 from celery.app.amqp import AMQP
+from celery.concurrency.base import apply_target
+from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
 from kombu.connection import Connection
@@ -28,29 +32,35 @@ from worker.clocks import LogInterval
 
 log = structlog.get_logger()
 
-# A write that changes nothing, since there is no such key. A replica and a server that is loading refuse it.
+# A write that changes nothing, since there is no such key. A replica and a loading server refuse it.
 PROBE = ("PEXPIRE", "oathbulk:probe", 1)
 
 # Seconds between tries to connect. Celery leaves this to kombu, which waits 2, 4, up to 30: after an outage, about half
 # as long again.
 INTERVALS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
 
-# Errors of kombu 5.7 and Celery 5.7 that a new connection mends: all but AttributeError for a command to all workers
+# Errors of kombu 5.7 and Celery 5.7 that a new connection fixes: all but AttributeError for a command to all workers
 # that they cannot read; AttributeError for a message that is acknowledged after its connection was closed; RuntimeError
 # also for a task that ends while Celery connects again (see LastingConsumer).
 _MENDED_BY_RECONNECTING = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
-# Seconds after which a worker with little room fetches all the same: longer than the time between two messages that are
-# worth fetching together, and too short to notice.
+# Seconds after which a worker with little room fetches anyway: longer than the time between two messages worth fetching
+# together, and too short to notice.
 LONGEST_DELAY = 0.05
 
-# Tries at dropping the messages of a lost connection: threads change a set in few of them, and not in ten.
+# Threads of a worker for what is urgent, beside those of its concurrency.
+SPARE_THREADS = 8
+
+# Tries at dropping the messages of a lost connection: threads change a set during few of them, not during ten.
 CLOSE_TRIES = 10
 
 
-# What the names of our queues begin with. All else that is fetched (answers to remote control) is judged by Celery.
+# Prefixes of the queues to which beat sends one message at a time. Looking for more would cost a trip to the server,
+# during which no activations are fetched.
+TICKS = ("oathbulk.dispatch", "oathbulk.prepare")
+# The prefix of our queues' names. Celery judges everything else that is fetched (answers to remote control).
 QUEUES = b"oathbulk."
-# Bytes of a message at most. Ours have about a thousand, and some more for a long name of a batch.
+# Maximum bytes of a message. Ours have about a thousand, and more for a long batch name.
 LARGEST_MESSAGE = 16 * 1024
 # Our tasks, with the types of their arguments.
 TASKS: Mapping[str, list[type]] = {
@@ -60,11 +70,11 @@ TASKS: Mapping[str, list[type]] = {
     "oathbulk.prepare": [],
     "oathbulk.replay": [],
 }
-# The largest id that the database can have.
+# The largest id in the database.
 _LARGEST_ID = 2**63 - 1
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# All that stands in a message of ours, as Celery 5.7 and kombu 5.7 write it: for each key the types, patterns and
-# values that it may have.
+# The contents of our messages, as Celery 5.7 and kombu 5.7 write them: for each key its permitted types, patterns, and
+# values.
 _MESSAGE: Mapping[str, tuple[Any, ...]] = {
     "body": (str,),
     "content-encoding": ("utf-8",),
@@ -99,7 +109,7 @@ _PROPERTIES: Mapping[str, tuple[Any, ...]] = {
 }
 _DELIVERY: Mapping[str, tuple[Any, ...]] = {"exchange": ("",), "routing_key": (str,)}
 _EMBEDDED: Mapping[str, tuple[Any, ...]] = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), (None,))
-# Keys that some of our messages have: those that a worker gave back, those of beat, and those with a label.
+# Keys of some of our messages: those that a worker gave back, beat's, and those with a label.
 _SOMETIMES: Mapping[str, tuple[Any, ...]] = {
     "redelivered": (bool,),
     "celery_beat_task": (True,),
@@ -113,11 +123,11 @@ class NotOurs(Exception):
 
 
 def is_ours(text: bytes) -> bool:
-    """Whether a process of ours can have sent this message: it has the keys that ours have and no others, with values
-    of their types, and asks for a task of ours with its arguments."""
+    """Whether a process of ours can have sent this message: it has exactly our keys, with values of their types, and
+    requests one of our tasks with its arguments."""
     try:
         _check_message(text)
-    # RecursionError: JSON of many levels.
+    # RecursionError: deeply nested JSON.
     except (NotOurs, ValueError, RecursionError):
         return False
     return True
@@ -144,7 +154,7 @@ def _check_message(text: bytes) -> None:
 
 
 def _check(found: Any, known: Mapping[str, tuple[Any, ...]]) -> None:
-    """Check that each of the known keys is there, and no other, each with a value that it may have. Raises NotOurs."""
+    """Check that exactly the known keys are there, each with a permitted value. Raises NotOurs."""
     if type(found) is not dict or not known.keys() <= found.keys():
         raise NotOurs
     for key, value in found.items():
@@ -162,19 +172,19 @@ def _fits(value: Any, allowed: Any) -> bool:
 
 
 class DroppedMessages:
-    """The messages on our queues that this process has dropped, since they are not ours."""
+    """The messages on our queues that this process has dropped because they are not ours."""
 
     def __init__(self) -> None:
         self.count = 0
         self._interval = LogInterval()
 
     def keep_ours(self, queue: bytes, text: bytes) -> bool:
-        """Whether to work on this message of this queue. Otherwise it is counted; a line a minute says how many."""
+        """Whether to work on this message of this queue. Otherwise it is counted; one line a minute says how many."""
         if not queue.startswith(QUEUES) or is_ours(text):
             return True
         self.count += 1
         if self._interval.begin_if_over():
-            cure = "see who else writes to the server of OATHBULK_REDIS_URL"
+            cure = "find out who else writes to the server of OATHBULK_REDIS_URL"
             log.warning("message_dropped", dropped=self.count, bytes=len(text), cure=cure)
         return False
 
@@ -208,7 +218,7 @@ class FetchingRoom(virtual.QoS):
         return room > 0 and monotonic() - self.channel.fetched_at >= LONGEST_DELAY
 
     def ack(self, delivery_tag: str) -> None:
-        """Free the place of this message, and wake the loop if it is time to fetch others."""
+        """Free this message's place, and wake the loop if it is time to fetch others."""
         super().ack(delivery_tag)
         loop = get_event_loop()
         if loop is not None and self.can_consume():
@@ -229,7 +239,7 @@ class FetchingChannel(Channel):
 
     @staticmethod
     def _keep_ours(fetched: list[bytes] | None) -> list[bytes] | None:
-        """Drop what is not ours: to kombu, nothing came."""
+        """Drop foreign messages: to kombu, nothing came."""
         return fetched if fetched and dropped.keep_ours(*fetched) else None
 
     def basic_consume(
@@ -251,32 +261,31 @@ class FetchingChannel(Channel):
         return super().basic_consume(queue, no_ack, take, *rest, **more)
 
     def _fetch(self, queue: str, first: Any) -> list[bytes]:
-        """Fetch the messages behind the first one, as many as there is room for. kombu keeps a list for each priority;
-        the list of priority 0 has the queue's own name."""
+        """Fetch the messages behind the first one, as many as there is room for; none behind a tick. kombu has a list
+        for each priority; that of priority 0 has the queue's own name."""
         room = self.qos.can_consume_max_estimate()
-        if self.ack_emulation or not room:
+        if self.ack_emulation or not room or queue.startswith(TICKS):
             return []
         priority = first.properties.get("priority")
         name = f"{queue}{self.sep}{priority}" if priority else queue
-        # Where the server is older than this command, or does not permit it, kombu fetches one by one.
+        # If the server is older than this command, or forbids it, kombu fetches one by one.
         with self.conn_or_acquire() as client, suppress(redis.ResponseError):
             return [text for text in client.rpop(name, room) or [] if dropped.keep_ours(name.encode(), text)]
         return []
 
 
 class LastingTransport(Transport):
-    """A transport that counts more errors as a lost connection than kombu does, since any other ends the worker.
-
-    Every refusal of the server counts: during a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING),
-    its memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. A command to all workers that
-    nobody can read counts too."""
+    """A transport that counts more errors as a lost connection than kombu does, since any other error ends the worker.
+    Every refusal of the server counts: in a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING), its
+    memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. An unreadable command to all
+    workers counts too."""
 
     Channel = FetchingChannel
     connection_errors = (*Transport.connection_errors, redis.ResponseError, *_MENDED_BY_RECONNECTING)
 
     def establish_connection(self) -> Any:
         """Connect to a server that accepts writes. Without this check a worker would connect to a replica again and
-        again, without a pause between."""
+        again, without a pause."""
         connection = super().establish_connection()
         try:
             channel = self.create_channel(connection)
@@ -290,11 +299,9 @@ class LastingTransport(Transport):
 
 
 class LastingConsumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer of messages, which goes on where a lost connection meets threads that begin and end tasks.
-
-    It then goes through the sets of tasks in hand, and before Python 3.14 that raises RuntimeError where a thread
-    changes one meanwhile: https://github.com/celery/celery/issues/7162,
-    https://github.com/python/cpython/issues/123089.
+    """Celery's consumer of messages, which survives a lost connection while threads begin and end tasks. It then goes
+    through the sets of current tasks, and before Python 3.14 that raises RuntimeError if a thread changes one
+    meanwhile: https://github.com/celery/celery/issues/7162, https://github.com/python/cpython/issues/123089.
 
     Workers do not ask each other for clocks and revoked tasks (mingle), nor listen to each other (gossip): the database
     has what they need to know, and gossip ends in a traceback where the server dies."""
@@ -305,8 +312,42 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
 
     @retry(retry=retry_if_exception_type(RuntimeError), stop=stop_after_attempt(CLOSE_TRIES), reraise=True)
     def on_close(self) -> None:
-        """Drop the messages of the connection that is lost."""
+        """Drop the messages of the lost connection."""
         super().on_close()
+
+
+class AheadPool(TaskPool):  # type: ignore[misc]
+    """Threads for tasks, and SPARE_THREADS more for what is urgent: a tick, a preparation, a record that somebody waits
+    for. Otherwise these would wait behind all that the worker has fetched in reserve, as they do while none of the
+    spare threads is free."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._spare = ThreadPoolExecutor(SPARE_THREADS)
+        self._free = Semaphore(SPARE_THREADS)
+
+    def on_stop(self) -> None:
+        """End when what runs has ended."""
+        self._spare.shutdown(cancel_futures=True)
+        super().on_stop()
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **_: Any,
+    ) -> ApplyResult:
+        """Run a task, whose message's headers are the third of `args`. kombu gives a message the priority 0, which is
+        the highest, unless it is told another."""
+        is_urgent = not args[2]["delivery_info"]["priority"] and self._free.acquire(blocking=False)
+        executor = self._spare if is_urgent else self.executor
+        applied = executor.submit(apply_target, target, args, kwargs, callback, accept_callback)
+        if is_urgent:
+            applied.add_done_callback(lambda _: self._free.release())
+        return ApplyResult(applied)
 
 
 def install() -> None:

@@ -1,8 +1,5 @@
-"""The parts that commands and workers have in common.
-
-Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
-what it needs.
-"""
+"""The parts that commands and workers share. Each part is built when it is first needed, so importing the tasks opens
+no connection and a command builds only what it needs."""
 
 import threading
 import time
@@ -31,9 +28,9 @@ if TYPE_CHECKING:
 else:
 
     class part(cached_property):  # noqa: N801 - a decorator
-        """A `cached_property` that is built once, however many threads ask for it at the same time. Python's own takes
-        no lock since 3.12: two threads of a worker that has just started would each build a dispatcher. The owner's
-        lock `building` is reentrant, since parts are built of parts."""
+        """A `cached_property` that is built once, however many threads need it at the same time. Python's own takes no
+        lock since 3.12: two threads of a new worker would each build a dispatcher. The owner's lock `building` is
+        reentrant, since parts are built from parts."""
 
         def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
             if instance is None:
@@ -43,8 +40,8 @@ else:
 
 
 class Parts:
-    """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
-    this process' configuration. `database`: one that is open already; by default it is opened here."""
+    """Builds the parts of a process. `load` reads an environment by name and raises ConfigError; by default from this
+    process' configuration. `database`: an open one; by default it is opened here."""
 
     def __init__(
         self,
@@ -70,7 +67,7 @@ class Parts:
             socket_timeout=5,
             socket_connect_timeout=2,
             health_check_interval=25,
-            # If Redis is out of reach, that is known at once; the client's own tries would take seconds.
+            # If Redis is out of reach, that is known at once; the client's own retries would take seconds.
             retry=None,
         )
 
@@ -89,7 +86,7 @@ class Parts:
     @part
     def paces(self) -> Paces:
         def end_pauses(license: str) -> None:
-            # Clients are built of paces, so this must wait until it is called.
+            # Clients are built from paces, so this must wait until it is called.
             self.clients.end_pauses(license)
 
         return Paces(
@@ -110,11 +107,11 @@ class Parts:
         return Tokens(self.database, self.keyring, self.clients, self.wait, self.settings.tuning)
 
     def wait(self, seconds: float) -> None:
-        """Wait so many seconds, or until this process stops."""
+        """Wait for this many seconds, or until this process stops."""
         time.sleep(seconds)
 
     def handle_failing_alone(self, why: str) -> None:
-        """Called when this process could not reach PingOne while another could. A command goes on trying."""
+        """Called when this process could not reach PingOne while another could. A command keeps trying."""
 
     def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
         """The undo of batches of this environment, as this actor commands it."""

@@ -1,8 +1,7 @@
-"""The parts of a worker and of its ticks: leases, activations, the dispatcher, and the upkeep of batches.
-
-A worker that could do no work ends when it starts, with one line that names the cure: where its database refuses it,
-and where it fails while others work. Otherwise each of its attempts could cost an OTP. While the database is away later
-on, a line a minute says so."""
+"""The parts of a worker and of its ticks: leases, activations, the dispatcher, and the upkeep of batches. A worker that
+could do no work ends at its start, with one line that names the cure: if its database refuses it, or if it fails while
+others work. Otherwise each of its attempts could cost an OTP. While the database is away later, one line a minute says
+so."""
 
 import logging
 import sys
@@ -60,9 +59,10 @@ class Activations:
         self._thread = threading.local()
 
     def activate_record(self, record_id: int, name: str) -> str:
-        """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered for
-        a dead letter. If the environment is not configured here, raises ConfigError, or, if another process is well,
-        hands the record back and ends this process; if the record is not of this environment, nothing is done."""
+        """Make an attempt at one record of the environment with this name, and say how it ended. Raises DeadLettered
+        for a dead letter. If the environment is not configured here, raises ConfigError, or, if another process is
+        well, hands the record back and ends this process; if the record belongs to another environment, nothing is
+        done."""
         try:
             activation = self._find_activation(name)
         except ConfigError as error:
@@ -75,7 +75,7 @@ class Activations:
         return fail_if_dead_letter(activation.activate_record(record_id))
 
     def _find_activation(self, name: str) -> Activation:
-        """Find the calling thread's activation for the environment of this name. Raises ConfigError."""
+        """Find the calling thread's activation for the environment with this name. Raises ConfigError."""
         activations: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})
         if name not in activations:
             activations[name] = self._make(self._environments.get(name))
@@ -83,8 +83,8 @@ class Activations:
 
 
 class WorkerParts(Parts):
-    """Builds the parts of a worker. `broker`: where the dispatcher publishes; `only_batch`: the id of the batch on
-    which this process works alone, None if it works on all."""
+    """Builds the parts of a worker. `broker`: where the dispatcher publishes; `only_batch`: the id of the only batch
+    that this process works on, None for all."""
 
     def __init__(
         self,
@@ -99,6 +99,8 @@ class WorkerParts(Parts):
         # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
+        # What is learnt of each environment, by its id.
+        self._resyncs: dict[str, LearntResync] = {}
 
     @part
     def leases(self) -> Leases:
@@ -106,14 +108,14 @@ class WorkerParts(Parts):
 
     @part
     def processes(self) -> Processes:
-        return Processes(self.database, name_this_process(), lambda: dropped.count)
+        return Processes(self.database, name_this_process(), lambda: dropped.count, lambda: self.redis.ping())
 
     @part
     def fitness(self) -> Fitness:
         return Fitness(self.processes)
 
     def handle_failing_alone(self, why: str) -> None:
-        """End this process, where others reach PingOne."""
+        """End this process if others reach PingOne."""
         self.fitness.fall_sick(Sickness(NETWORK, why))
 
     @part
@@ -130,8 +132,8 @@ class WorkerParts(Parts):
         return Batches(self.database, this_person(self.settings, name="schedule"))
 
     def replay_by_schedule(self) -> None:
-        """Replay the dead letters that time alone may mend. Without a schedule replay nothing: then the message does
-        not come from beat, and who can write to the broker may not command a replay."""
+        """Replay the dead letters that may pass with time. Without a schedule replay nothing: then the message does not
+        come from beat, and anyone who can write to the broker must not command a replay."""
         if self.settings.replay_cron:
             self.replays.replay_transient(self._only_batch)
 
@@ -151,15 +153,19 @@ class WorkerParts(Parts):
             self.consequences,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
             clock=self.clients.clock(environment),
-            resync=self._make_resync(environment),
+            resync=self._find_resync(environment),
         )
 
-    def _make_resync(self, environment: Environment) -> Resync:
+    def _find_resync(self, environment: Environment) -> Resync:
         if environment.resync_on_first_call is not None:
             return Resync(environment.resync_on_first_call)
-        return LearntResync(
-            self.database, environment.environment_id, this_person(self.settings, name="worker"), self.upkeep.end_trials
-        )
+        with self.building:
+            if environment.environment_id not in self._resyncs:
+                actor = this_person(self.settings, name="worker")
+                self._resyncs[environment.environment_id] = LearntResync(
+                    self.database, environment.environment_id, actor, self.upkeep.end_trials
+                )
+            return self._resyncs[environment.environment_id]
 
     @part
     def preparation(self) -> Preparation:
@@ -175,7 +181,7 @@ class WorkerParts(Parts):
         )
 
     def wait(self, seconds: float) -> None:
-        """Wait so many seconds, or until this process stops."""
+        """Wait for this many seconds, or until this process stops."""
         self.stopping.wait(seconds)
 
     @part
@@ -215,17 +221,17 @@ class WorkerParts(Parts):
         )
 
 
-# Errors of a database whose URL or role is wrong: waiting does not help.
+# Errors of a database with a wrong URL or role: waiting does not help.
 _LASTING = (READ_ONLY, INSUFFICIENT_PRIVILEGE)
 # `on` also in a standby.
 _SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"
-# The latest attempts of all processes that are searched for an answer of PingOne.
+# The latest attempts of all processes in which to look for an answer of PingOne.
 _LATEST = 200
 
 
 def end_if_unusable(database: Database) -> None:
-    """End the process if PostgreSQL answers but is of no use: a standby, an encoding other than UTF8, a role without
-    rights, no schema or an older one. A later schema is fine: workers go on beside an upgrade."""
+    """End the process if PostgreSQL answers but is unusable: a standby, an encoding other than UTF8, a role without
+    privileges, no schema or an older one. A later schema is fine: workers continue beside an upgrade."""
     if not database.is_sqlite and (fault := find_fault(database)):
         # Celery has no console of ours, and its log may go elsewhere.
         print(f"oathbulk: {fault}", file=sys.stderr, flush=True)  # noqa: T201
@@ -233,10 +239,10 @@ def end_if_unusable(database: Database) -> None:
 
 
 def find_fault(database: Database) -> str | None:
-    """Say why this PostgreSQL is of no use; None if nothing is wrong, or if it is out of reach for now."""
+    """Say why this PostgreSQL is unusable; None if nothing is wrong, or if it is out of reach for now."""
     try:
         with database.reading() as connection:
-            # A table is read: the role may have no right to it.
+            # Reads a table: the role may lack the privilege.
             revision = read_revision(connection)
             if connection.exec_driver_sql(_SELECT_READ_ONLY).scalar() == "on":
                 return str(TAKES_NO_WRITES)
@@ -251,9 +257,9 @@ def find_fault(database: Database) -> str | None:
 def end_if_unfit(
     database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
 ) -> None:
-    """Ask PingOne with the credentials and the network of this process before it takes a message, and write down that
-    it lives. End the process with one line if it fails and others are well. If the database is away, or no other
-    process is well, let it begin. `deadline` of each request in seconds."""
+    """Ask PingOne with the credentials and the network of this process before it takes a message, and record that it
+    lives. End the process with one line if it fails and others are well. If the database is away, or no other process
+    is well, let it begin. `deadline` of each request in seconds."""
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -267,8 +273,8 @@ def end_if_unfit(
 
 
 def end_without_authorities(processes: Processes) -> None:
-    """End the process if it cannot read the certificate authorities that its environment names: it can call nobody,
-    whether others are well or not."""
+    """End the process if it cannot read its environment's certificate authorities: it can call nobody, whether others
+    are well or not."""
     try:
         read_authorities()
     except ConfigError as error:
@@ -282,15 +288,15 @@ def end_without_authorities(processes: Processes) -> None:
 
 def _end_alone(sickness: Sickness) -> None:
     # Celery has no console of ours, and its log may go elsewhere.
-    print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"oathbulk: this worker alone fails: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(FAILS_ALONE)
 
 
 def _find_sickness(
     database: Database, this_process: str, environments: Environments, clients: Clients, deadline: float
 ) -> Sickness | None:
-    """Try what a first record needs, in each environment with work. Returns None if that goes well, or if it goes wrong
-    for other processes too."""
+    """Try what a first record needs, in each environment with work. Returns None if that succeeds, or fails for other
+    processes too."""
     with database.reading() as connection:
         if count_well(database, connection) < 2:
             return None
@@ -322,7 +328,7 @@ def _are_others_answered(database: Database, connection: Connection, this_proces
 
 
 class AwayLines(logging.Filter):
-    """Logs one line a minute for the tasks that fail while the database is away, in place of a traceback for each."""
+    """Logs one line a minute for tasks that fail while the database is away, instead of a traceback for each."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -32,12 +32,12 @@ log = structlog.get_logger()
 
 # Tries of the database while it is away: for about a minute.
 DATABASE_TRIES = 60
-# Seconds between two tries; at random, so that the workers of a fleet do not all try at the same time.
+# Seconds between two tries; random, so that a fleet's workers do not all try at once.
 BETWEEN_TRIES = tenacity.wait_random(0.5, 1.5)
 
 
 class Activation:
-    """Activates records of one environment. Each thread has its own, since an HTTP client is for one thread."""
+    """Activates records of one environment. Each thread has its own object, since an HTTP client is for one thread."""
 
     def __init__(
         self,
@@ -76,10 +76,9 @@ class Activation:
         )
 
     def activate_record(self, record_id: int) -> str:
-        """Make an attempt at this record, and say how it ended. A message that comes twice changes nothing.
-
-        While the database is away, this waits for it: the messages behind could not be claimed either, and each that
-        was taken off the queue in vain would wait for its queue lease to run out."""
+        """Make an attempt at this record, and say how it ended. A repeated message changes nothing. While the database
+        is away, this waits for it: the next messages could not be claimed either, and each message taken off the queue
+        would wait for its queue lease to expire."""
         try:
             taken = self._take_up(record_id)
         except Exception as failure:
@@ -90,8 +89,8 @@ class Activation:
         return taken if isinstance(taken, str) else self._make_attempt(*taken)
 
     def _wait_for_database(self) -> None:
-        """Wait until the database answers, or this process is stopping, for DATABASE_TRIES tries at most. They take
-        about a minute, or longer if each has to time out. Raises its last error."""
+        """Wait until the database answers, or this process is stopping, for at most DATABASE_TRIES tries. They take
+        about a minute, or longer if each has to time out. Raises the last error."""
         tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_away),
             wait=BETWEEN_TRIES,
@@ -102,13 +101,13 @@ class Activation:
         )(self._leases.check_database)
 
     def _make_attempt(self, claim: Claim, slot: Slot) -> str:
-        """Make an attempt, and say how it ended; what this thread logs meanwhile names the record."""
+        """Make an attempt, and say how it ended; log lines of this thread name the record meanwhile."""
         attempt = Attempt(self._tools, claim, slot)
         begin_work(attempt.describe)
         try:
             decision = attempt.make()
         except Exception as failure:
-            # Only its kind, since its text may quote anything. Celery logs the traceback.
+            # Only its type, since its text may quote anything. Celery logs the traceback.
             log.error("attempt_failed", failure=type(failure).__name__)
             raise
         finally:
@@ -117,7 +116,7 @@ class Activation:
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | str:
         """Wait for a slot and claim the record; or say why this worker may not work on it now. Nothing has gone to
-        PingOne so far."""
+        PingOne yet."""
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
@@ -135,8 +134,8 @@ class Activation:
         return claim, slot
 
     def _handle_missed_claim(self, record_id: int) -> None:
-        """Handle a claim that found nothing: a message that came twice needs nothing, a record whose batch was stopped
-        goes back, and a worker that is configured for another tenant than the batch must stop."""
+        """Handle a claim that found nothing: a repeated message needs nothing, a record of a stopped batch goes back,
+        and a worker that is configured for another tenant than the batch must stop."""
         self._leases.hand_back_stopped(record_id)
         foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_name, self._environment_id)
         if foreign_batch is not None:
@@ -159,9 +158,9 @@ def _read_limits(settings: Settings) -> Limits:
     )
 
 
-# How an attempt ended, in a word or two for whoever watches tasks in Flower
+# How an attempt ended, in a word or two for people who watch tasks in Flower
 
-# The message came twice, or its record may not be worked on now.
+# The message was repeated, or its record may not be worked on now.
 NOTHING_TO_DO = "nothing to do"
 NO_SLOT = "handed back: no slot"
 WORKER_ENDS = "handed back: the worker ends"
@@ -177,7 +176,7 @@ class DeadLettered(Exception):
         return str(self)
 
 
-# Why a record was handed back, where the word in its history says little by itself.
+# Why a record was handed back, if the word in its history is not clear by itself.
 _WHY = {
     Failure.HOLD: "no slot",
     Failure.NOT_PERMITTED: "not permitted now",
@@ -201,7 +200,7 @@ def describe_outcome(decision: Decision, progress: Progress) -> str:
 
 
 def fail_if_dead_letter(outcome: str) -> str:
-    """Return how an attempt ended. Raises DeadLettered if that is with a dead letter, which is written down by then."""
+    """Return how an attempt ended. Raises DeadLettered for a dead letter, which is recorded by then."""
     if outcome.startswith(_DEAD_LETTER):
         raise DeadLettered(outcome)
     return outcome

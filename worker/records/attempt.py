@@ -1,5 +1,5 @@
-"""One attempt at a record, under one lease: decisions say the next step, until one of them ends the attempt and settles
-the record. Each call of a step has a slot, a permit, and a time until which it may go out."""
+"""One attempt at a record, under one lease: decisions choose the next step, until one of them ends the attempt and
+settles the record. Each call of a step has a slot, a permit, and a deadline for going out."""
 
 import math
 from collections.abc import Callable
@@ -43,9 +43,9 @@ from worker.rules.steps import (
 from worker.tenants import Resync
 from worker.vault.otps import open_otps, write_spent
 
-# An answer tells its time in whole seconds, so that what it shows may be older by up to one.
+# An answer has its time in whole seconds, so it may be older by up to one.
 _DATE_IS_CUT = timedelta(seconds=1)
-# What an answer to OTP 1 says of `oathResync`; others say nothing.
+# What an answer to OTP 1 says about `oathResync`; others say nothing.
 _FIRST_OTP_ANSWERS = {
     Device: resync.FirstOtpAnswer.TAKEN,
     ResyncRequired: resync.FirstOtpAnswer.ASKED_FOR_SECOND,
@@ -55,7 +55,7 @@ _OTP_CALLS: dict[int, CallName] = {1: CallName.OTP1, 2: CallName.OTP2}
 # What may be marked as sent: OTP 1, OTP 2, or the pairing.
 Marked = Literal[1, 2, "pairing"]
 PAIRING: Final = "pairing"
-# What a call brings that succeeds.
+# The result of a successful call.
 T = TypeVar("T")
 
 # Called with a settled attempt: its claim, how it ended, and how many OTPs it spent.
@@ -71,7 +71,7 @@ class AttemptTools:
     pairings: Pairings
     pace: Pace
     keyring: Keyring
-    # PingOne's time, by which the OTPs of TOTP seeds are made.
+    # PingOne's time, for the OTPs of TOTP seeds.
     clock: PingOneClock
     # No OTP of a TOTP seed goes out in these last seconds of its time step.
     step_margin: float
@@ -80,29 +80,29 @@ class AttemptTools:
     send_within: float
     # An OTP goes out within this time after the claim, so that enough of the lease is left, or not at all.
     last_send: float
-    # Knows, or learns, whether OTP 1 goes with `oathResync` already.
+    # Knows, or learns, whether OTP 1 goes with `oathResync`.
     resync: Resync
     on_settled: OnSettled
     is_stopping: Callable[[], bool]
 
 
 class NotPermitted(Exception):
-    """No further call may start, since the batch was paused, the lease was lost, or the worker stops."""
+    """No further call may start, because the batch was paused, the lease was lost, or the worker stops."""
 
 
 class Attempt:
-    """One attempt, from a claim to its settlement. `progress` is what is known at any moment, so that a failure of our
-    own loses nothing."""
+    """One attempt, from a claim to its settlement. `progress` always has what is known, so that a failure of our own
+    loses nothing."""
 
     def __init__(self, tools: AttemptTools, claim: Claim, slot: Slot) -> None:
         self.progress = claim.progress
         self._tools = tools
         self._claim = claim
-        # What is marked as sent and not known to be answered; None: nothing is.
+        # What is marked as sent without a known answer; None: nothing.
         self._marked: Marked | None = 1 if claim.is_otp1_marked else PAIRING if claim.is_pairing_marked else None
-        # Requests that had gone out before it was marked.
+        # Requests that had gone out before the mark.
         self._requests_before = 0
-        # In `boot_time` seconds: an OTP that was made for a time step does not go out later.
+        # In `boot_time` seconds: an OTP made for a time step does not go out later.
         self._until = math.inf
         # None before they are decrypted.
         self._otps: Otps | None = None
@@ -130,7 +130,7 @@ class Attempt:
 
     def make(self) -> Decision | None:
         """Make the calls, and settle the record however they end. Returns the decision that ended the attempt, None if
-        the lease was lost meanwhile. Raises what failed on our side, after settling."""
+        the lease was lost. Raises our own failures, after settling."""
         try:
             decision = self._run_steps()
         except Exception as failure:
@@ -158,7 +158,7 @@ class Attempt:
                 self.progress, step = self._take_step(step, otps)
         except NotPermitted:
             if self._marked is not None:
-                # The permit is asked for between two tries, and there is another try only after one that did nothing.
+                # The permit is checked between two tries, and only a try without effect is followed by another.
                 self._take_back(self._marked)
             return decisions.NO_PERMIT
         except SlotTooFar as far:
@@ -166,24 +166,24 @@ class Attempt:
         return step
 
     def _take_step(self, step: Step, otps: Otps) -> Next:
-        """Take one step, and decide what follows. Raises NotPermitted, and SlotTooFar where nothing is marked."""
+        """Take one step, and decide what follows. Raises NotPermitted, and SlotTooFar if nothing is marked."""
         match step:
             case Pair():
                 return self._pair()
             case FindDevice():
                 return self._find_device()
-            # Any answer tells the time; so where that is not known yet and an OTP needs it, the device is read.
+            # Any answer has the time; so if it is not known yet and an OTP needs it, the device is read.
             case SendOtp() if not otps.lacks_time:
                 return self._send_otp(step.ordinal, otps)
         self.progress, following = self._read_device()
         if isinstance(following, SendOtp) and otps.lacks_time:
-            # The first answer's time was far from this machine's: the next one says which of the two is wrong.
+            # The first answer's time was far from this machine's: the next one shows which of the two is wrong.
             self.progress, following = self._read_device()
         return self.progress, decisions.NO_TIME if isinstance(following, SendOtp) and otps.lacks_time else following
 
     def _pair(self) -> Next:
-        """Mark the pairing as sent, pair the token, and decide what follows. The device's id is written down before an
-        OTP is marked as sent."""
+        """Mark the pairing as sent, pair the token, and decide what follows. The device's id is recorded before an OTP
+        is marked as sent."""
         claim, pairings = self._claim, self._tools.pairings
         if self._marked != PAIRING:
             self._wait_for_slot()
@@ -198,7 +198,7 @@ class Attempt:
     def _find_device(self) -> Next:
         """Look up whose device the token is, and decide what follows."""
         self._begin_read()
-        # The search has a pace of its own, and may have to wait for that.
+        # The search has its own pace, and may have to wait for that.
         self._give_back_slot()
         claim, pairings = self._claim, self._tools.pairings
         answer = self._perform(CallName.FIND, pairings.find_pairing, claim.serial_number, claim.user_id)
@@ -215,18 +215,18 @@ class Attempt:
             since_claim = timedelta(seconds=boot_time() - self._claim.started)
             others_ago = decisions.find_age_of_others_work(self.progress, answer, since_claim)
             self._others_ago = others_ago if self._others_ago is None else self._others_ago
-        # An OTP may be marked as sent again only after it is written down that the first post was not taken.
+        # An OTP may be marked as sent again only after it is recorded that the first post was not accepted.
         is_flag_open = self._tools.resync.is_open
         return self._write_before(
             *decisions.decide_after_read(self.progress, answer, self._tools.limits, is_flag_open=is_flag_open)
         )
 
     def _send_otp(self, ordinal: Literal[1, 2], otps: Otps) -> Next:
-        """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
+        """Mark an OTP as sent, post it, record what is known then, and decide what follows."""
         if self._marked != ordinal and (instead := self._mark_sent(ordinal, otps)):
             return instead
         otp = otps.take(ordinal, self.progress.last_counter)
-        # A verdict that waits is a refusal without the flag.
+        # A waiting verdict is a refusal without the flag.
         has_flag = ordinal == 2 or self.progress.verdict is not None or self._tools.resync.sends_flag()
         user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
         name, activate = _OTP_CALLS[ordinal], partial(client.activate, resync=has_flag)
@@ -263,8 +263,8 @@ class Attempt:
         return None
 
     def _write_before(self, progress: Progress, step: Step | Decision) -> Next:
-        """Write down what is known before a step that builds on it: a worker that dies in the next call must not leave
-        it unknown. It stays known here even if writing it down fails: the commit may have gone through."""
+        """Record what is known before a step that builds on it: a worker that dies in the next call must not lose it.
+        It stays known here even if recording fails: the commit may have gone through."""
         self.progress, self._marked = progress, None
         if not isinstance(step, Step):
             return progress, step
@@ -276,7 +276,7 @@ class Attempt:
         return progress, step
 
     def _settle(self, decision: Decision) -> Decision | None:
-        """End the attempt in the database, and let its batch follow from that. Returns the decision, None if the lease
+        """End the attempt in the database, and update its batch accordingly. Returns the decision, None if the lease
         was lost: then nothing is written."""
         if isinstance(decision, Active) and self._is_others_work():
             decision = Active(SOMEBODY_ELSE)
@@ -287,8 +287,8 @@ class Attempt:
         return decision
 
     def _is_others_work(self) -> bool:
-        """Whether somebody else made the device, or made it ACTIVE, since the batch began to run. Older work
-        may be that of an earlier batch, of this installation or another, or of a person."""
+        """Whether somebody else made the device, or made it ACTIVE, since the batch began to run. Earlier work may be
+        an earlier batch's, of any installation, or a person's."""
         return self._others_ago is not None and self._tools.leases.ran(self._claim, self._others_ago + _DATE_IS_CUT)
 
     def _sum_up(self, decision: Decision) -> CallSummary:
@@ -304,14 +304,14 @@ class Attempt:
             self._call.slot = self._tools.pace.wait()
 
     def _give_back_slot(self) -> None:
-        """Let others have a slot that was waited for and not used."""
+        """Return an unused slot for others."""
         if self._call.slot is not None:
             self._tools.pace.give_back(self._call.slot)
             self._call.slot = None
 
     def _set_marked(self, marked: Marked, marked_after: float, seconds_left: float = math.inf) -> None:
         """Note that this was marked as sent, after `marked_after` in `boot_time` seconds; it may go out for
-        `seconds_left` seconds from then, and no longer than the lease and the mark permit."""
+        `seconds_left` seconds from then, within the limits of lease and mark."""
         self._marked, self._requests_before = marked, self._call.requests
         self._until = marked_after + seconds_left
         self._set_send_deadline(marked_after)
@@ -324,23 +324,23 @@ class Attempt:
     def _perform(
         self, name: CallName, perform: Callable[..., T], *arguments: object, resync: bool | None = None
     ) -> T | CallFailure:
-        """Make a call, and return its answer or its failure, which is an answer too. `resync`: whether an OTP goes with
-        the flag."""
+        """Make a call, and return its answer or its failure, which counts as an answer. `resync`: whether an OTP goes
+        with the flag."""
         self._call.name, self._call.resync = name, resync
         try:
             answer: T | CallFailure = perform(*arguments, call=self._call)
         except (PingOneError, SlotTooFar) as failure:
-            # Its traceback refers to tenacity's state, which keeps the failure: a cycle that would hold on to OTPs.
+            # Its traceback refers to tenacity's state, which keeps the failure: a cycle that would keep OTPs in memory.
             answer = failure.with_traceback(None)
         return answer
 
     def _set_send_deadline(self, marked_after: float) -> None:
-        """Set the time by which the OTP must go out. It counts from before the OTP was marked, since the worker may
-        hear of that commit long after it."""
+        """Set the deadline for the OTP to go out. It counts from before the mark, since the worker may learn of that
+        commit late."""
         self._call.send_before = min(self._last_send, self._until, marked_after + self._tools.send_within)
 
     def _check_permit(self) -> None:
-        """Raise NotPermitted if no further try of a call may start. A post is marked as sent anew, since a rescue
+        """Raise NotPermitted if no further try of a call may start. A post is marked as sent again, since a rescue
         counts from that time."""
         is_allowed = self._tools.leases.may_read if self._marked is None else self._tools.leases.renew_mark
         marked_after = boot_time()
@@ -351,8 +351,8 @@ class Attempt:
 
 
 def _decide_after_own_failure(failure: Exception, limits: Limits) -> Decision:
-    """Pause the batch after a failure of our own. A database that was restarted mends itself, so there the record only
-    goes back; where it is still away, this cannot be written either, and the lease runs out."""
+    """Pause the batch after a failure of our own. After a database restart the record only goes back; while the
+    database is away, this cannot be written either, and the lease expires."""
     if is_away(failure):
         return Retry(limits.read_delay, is_counted=False, why=Failure.DATABASE)
     if isinstance(failure, DecryptionError):

@@ -1,4 +1,4 @@
-"""Where the OTPs of one attempt come from: a pair that the shipment brought, or a seed and PingOne's clock."""
+"""Where the OTPs of one attempt come from: a pair from the shipment, or a seed and PingOne's clock."""
 
 import math
 
@@ -18,11 +18,11 @@ class Otps:
 
     @property
     def lacks_time(self) -> bool:
-        """Whether an OTP needs PingOne's time, and no answer has told it yet."""
+        """Whether an OTP needs PingOne's time, and no answer had it yet."""
         return not isinstance(self._source, OtpPair) and self._source.otp_type == "totp" and not self._clock.is_known
 
     def choose(self, progress: Progress, ordinal: int) -> Mint | WaitForStep | StepMissed:
-        """Choose where OTP `ordinal` comes from now, or say why it cannot go now."""
+        """Choose the source of OTP `ordinal`, or say why it cannot go now."""
         if isinstance(self._source, OtpPair):
             return Mint(None)
         if self._source.time_step is None:
@@ -30,12 +30,12 @@ class Otps:
         return choose_time_step(progress, ordinal, self._source.time_step, Now(*self._clock.now()), self._margin)
 
     def seconds_left(self, chosen: Mint) -> float:
-        """Seconds for which a chosen OTP may go out: until its time step ends, by PingOne's clock; infinity for one
-        without a time step, as all are that were chosen before the time is known."""
+        """Seconds for which a chosen OTP may go out: until its time step ends, by PingOne's clock; infinity without a
+        time step, as for all OTPs chosen before the time is known."""
         return chosen.until - self._clock.now()[1] if self._clock.is_known else math.inf
 
     def list_sent(self, progress: Progress) -> frozenset[Otp]:
-        """List the OTPs of the pair that went out; of a seed the record's counter tells them."""
+        """List the OTPs of the pair that went out; for a seed the record's counter shows them."""
         if not isinstance(self._source, OtpPair):
             return frozenset()
         return self._source.list_sent(progress.first.posts, progress.second.posts if progress.second else 0)

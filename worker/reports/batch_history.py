@@ -231,7 +231,7 @@ def describe_timeline(timeline: Timeline) -> str:
     (first, _), (last, _) = timeline.moments[0], timeline.moments[-1]
     half = next(at for at, count in timeline.moments if 2 * count >= total)
     if total == 1:
-        return f"The only active token became so at {format_moment(first)} UTC."
+        return f"The only active token became active at {format_moment(first)} UTC."
     seconds = (last - first).total_seconds()
     span = format_duration(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
     return (

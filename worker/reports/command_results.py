@@ -18,23 +18,23 @@ def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, li
     """Say whether a resumed batch runs: outside its hours it waits, and without workers nothing works on it."""
     if outside is not None:
         return _describe_waiting(batch, outside)
-    hold = " A hold of its workers ends within seconds." if lifts_hold else ""
+    hold = " Its hold ends within seconds." if lifts_hold else ""
     return (f"{batch} runs." if fleet.alive else describe_unattended(batch, fleet)) + hold
 
 
 def describe_cancelled(batch: str, records: int) -> str:
     """Say how much was closed, and how it goes again."""
     closed = f"{count_things(records, 'row')} {agree(records, 'is', 'are')} closed"
-    return f"{batch} is cancelled: {closed}. Let it go again with: oathbulk replay {quote(batch)}"
+    return f"{batch} is cancelled: {closed}. To send it again: oathbulk replay {quote(batch)}"
 
 
 def describe_closed(batch: str, where: Sequence[str], rows: int) -> str:
     """Say how many rows were closed, and how they go again."""
     if not rows:
-        return f"No row of {batch} that failed or has not begun is like that, so none was closed."
+        return f"No row of {batch} that failed or has not begun matches, so none was closed."
     again = " ".join(["oathbulk replay", quote(batch), *(f"--where {quote(condition)}" for condition in where)])
     closed = f"{count_things(rows, 'row')} of {batch} {agree(rows, 'is', 'are')} closed."
-    return f"{closed} What was loaded goes again by `{again}`, and the rest by a mend."
+    return f"{closed} To send what was loaded again: `{again}`; mend the rest."
 
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
@@ -58,7 +58,7 @@ def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(batch, group)}" for group in stay]
     lines += [
-        f"As a file, to write fresh OTPs into and mend: {write_export(batch, chosen, ending)}"
+        f"As a file, to enter fresh OTPs and mend: {write_export(batch, chosen, ending)}"
         for chosen, ending in _choose_for_export(stay)
     ]
     return "\n".join(lines)
@@ -78,16 +78,16 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
     """Say why these records of a batch cannot go again."""
     match group.why:
         case Why.FRESH_OTPS:
-            return "fresh OTPs are needed, since those that they have were refused, used or too old."
+            return "they need fresh OTPs, because theirs were refused, used, or too old."
         case Why.SEED_ERASED:
             return (
-                "the seed was erased when the token became active. Give the vendor's file, and a list of those who get"
-                f" theirs anew: oathbulk mend {quote(batch)} FILE --assign LIST"
+                f"the seed was erased when the token became active. Give the vendor's file, and a list of who gets a "
+                f"token again: oathbulk mend {quote(batch)} FILE --assign LIST"
             )
         case Why.TAKEN_BACK:
             again = f"oathbulk replay {quote(batch)} --where …"
-            ended = "an undo took them back, or a person closed them"
-            return f"{ended}. Mend them for other persons; or to let some go all the same: {again}"
+            ended = "closed by an undo or a person"
+            return f"{ended}. Mend them for other people; or to send some anyway: {again}"
         case Why.LOADED_AGAIN:
             return f"loaded again since, in batch {group.batch}."
         case Why.IN_PROGRESS:
@@ -96,9 +96,9 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
 
 def describe_unattended(batch: str, fleet: Fleet) -> str:
     """Say that no worker comes to a batch that may run, and what brings one."""
-    return f"{batch} may run, but nothing works on it. {explain_stall(fleet)}"
+    return f"{batch} may run, but no worker works on it. {explain_stall(fleet)}"
 
 
 def _describe_waiting(batch: str, outside: OutOfHours) -> str:
     """Say that the batch waits for its hours, and how it runs at once."""
-    return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"
+    return f"{batch} is {outside}. To run it now, and all day: oathbulk resume {quote(batch)} --no-window"

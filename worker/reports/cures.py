@@ -17,7 +17,7 @@ SHORT_CURES: dict[Why, str] = {
     RowFault.ROW_UNREADABLE: "quote values with separators; mend the row",
     RowFault.SERIAL_UNFIT: "write it as on the token, as Text; mend the row",
     RowFault.OTPS_UNFIT: "mend with two fresh, consecutive OTPs",
-    RowFault.SEED_UNFIT: "say by an option what is open, or get a new file",
+    RowFault.SEED_UNFIT: "add the missing option, or get a new file",
     RowFault.PERSON_UNFIT: "correct the ids or the list; mend the row",
     RowFault.DATE_UNFIT: "write not_before as 2026-12-01; mend the row",
     RowFault.FILE_ROW_UNFIT: "take the row from the export again",
@@ -32,7 +32,7 @@ SHORT_CURES: dict[Why, str] = {
     Reason.LOCKED: "unlock it, then replay or mend with fresh OTPs",
     Reason.BLOCKED: "unblock it, then replay or mend with fresh OTPs",
     Reason.ACCOUNT_NOT_USABLE: "unlock or enable the account, then replay",
-    Reason.REJECTED: "look PingOne's codes up; mend the row",
+    Reason.REJECTED: "look up PingOne's codes; mend the row",
     Reason.FORBIDDEN: "give the role Identity Data Admin, then replay",
     Reason.DEVICE_NOT_FOUND: "pair again; mend with the new device_id",
     Reason.BUDGET_SPENT: "once PingOne is well, mend with fresh OTPs",
@@ -45,7 +45,7 @@ SHORT_CURES: dict[Why, str] = {
     Reason.TOKEN_REFUSED: "ask the vendor for a corrected file",
     Reason.TOO_MANY_DEVICES: "remove a device or raise the limit; then replay",
     Reason.METHOD_OFF: "permit OATH tokens in the policy, then replay",
-    Reason.LICENSE: "have the license extended, then replay",
+    Reason.LICENSE: "extend the license, then replay",
     Reason.DEVICE_IN_PROGRESS: "wait for the other record, then replay",
     Reason.PAIRING_FAILED: "replay once PingOne is well",
 }
@@ -55,7 +55,7 @@ SHORT_SEED_CURES = SHORT_CURES | {
     Reason.RESYNC_FAILED: "check token and seed, then replay",
     Reason.LOCKED: "unlock it, then replay",
     Reason.BLOCKED: "unblock it, then replay",
-    Reason.REJECTED: "look PingOne's codes up; replay",
+    Reason.REJECTED: "look up PingOne's codes; replay",
     Reason.BUDGET_SPENT: "replay once PingOne is well",
 }
 
@@ -85,12 +85,12 @@ def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     command = status.write_command(write_export(status.name, "--failed", "failed"))
     lines = [] if has_buttons else [f"What failed, with the reasons: {command}"]
     # Of a rehearsal nothing goes again.
-    return lines if status.rehearsal else [*lines, f"Corrected, it goes again: {write_mend(status.name, 'failed')}"]
+    return lines if status.rehearsal else [*lines, f"Correct it, then: {write_mend(status.name, 'failed')}"]
 
 
 def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     """Name the replay of the dead letters that need no fresh OTPs; nothing before the batch is finished, or where all
-    need some. A rehearsal cannot be replayed: say how to practise that."""
+    need some. A rehearsal cannot be replayed: say how to practice that."""
     if status.rehearsal and status.failed and not status.to_do:
         return [status.rehearsal.describe_end()]
     reasons = sorted(reason for reason in status.dead_letters if status.replayable.get(reason))
@@ -98,7 +98,7 @@ def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
         return []
     # Without a reason, cancelled records would go too; otherwise it means the same, and is soon typed.
     chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])
-    gone = f"Without fresh OTPs, once their cause is gone ({', '.join(reasons)})"
+    gone = f"Without fresh OTPs, once the cause is fixed ({', '.join(reasons)})"
     return [f"{gone}: {'replay them.' if has_buttons else f'oathbulk replay {quote(status.name)}{chosen}'}"]
 
 

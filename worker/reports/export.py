@@ -1,5 +1,5 @@
 """Writes a batch as a CSV file: the columns that it came with, how each row ended, and which row it is, so that it is
-recognised when the file mends the batch. Rows that were not loaded follow, in the same columns, of which they have few.
+recognized when the file mends the batch. Rows that were not loaded follow, in the same columns, of which they have few.
 
 The hand-out is a CSV for who gives tokens to people, with what each has to do before the first sign-on. OTPs that were
 made from a seed went out on behalf of a HOTP token, which knows nothing of it: PingOne's counter is ahead of the one in
@@ -7,6 +7,7 @@ the token by as many, and a server looks only forward (RFC 4226 section 7.2). So
 first. docs/situations.md tells it to a help desk."""
 
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
@@ -23,7 +24,7 @@ from models.record_states import CLOSED, KEPT_BACK, UNTIL_LET_GO, OtpState, OtpT
 from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.finding import choose_records, choose_rows, find_batch
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, guard_formulas, normalise
+from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, guard_formulas, normalize
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import escape
 from worker.reports.search import read_refused
@@ -32,8 +33,11 @@ from worker.vault.otps import OtpPair, open_otps
 # What is told while the file is written.
 WRITING = "Writing records"
 
-# A record with all of its columns.
+# A record with the columns that are read of it.
 FoundRecord = Row[*tuple[Any, ...]]
+
+# Most values: no formula begins with a letter or a digit, or inside of these.
+_HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z .:@_-]*")
 
 # Columns of each hand-out before the file's own ones, and the columns of a record that they show.
 PERSON_COLUMNS = {"serial": "serial_number", **{name: name for name in (*NAMES, "user_id")}}
@@ -41,12 +45,12 @@ PERSON_COLUMNS = {"serial": "serial_number", **{name: name for name in (*NAMES, 
 ADVICE_COLUMNS = ("otp_type", "presses_to_discard", "what_to_do")
 
 # Names of columns that a batch brings if its file was a hand-out or an export once. They are not repeated.
-_OURS = frozenset(map(normalise, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
+_OURS = frozenset(map(normalize, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
 
-NOTHING_FOR_HOTP = "Press the token and sign on with the number that it shows."
+NOTHING_FOR_HOTP = "Press the token, and sign on with the number that it shows."
 NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
 # Of a token whose counter a restored database does not know.
-LIMIT = "It may be fewer: what was sent before a restore of the database is not known. "
+LIMIT = "Fewer may do: what was sent before the database was restored is not known. "
 # Why to stop: a device is locked after a few wrong OTPs, usually three.
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
@@ -56,7 +60,7 @@ def write_hand_out(
 ) -> int:
     """Write a line for every active token of the batch of which all of `where` hold, in the order of its file, and
     return how many. It holds no OTP. Raises UnknownBatch, UnknownColumn."""
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         own = [column for column in batch.columns if _is_own(column)]
         writer = csv.writer(file, lineterminator="\n")
@@ -88,9 +92,9 @@ def advise(otp_type: str, presses: int, *, is_limit: bool = False) -> str:
     if presses == 0:
         return f"{NOTHING_FOR_HOTP} {IF_REFUSED}"
     if presses == 1:
-        return f"Press once and throw the number away; sign on with the second. {IF_REFUSED}"
+        return f"Press once and ignore the number; sign on with the second. {IF_REFUSED}"
     return (
-        f"Press {presses} times and throw these {presses} numbers away; sign on with the next one, number"
+        f"Press {presses} times and ignore these {presses} numbers; sign on with the next one, number"
         f" {presses + 1}. {LIMIT if is_limit else ''}{IF_REFUSED}"
     )
 
@@ -110,7 +114,7 @@ def is_counter_unknown(record: Any) -> bool:
 
 def _is_own(column: str) -> bool:
     """Whether a column of the file is repeated as it is: those that mean nothing to us, such as a site, and the lot."""
-    return canonical_column(column) in (None, "lot") and normalise(column) not in _OURS
+    return canonical_column(column) in (None, "lot") and normalize(column) not in _OURS
 
 
 def _make_line(record: FoundRecord, own: list[str]) -> list[Any]:
@@ -141,7 +145,7 @@ def export(
     letters, and rows that were not loaded and nobody closed. With `where`, only rows of which all of these hold, each
     written as COLUMN=VALUE. OTPs are left empty without a keyring, and if they were erased because the record became
     active. Raises UnknownBatch, UnknownColumn, DecryptionError."""
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         columns = batch.columns
         writer = csv.writer(file, lineterminator="\n")
@@ -150,7 +154,8 @@ def export(
         conditions = [Record.batch_id == batch.id, chosen.records, *_choose(status, reasons, failed=failed)]
         not_loaded = [RefusedRow.batch_id == batch.id, chosen.not_loaded]
         not_loaded += [false()] if reasons else list(_choose_not_loaded(status, failed=failed))
-        records = select(Record.__table__).where(*conditions).order_by(Record.row_number)
+        read = (Record.__table__.c[name] for name in (*_READ, *(("otps",) if keyring else ())))
+        records = select(*read).where(*conditions).order_by(Record.row_number)
         total = connection.scalar(select(func.count()).where(*conditions))
         with connection.execution_options(yield_per=1000).execute(records) as found:
             rows = telling(_make_rows(found, columns, keyring), on_progress, WRITING, total)
@@ -227,11 +232,17 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
 
 def format_cell(value: object) -> str:
     """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
+    if value is None:
+        return ""
+    text = _write_time(value) if isinstance(value, datetime) else str(value)
+    if _HARMLESS.fullmatch(text):
+        return text
     # Control characters are shown, but a value may have several lines.
-    written = value.isoformat() if isinstance(value, datetime) else str(value)
-    written = KEPT_BACK if value == UNTIL_LET_GO else written
-    text = "" if value is None else "\r\n".join(map(escape, written.split("\r\n")))
-    return guard_formulas(text)
+    return guard_formulas("\r\n".join(map(escape, text.split("\r\n"))))
+
+
+def _write_time(value: datetime) -> str:
+    return KEPT_BACK if value == UNTIL_LET_GO else value.isoformat()
 
 
 def _make_reader(column: Column) -> Callable[[FoundRecord, OtpPair | None], object]:
@@ -246,3 +257,9 @@ _READERS: dict[str, Callable[[FoundRecord, OtpPair | None], object]] = {
     "otp2": lambda _, otps: otps and otps.second and otps.second.reveal(),
     **{column.name: _make_reader(column) for column in COLUMNS},
 }
+# The columns of a record that are read for an export, but for its OTPs.
+_READ = (
+    *(column.attribute for column in COLUMNS),
+    *("batch_id", "row_number", "extra", "status", "reason", "detail", "pingone_error_id", "correlation_id"),
+    *("attempts", "otp1_posts", "otp2_posts", "posts_forgiven"),
+)

@@ -35,7 +35,7 @@ from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import STILL_AFTER, Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import LONGEST_PROBE, Thresholds
 from worker.rules.hours import format_time
-from worker.rules.resync import NeedsFlag
+from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 
 # Seconds; the pace is measured by the records that were settled in the last ones.
@@ -266,7 +266,7 @@ class BatchStatus(RowCounts):
     # Whether the pace stays as it is, so that it tells how long the rest takes.
     is_pace_settled: bool = True
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
-    needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
+    resync: ResyncKnowledge = field(default_factory=ResyncKnowledge)
     # When its records were purged; the counts are those from before.
     purged_at: datetime | None = None
     # While PingOne does not answer: since when, and when it is tried again.
@@ -290,6 +290,12 @@ class BatchStatus(RowCounts):
         """Why due work does not move; None while it moves, or has not moved for a short time only."""
         fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None, rehearsal=self.rehearsal)
         return find_stall(fleet, self.still_for, self.unprepared_for if self.preparing else None)
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether few of its records go at once, until it is known whether OTP 1 goes with `oathResync`."""
+        in_window, most = self.counts[Status.QUEUED] + self.counts[Status.ACTIVATING], self.resync.most_at_once
+        return most is not None and self.resync != ResyncKnowledge() and in_window <= most < self.to_do
 
     @property
     def standstill(self) -> float:
@@ -401,7 +407,7 @@ class BatchStatus(RowCounts):
             "resumes_at": _iso_or_none(self.resumes_at),
             "still_for_seconds": _round_or_none(self.still_for),
             "stall": self.stall and self.stall.to_json(),
-            "resync_on_first_call": self.needs_flag,
+            "resync_on_first_call": self.resync.needs,
             "sick_processes": [process.name for process in self.fleet.sick],
             "created_at": self.created_at.isoformat(),
             "finished_at": _iso_or_none(self.finished_at),
@@ -566,7 +572,7 @@ def _write_value(value: Any) -> str | None:
 def read_in(
     database: Database, connection: Connection, license_of: LicenseOf, *conditions: ColumnElement[bool]
 ) -> list[BatchStatus]:
-    """Read how the batches that fulfil these conditions stand, the latest first, within the caller's transaction."""
+    """Read how the batches that fulfill these conditions stand, the latest first, within the caller's transaction."""
     columns = (Batch.__table__, database.now().label("now"), _FAILED_AT.label("failed_at"))
     batches = connection.execute(select(*columns).where(*conditions).order_by(Batch.id.desc())).all()
     counted = count_records(database, connection, batches)
@@ -727,7 +733,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         may_import=batch.may_import,
         preparation_pace=_measure_preparation(connection, batch, counted) if is_prepared else 0.0,
         unprepared_for=_measure_waiting(connection, batch) if is_prepared else None,
-        needs_flag=read_resync(connection, batch.environment_id).needs,
+        resync=read_resync(connection, batch.environment_id),
         purged_at=batch.purged_at,
         outage=None if is_finished else _read_outage(connection, batch, counted, counts),
     )

@@ -197,7 +197,7 @@ def _make_states(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     )
     yield _gauge(
         "batch_still_seconds",
-        "How long nothing of a running batch has moved that is due, and why; the cause is none while that is short.",
+        "How long due work of a running batch has not moved, and why; the cause is none for the first minute.",
         (*_BATCH, "cause"),
         (
             ((*name, str(stall.cause) if (stall := batch.stall) else NO_CAUSE), batch.standstill)
@@ -206,7 +206,7 @@ def _make_states(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     )
     yield _gauge(
         "oldest_due_age_seconds",
-        "How long the record of a running batch has been due that waits for longest; 0 if none is.",
+        "How long the longest-waiting record of a running batch has been due; 0 if none is due.",
         _BATCH,
         ((name, batch.oldest_due_for) for name, batch in running),
     )
@@ -218,7 +218,7 @@ def _make_attempts(groups: Sequence[AttemptGroup]) -> Iterator[Metric]:
         ended.add_metric((group.batch, group.environment, group.outcome), group.attempts)
     took = HistogramMetricFamily(
         "oathbulk_attempt_call_seconds",
-        "How long PingOne took for the calls of an attempt together, without waits before them.",
+        "How long PingOne took for all calls of an attempt, without the waits before them.",
         labels=("outcome",),
     )
     bounds = (*(str(bound / _MS) for bound in BOUNDS), "+Inf")
@@ -242,7 +242,7 @@ _PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
         "The rate at which PingOne throttles; missing until it did.",
         lambda pace: pace.ceiling,
     ),
-    ("share_ratio", "The part of the ceiling that is ours.", lambda pace: pace.share),
+    ("share_ratio", "Our part of the ceiling.", lambda pace: pace.share),
     ("held", "1 while all workers hold, otherwise 0.", lambda pace: pace.hold is not None),
     (
         "hold_left_seconds",
@@ -261,17 +261,17 @@ def _make_paces(paces: Mapping[str, KnownPace]) -> Iterator[Metric]:
 
 def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
     reasons = [process.reason or "" for process in fleet.sick]
-    yield _gauge("workers_alive", "Worker processes that were seen lately.", (), [((), len(fleet.alive))])
+    yield _gauge("workers_alive", "Worker processes seen lately.", (), [((), len(fleet.alive))])
     yield _gauge(
         "workers_sick",
-        "Worker processes that ended lately since something fails in them alone.",
+        "Worker processes that ended lately because they alone failed.",
         ("reason",),
         (((reason,), reasons.count(reason)) for reason in sorted(set(reasons))),
     )
     age = fleet.seconds_since_tick
     yield _gauge(
         "last_tick_age_seconds",
-        "How long ago a worker did the dispatcher's work; +Inf if none is known to have done it.",
+        "Seconds since a worker last did the dispatcher's work; +Inf if none is known to have done it.",
         (),
         [((), float("inf") if age is None else max(age, 0.0))],
     )

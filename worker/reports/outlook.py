@@ -21,7 +21,7 @@ MOST_WAVES = 4
 # The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
 # What stands before the command that goes on with a batch.
-_GO_ON = "Go on with: "
+_GO_ON = "Continue with: "
 
 
 def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
@@ -71,16 +71,18 @@ def _describe_running(status: BatchStatus) -> str:
         wait = agree(going, "waits for its time", "wait for their time")
         due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
         return due + describe_waves(status, " ")
+    slowness = _explain_slowness(status)
     if status.stall:
-        still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
+        still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}{slowness}"
         return still + describe_waves(status, " ")
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
-        done += _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
+        done += _explain_time_left(status) + slowness
+        done += _describe_end_of_hours(status) + describe_waves(status, " Then ")
         return f"{done} {describe_on_the_table(status)}".rstrip()
-    if status.fleet.alive and (status.preparing or not is_waiting):
-        return "The pace is still being looked for."
+    if status.fleet.alive and (status.preparing or not is_waiting or slowness):
+        return f"The search for the best pace continues.{slowness}"
     return WAITING
 
 
@@ -92,7 +94,7 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     if status.waits_for_a_person:
         resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
         return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
-    nothing_runs = f"Nothing works on it here any more; {_count_to_do(status)} to do. {stopped}"
+    nothing_runs = f"No worker here works on it any more; {_count_to_do(status)} to do. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
@@ -143,7 +145,7 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
         stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
-        notes.append(f"These ended, since they fail where others do not: {describe_sick(statuses[0].fleet)}")
+        notes.append(f"These ended, because they alone fail: {describe_sick(statuses[0].fleet)}")
     if statuses and (dropped := describe_dropped(statuses[0].fleet)):
         notes.append(f"{dropped}: {DROPPED_CURE}.")
     return notes
@@ -167,7 +169,7 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
     if kept := status.kept_back:
         sentences.append(
             f"{kept:,} {agree(kept, 'is', 'are')} kept back until `oathbulk resume {quote(status.name)} --where …`"
-            f" lets {agree(kept, 'it', 'them')} go."
+            f" starts {agree(kept, 'it', 'them')}."
         )
     return f"{begin}{' '.join(sentences)}" if sentences else ""
 
@@ -179,7 +181,7 @@ def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, no
     written, now = sorted(date for date in dates if date and date < UNTIL_LET_GO), now or datetime.now(UTC)
     kept_back, total, past = dates.get(UNTIL_LET_GO), sum(dates.values()), [date for date in written if date <= now]
     if not written and not kept_back:
-        return f"{'The one token' if total == 1 else f'All {total:,} tokens'} may begin at once." if total else ""
+        return f"{'The one token' if total == 1 else f'All {total:,} tokens'} may start at once." if total else ""
     parts = [f"{dates[None]:,} at once"] if dates.get(None) else []
     if past:
         latest = f"whose date, {format_time(past[-1])}{' or before' * (len(past) > 1)}, is past: at once"
@@ -190,9 +192,9 @@ def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, no
         parts.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
     else:
         parts += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
-    parts += [f"{kept_back:,} when a person lets {agree(kept_back, 'it', 'them')} go"] if kept_back else []
+    parts += [f"{kept_back:,} when a person starts {agree(kept_back, 'it', 'them')}"] if kept_back else []
     clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
-    return f"Tokens may begin: {', '.join(parts)}. Dates without an offset were read by the clocks {clocks}."
+    return f"Tokens may start: {', '.join(parts)}. Dates without an offset are times {clocks}."
 
 
 def describe_date(not_before: datetime | None) -> str:
@@ -208,14 +210,14 @@ def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
     go_on = "resume it, and end the hold too." if batch is None else f"oathbulk resume {batch} --now"
     return (
         f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
-        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To go on now: {go_on}"
+        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To continue now: {go_on}"
     )
 
 
 def describe_outage(outage: Outage, detail: str | None = None) -> str:
     """Say since when PingOne has not answered, and when it is tried again. `detail`: what the batch's pause says."""
     at = outage.next_try_at
-    next_try = "it is tried again now"
+    next_try = "oathbulk is trying again now"
     if at is not None:
         next_try = f"the next try {'was due' if outage.is_overdue else 'is'} at {at:%H:%M:%S} UTC"
     since = f" since {_format_clock(outage.since, at or datetime.now(UTC))}" if outage.since else ""
@@ -234,25 +236,35 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
     """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, whether it adapts, the
     ceiling, the share, and who set what holds now; a line each."""
     lines = [
-        f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
+        f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "no request yet.")
     ]
     if known.hold and tells_hold:
         lines.append(describe_hold(known.hold))
     if known.fixed_rate:
-        lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
+        lines.append(f"It stays at {known.fixed_rate:g} requests/s. To let it adapt again: oathbulk pace --adapt")
     else:
         lines.append("No rate is set: it adapts to what PingOne permits.")
     if known.ceiling and known.found_at:
         found_at = f"{known.found_at:%Y-%m-%d %H:%M} UTC"
         lines.append(f"PingOne throttles from about {known.ceiling:.1f} requests/s on (found {found_at}).")
     else:
-        lines.append("The limit of PingOne is not known yet.")
+        lines.append("PingOne's limit is not known yet.")
     if known.share < 1:
-        lines.append(f"oathbulk takes {write_share(known.share)} of that; people who sign on have the rest.")
+        lines.append(f"oathbulk uses {write_share(known.share)} of that; sign-ons have the rest.")
     if known.set_by and known.set_at:
         why = f" ({known.ticket})" if known.ticket else ""
         lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")
     return lines
+
+
+def _explain_slowness(status: BatchStatus) -> str:
+    """Say what of this installation holds the batch back: servers that are far away, or that its environment is still
+    to be learnt; empty where nothing does, or where PingOne's limit does."""
+    if status.eta_if_listed_seconds is not None:
+        return ""
+    learning = ["it is being learnt whether OTP 1 goes with oathResync, so few tokens go at once"]
+    causes = learning * status.is_learning + status.fleet.far_servers
+    return f" What holds it back: {'; '.join(causes)}." if causes else ""
 
 
 def _explain_time_left(status: BatchStatus) -> str:
@@ -288,7 +300,7 @@ def _describe_purged(status: BatchStatus) -> str:
 
 def _describe_finished(status: BatchStatus) -> str:
     """Say for how long a finished batch was in work, and how many of its rows are not active."""
-    took = f" after {format_duration(status.worked_for)}" if status.worked_for is not None else ""
+    took = f" after {format_duration(status.worked_for)} of work" if status.worked_for is not None else ""
     others = describe_rows(status)
     if not status.failed:
         return f"Finished{took}: {others or 'every row is active'}."
@@ -312,7 +324,7 @@ def _describe_in_work(status: BatchStatus) -> str:
     are, their = agree(number, "is", "are"), agree(number, "its", "their")
     still = f" {count_things(number, 'record')} {are} still in work"
     if status.in_work_until <= datetime.now(UTC):
-        return f"{still}, though the time of {their} worker ran out at {until}; the next worker that runs takes over."
+        return f"{still}, though {their} worker's time ran out at {until}; the next worker takes over."
     return f"{still}; if {their} worker died, the wait for it ends at {until}."
 
 

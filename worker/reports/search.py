@@ -69,7 +69,7 @@ _REFUSED = (
 
 
 def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None) -> Sequence[Read]:
-    """Read the refused rows that fulfil the conditions: those of the latest batch first, in the order of its file."""
+    """Read the refused rows that fulfill the conditions: those of the latest batch first, in the order of its file."""
     listed = select(*_REFUSED).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
     ordered = listed.order_by(RefusedRow.batch_id.desc(), RefusedRow.row_number).limit(limit)
     return connection.execute(ordered).all()
@@ -242,7 +242,7 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> SearchResult:
-    """Read the records that fulfil the condition, `limit` of them at most, and count the others."""
+    """Read the records that fulfill the condition, `limit` of them at most, and count the others."""
     columns = ("device_id", "lot", "status", "reason", "scheduled_at", "finalized_at")
     listed = (
         select(
@@ -289,7 +289,7 @@ def find_tokens(connection: Connection, text: str) -> list[Token]:
 
 
 def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> list[Token]:
-    """Find the tokens whose records fulfil the condition, those loaded last at the end."""
+    """Find the tokens whose records fulfill the condition, those loaded last at the end."""
     tokens = (
         select(Record.environment_id, func.max(Record.serial_number).label("serial_number"))
         .where(condition, is_of_kept_batch())
@@ -349,7 +349,7 @@ def describe_former(line: Read) -> str:
 def describe_nothing_found(sought: Sought) -> str:
     """Say that there is no such record; where something was typed of which nothing may begin so, how that is read."""
     if sought.text is not None or sought.user is not None:
-        return "No record is like that. What is searched for has to be the beginning of a value."
+        return "No record matches. Search for the start of a value."
     of = f" of {sought.batch}" if sought.batch else ""
     having = f" has the reason {sought.reason}" if sought.reason else ""
     match sought.status:

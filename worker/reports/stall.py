@@ -14,6 +14,8 @@ from worker.observability.wording import agree, count_things
 STILL_AFTER = 60.0
 # Seconds after which a batch that nobody prepares counts as stalled. Longer, since batches take turns.
 UNPREPARED_AFTER = 180.0
+# Seconds that a trip to a server takes, from which on it is far away, and slows work down.
+FAR = 0.1
 # Seconds after which the last tick counts as too old. Ticks come every second, and are written down every five.
 LATE_TICK = 20.0
 
@@ -44,14 +46,14 @@ class Rehearsal:
         return f"OATHBULK_HOME={quote(str(self.home.absolute()))} {self.program}{command.removeprefix('oathbulk')}"
 
     def describe_end(self) -> str:
-        """Say that nothing of the batch can go again, and how that is practised: with tokens of which some need fresh
+        """Say that nothing of the batch can go again, and how that is practiced: with tokens of which some need fresh
         OTPs, served by a simulator that prints the whole way to their being active."""
-        practise = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
-        return f"The PingOne of this rehearsal ended with it. To practise how tokens come back: {practise}"
+        practice = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
+        return f"The PingOne of this rehearsal ended with it. To practice how tokens come back: {practice}"
 
     def describe_interruption(self) -> str:
         """Say what to do where no worker comes to the batch, which was interrupted unless it has just begun."""
-        return f"If this rehearsal was interrupted, its PingOne ended with it: `{self.program} rehearse` begins anew."
+        return f"If this rehearsal was interrupted, its PingOne ended with it: `{self.program} rehearse` starts over."
 
 
 def write_run(batch: str) -> str:
@@ -95,6 +97,17 @@ class Fleet:
         return sum(process.dropped for process in self.processes if process.is_alive)
 
     @property
+    def far_servers(self) -> list[str]:
+        """The servers that are far away from every process that lives, with what a trip takes the nearest of them:
+        `the database is far (200 ms)`."""
+        trips = {
+            "the database": [process.database_trip for process in self.alive],
+            "Redis": [process.redis_trip for process in self.alive],
+        }
+        nearest = {name: min((trip for trip in each if trip is not None), default=0.0) for name, each in trips.items()}
+        return [f"{name} is far ({1000 * trip:.0f} ms)" for name, trip in nearest.items() if trip >= FAR]
+
+    @property
     def seconds_since_tick(self) -> float | None:
         """Seconds since any process did the dispatcher's work; None if none ever did. Below 0 if the database's clock
         was set back since."""
@@ -129,12 +142,12 @@ def explain_stall(fleet: Fleet) -> Stall:
     """Name the most likely reason why nothing moves. What other things depend on is looked at first: without a broker
     no worker can take anything, and without workers nobody does the ticks."""
     if fleet.hold is not None:
-        return Stall(Cause.HOLD, fleet.hold, "To go on now: oathbulk resume BATCH --now")
+        return Stall(Cause.HOLD, fleet.hold, "To continue now: oathbulk resume BATCH --now")
     if fleet.broker is not None:
         detail = f"The broker cannot be used ({fleet.broker})."
         return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
     if not fleet.alive and fleet.sick:
-        return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Fix that, and start them again.")
+        return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Fix that, and restart them.")
     if not fleet.alive:
         nobody = "No worker runs." if fleet.only_batch in (None, fleet.batch) else "No worker works on it."
         return Stall(Cause.WORKER, nobody, _name_worker(fleet))
@@ -147,8 +160,8 @@ def explain_unprepared(fleet: Fleet) -> Stall:
     stall = explain_stall(fleet)
     if stall.cause != Cause.UNKNOWN:
         return stall
-    cure = "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare"
-    return Stall(Cause.PREPARATION, "No worker looks up persons and imports tokens.", cure)
+    cure = "Start one for this queue: celery -A worker worker -Q oathbulk.prepare"
+    return Stall(Cause.PREPARATION, "No worker looks people up or imports tokens.", cure)
 
 
 def describe_sick(fleet: Fleet) -> str:
@@ -157,7 +170,7 @@ def describe_sick(fleet: Fleet) -> str:
 
 
 # What to do where messages were dropped.
-DROPPED_CURE = "see who else writes to the server of OATHBULK_REDIS_URL"
+DROPPED_CURE = "find out who else writes to the server of OATHBULK_REDIS_URL"
 
 
 def describe_dropped(fleet: Fleet) -> str:
@@ -177,8 +190,8 @@ def _name_worker(fleet: Fleet) -> str:
         return f"`{run}`, which runs here, starts one."
     if fleet.only_batch is not None:
         busy = f"`{write_run(fleet.only_batch)}`, which runs here, works on {fleet.only_batch} alone"
-        return f"{busy}: when it has ended, or you have ended it with Ctrl-C, `{run}`."
-    return f"`{run}` brings one; or start `celery -A worker worker` and `celery -A worker beat`."
+        return f"{busy}: when it ends, or after Ctrl-C, `{run}`."
+    return f"`{run}` starts one; or start `celery -A worker worker` and `celery -A worker beat`."
 
 
 def _explain_ticks(fleet: Fleet) -> Stall:
@@ -187,11 +200,11 @@ def _explain_ticks(fleet: Fleet) -> Stall:
     if age is not None and age < -LATE_TICK:
         detail = f"The database's clock was set back: its last tick is {-age:.0f} s in the future."
         return Stall(
-            Cause.CLOCK, detail, "Set the clock of its server, for instance with NTP; the fleet goes on by itself."
+            Cause.CLOCK, detail, "Set the clock of its server, for example with NTP; the fleet continues by itself."
         )
     if age is None or age > LATE_TICK:
         since = "ever came" if age is None else f"came for {age:.0f} s"
-        cure = "Start beat, once: celery -A worker beat; if it runs, a worker that takes its queue, oathbulk.dispatch"
+        cure = "Start beat, once: celery -A worker beat; if it runs, start a worker for its queue, oathbulk.dispatch"
         return Stall(Cause.TICK, f"No tick {since}.", cure)
     detail = "Workers run and ticks come, but nothing is settled."
-    return Stall(Cause.UNKNOWN, detail, "The workers' logs tell more; begin with: oathbulk doctor")
+    return Stall(Cause.UNKNOWN, detail, "Look at the workers' logs; start with: oathbulk doctor")

@@ -3,6 +3,8 @@ it that were refused; and what is said of it: how its records stand, what each a
 happens next if nobody does anything, and the command that a person may type. Nothing secret is in it: neither an OTP
 nor a seed."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -27,8 +29,7 @@ from worker.batches.finding import is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.moves import may_be_put_back
-from worker.leases.replay import is_replayable
+from worker.leases.replay import is_replayable, may_be_put_back
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.reports.cures import write_export, write_mend
@@ -85,7 +86,7 @@ class PastRecord:
         since = [line for line in self.attempts if self.otp_sent_at and line.ended_at >= self.otp_sent_at]
         was_sent = any(call["call"] == name for line in since for call in line.calls or ())
         is_told = was_sent or self.status == Status.ACTIVATING or not self.otp_sent_at
-        told = "sent, and no answer is written down" if is_told else "not known, since the database was restored"
+        told = "sent, and no answer is recorded" if is_told else "not known, since the database was restored"
         if self.status == Status.ACTIVE:
             return f"{told}; a read found the device ACTIVE"
         return f"{told}; the device is read before anything else is sent"
@@ -173,7 +174,7 @@ _PLAIN = (
     *("requests", "first_counter", "next_counter", "pingone_error_id", "correlation_id"),
 )
 _GIVEN = (
-    *("serial_number", *PERSON, "status", "reason", "detail"),
+    *("id", "serial_number", *PERSON, "status", "reason", "detail"),
     *("otp_type", "first_counter", "next_counter", "otp1_state", "otp2_state"),
 )
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
@@ -337,13 +338,16 @@ def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
         return connection.execute(given.order_by(Change.id.desc()).limit(most)).all()
 
 
-def describe_given(line: Read) -> str:
-    """Say how a token stands that was given out: what to do before the first sign-on, or why it failed and the cure."""
+def describe_given(line: Read, step: NextStep | None) -> str:
+    """Say how a token stands that was given out: what to do before the first sign-on, or why it failed and the cure; or
+    what it waits for. `step`: what happens next; None where it has ended."""
     match line.status:
         case Status.ACTIVE:
             return describe_sign_on(line)
         case Status.DEAD_LETTER | Status.CANCELLED:
             return str(line.detail or line.reason or line.status)
+        case Status.PENDING | Status.QUEUED if step:
+            return " ".join(filter(None, (f"on its way: {step.sentence}.", step.why)))
     return "on its way"
 
 
@@ -353,7 +357,7 @@ def describe_attempt(line: Read) -> str:
     parts = [
         line.outcome + (f" ({line.reason})" if line.reason else ""),
         "" if is_counted else "not counted",
-        "the worker died: what it had not written down yet is not known" if line.outcome == Outcome.LOST else "",
+        "the worker died: what it had not recorded yet is not known" if line.outcome == Outcome.LOST else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -371,7 +375,7 @@ def describe_call(call: PastCall) -> str:
     """Describe a call in one line: what was sent, what came back, how long that took, and PingOne's ids."""
     flag = " with oathResync" if call.get("resync") else ""
     codes = "/".join(filter(None, (call.get("code"), call.get("detail_code"))))
-    answer = " ".join(filter(None, (f"HTTP {call['status']}", codes))) if "status" in call else "no answer was heard"
+    answer = " ".join(filter(None, (f"HTTP {call['status']}", codes))) if "status" in call else "no answer"
     parts = [
         f"{_CALLS[CallName(call['call'])]}{flag}: {answer}",
         f"{call['milliseconds']:,} ms" if "milliseconds" in call else "",
@@ -390,7 +394,7 @@ def sum_up(record: PastRecord) -> str:
         f"{counted} of them counted" if counted < len(record.attempts) else "",
         count_things(len(calls), "request"),
         f"{count_things(sum(call['call'] in OTP_CALLS for call in calls), 'OTP')} posted",
-        "and one attempt goes on" if record.status == Status.ACTIVATING else "",
+        "and one attempt is running" if record.status == Status.ACTIVATING else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -443,15 +447,15 @@ def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextSt
     batch = quote(record.batch.name)
     is_sent_in_vain = record.reason in NEEDS_MENDING
     if is_sent_in_vain or not record.is_replayable:
-        why, mended = "A replay has no OTP of it to send.", "write fresh OTPs into the file"
+        why, mended = "A replay has no OTP to send.", "write fresh OTPs into the file"
         if is_sent_in_vain:
-            why, mended = "A replay ends as this did.", "correct the file"
+            why, mended = "A replay would end the same way.", "correct the file"
         return NextStep(
             f"nothing by itself: it failed ({record.reason})",
             f"{why} Export what failed, {mended}, then: {write_mend(record.batch.name, 'failed')}",
             write_export(record.batch.name, "--failed", "failed"),
         )
-    why = f"All of the batch that failed for this reason: oathbulk replay {batch} --reason {record.reason}"
+    why = f"To replay all that failed for this reason: oathbulk replay {batch} --reason {record.reason}"
     command = f"oathbulk replay {batch} --where {quote(f'serial={record.serial_number}')}"
     if replay_cron and record.reason in TRANSIENT:
         return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)
@@ -463,11 +467,11 @@ def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
     until = token.latest.lease_until or token.now
     if until <= token.now:
         return NextStep(
-            f"the time of its worker ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker runs"
+            f"its worker's time ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker runs"
         )
     since = max((token.now - until + timedelta(seconds=lease)).total_seconds(), 0.0)
     return NextStep(
-        f"in work since {format_duration(since)}; if its worker died it is looked at again at {until:%H:%M:%S} UTC"
+        f"in work for {format_duration(since)}; if its worker died, it is due again at {until:%H:%M:%S} UTC"
     )
 
 
@@ -475,12 +479,12 @@ def _describe_batch_that_stands(record: PastRecord) -> NextStep | None:
     """Say what becomes of a record whose batch does not run; None if it does."""
     batch = record.batch
     if batch.state == BatchState.CANCELLED:
-        return NextStep(f"batch {batch.name} is cancelled; the device is read once more, and then the record ends")
+        return NextStep(f"batch {batch.name} is cancelled; the device is read once more, then the record ends")
     if batch.state != BatchState.PAUSED:
         return None
     if batch.reason in PASSING:
         at = f" at {format_time(batch.resumes_at)}" if batch.resumes_at else ""
-        return NextStep(f"batch {batch.name} is paused: {batch.reason}; it goes on by itself{at}", batch.detail)
+        return NextStep(f"batch {batch.name} is paused: {batch.reason}; it continues by itself{at}", batch.detail)
     sentence = f"batch {batch.name} is paused: {batch.reason}"
     return NextStep(sentence, batch.detail, f"oathbulk resume {quote(batch.name)}")
 
@@ -491,10 +495,10 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     is_pending, status = record.status == Status.PENDING, f"oathbulk status {batch}"
     if is_pending and not any(getattr(record, name) for name in PERSON):
         return NextStep("waits to be given out", command=f"oathbulk give {batch} {record.serial_number} PERSON")
-    if is_pending and not record.user_id:
-        return NextStep("waits until its user is looked up in PingOne", command=status)
-    if is_pending and not record.is_in_inventory:
-        return NextStep("waits until its token is found in PingOne's inventory, or imported", command=status)
+    if is_pending and not (record.user_id and record.is_in_inventory):
+        found = "token is found in PingOne's inventory, or imported"
+        unknown = found if record.user_id else "user is looked up in PingOne"
+        return _describe_absent(token) or NextStep(f"waits until its {unknown}", command=status)
     if token.go_before_it is not None:
         first = f"{count_things(token.go_before_it, 'record')} of its batch {agree(token.go_before_it, 'goes', 'go')}"
         return NextStep(f"waits: {first} first", command=status)
@@ -520,10 +524,18 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
 
 def _describe_due(token: TokenHistory) -> NextStep:
     """Say who takes a record that is due, or on the queue."""
-    record, stall = token.latest, explain_stall(token.fleet)
-    if stall.cause != Cause.UNKNOWN:
-        cause = stall.detail[:1].lower() + stall.detail[1:].rstrip(".")
-        return NextStep(f"waits for a worker: {cause}", stall.cure, f"oathbulk status {quote(record.batch.name)}")
+    if absent := _describe_absent(token):
+        return absent
+    record = token.latest
     if record.status == Status.QUEUED and record.lease_until:
         return NextStep(f"waits for a worker; if none takes it, it is due again at {record.lease_until:%H:%M:%S} UTC")
     return NextStep("waits for a worker")
+
+
+def _describe_absent(token: TokenHistory) -> NextStep | None:
+    """Say why no worker takes the record; None if one may."""
+    stall = explain_stall(token.fleet)
+    if stall.cause == Cause.UNKNOWN:
+        return None
+    cause = stall.detail[:1].lower() + stall.detail[1:].rstrip(".")
+    return NextStep(f"waits for a worker: {cause}", stall.cure, f"oathbulk status {quote(token.latest.batch.name)}")

@@ -1,11 +1,10 @@
-"""The circuit breaker: when a batch must pause by itself, since its latest failures are more than single records that
+"""The circuit breaker: when a batch must pause by itself, because its latest failures are more than single records that
 go wrong; and when a batch that paused for an outage is tried again. Pure.
 
-The attempts that ended last show whether PingOne answers at all. The records that were begun last show whether the
-batch is worth going on with: records that take long to fail end last, so by the order of ends every pause and the end
-of every batch would look like a bad batch. A pause protects the records that were not tried; if fewer of them are left
-than the breaker lets fail, there is nothing to protect. Attempts that only one worker process gets no answer to count
-against that process, and not against the batch or PingOne.
+The attempts that ended last show whether PingOne answers at all. The records that began last show whether the batch is
+worth continuing: slow failures end last, so by the order of ends every pause and every batch's end would look bad. A
+pause protects untried records; if fewer are left than the breaker lets fail, there is nothing to protect. If only one
+worker process gets no answers, that counts against the process, not against the batch or PingOne.
 
 https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker"""
 
@@ -17,23 +16,23 @@ from dataclasses import dataclass
 from models.attempt import SOMEBODY_ELSE, Failure, Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 
-# Reasons of dead letters whose OTP was refused.
+# Reasons of dead letters with a refused OTP.
 REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
 # Failures of calls without an answer.
 NO_ANSWER = frozenset({Failure.OUTCOME_UNKNOWN, Failure.NOT_DELIVERED})
-# Why a record went back to pending, for causes that say nothing of PingOne or the batch. TIME_STEP is among them:
-# PingOne asked for OTP 2, and when a time step begins, many such records end an attempt at once.
+# Why a record went back to pending, for causes that say nothing about PingOne or the batch. TIME_STEP is among them:
+# PingOne asked for OTP 2, and at the start of a time step many such records end an attempt at once.
 IGNORED_FAILURES = frozenset(
     {Failure.HOLD, Failure.NOT_PERMITTED, Failure.DATABASE, Failure.LEASE_RAN_OUT, Failure.TIME_STEP}
 )
-# Why a record went back to pending, for causes after which the breaker judges the batch. It does so after every dead
-# letter, too.
+# Why a record went back to pending, for causes after which the breaker judges the batch. It also does so after every
+# dead letter.
 WATCHED_FAILURES = NO_ANSWER | {Failure.UNAUTHORIZED, Failure.OTHER_DEVICE}
 
 
 def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
-    """Whether the answer to a failed call came from PingOne itself, and is no 5xx. A Correlation-Id tells it from the
-    page of a proxy. It may leave open what became of the OTP, as with a tenant whose successes name no status."""
+    """Whether the answer to a failed call came from PingOne itself, and is not a 5xx. A Correlation-Id distinguishes it
+    from a proxy's page. It may leave the OTP's fate open, as with a tenant whose successes name no status."""
     return (http_status or 500) < 500 and correlation_id is not None
 
 
@@ -41,8 +40,8 @@ def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
 class FailedAttempt:
     """An attempt that did not make its device ACTIVE, as the history has it. `codes`: those of PingOne's last answer.
     `has_asked`: a request went out. `is_answered`: PingOne itself answered, whatever it said. `is_recent`: the attempt
-    ended after the batch last went on by itself. `first_id`: the first attempt at this record that asked PingOne, since
-    the batch is judged; None if it is this one. `worker`: the process that made the attempt, if it is known."""
+    ended after the batch last continued by itself. `first_id`: the first attempt at this record that asked PingOne,
+    since the batch is judged; None if it is this one. `worker`: the process that made the attempt, if it is known."""
 
     id: int
     record_id: int
@@ -58,18 +57,18 @@ class FailedAttempt:
 
     @property
     def begun(self) -> int:
-        """When its record was begun, as the id of an attempt: ids grow with time, whatever a clock shows."""
+        """When its record began, as the id of an attempt: ids grow with time, whatever the clock."""
         return self.id if self.first_id is None else self.first_id
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether PingOne was called, and no answer of its own came back."""
+        """Whether PingOne was called without an answer of its own."""
         return self.reason in NO_ANSWER and not self.is_answered
 
     @property
     def cost(self) -> int:
-        """How many OTPs the attempt spent; a dead letter costs at least 1, for a person's work. Calls that got lost in
-        an earlier outage cost nothing, since their devices are read after it. An OTP 1 whose OTP 2 waits for its time
+        """How many OTPs the attempt spent; a dead letter costs at least 1, for a person's work. Calls lost in an
+        earlier outage cost nothing, since their devices are read afterwards. An OTP 1 whose OTP 2 waits for its time
         step costs nothing yet."""
         if self.reason == Failure.TIME_STEP or (self.is_unanswered and not self.is_recent):
             return 0
@@ -87,31 +86,30 @@ class ActiveAttempt:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the breaker may ask about a batch beside its failed attempts. `read_active` reads the attempts since the
-    batch is judged that made their device ACTIVE, the newest first; some hundreds are enough. `count_untried` counts
-    the remaining records that have sent no OTP, up to a number."""
+    """What the breaker may ask about a batch besides its failed attempts. `read_active` reads attempts that made their
+    device ACTIVE, the newest first; some hundreds suffice. `count_untried` counts the remaining records without a sent
+    OTP, up to a limit."""
 
     read_active: Callable[[], Sequence[ActiveAttempt]]
     count_untried: Callable[[int], int]
 
 
 # Unanswered attempts of one worker process, while PingOne answers another's, after which the process is at fault: more
-# than a few connections that broke at one moment.
+# than a few connections that broke at once.
 UNANSWERED_ALONE = 5
-# Failures of the same few records that weigh as much as the failure of one more record.
+# Failures of the same few records that weigh as much as one more failed record.
 FAILURES_PER_RECORD = 4
-# The excess of failures over successes must reach its threshold before the failures have cost this many thresholds; a
-# slower drift is not worth a pause.
+# The excess of failures over successes must reach its threshold before the failures cost this many thresholds; a slower
+# drift is not worth a pause.
 EXCESS_WITHIN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How many failures are too many. `refused`: records whose OTP was refused, if they are at least the share
-    `refused_share` of the records that were tried meanwhile. `spent`: records that spent OTPs or failed, if they are
-    this share; or the number of OTPs and dead letters by which the failures outweigh the devices that became ACTIVE.
-    The others count attempts of different records: `forbidden`, `devices_gone`, `unauthorized` and `unanswered` in a
-    row, `other_device` altogether."""
+    """How many failures are too many. `refused`: records with a refused OTP, if they are at least the share
+    `refused_share` of the records tried meanwhile. `spent`: records that spent OTPs or failed, if they are this share;
+    or the excess of OTPs and dead letters over ACTIVE devices. The others count attempts of different records:
+    `forbidden`, `devices_gone`, `unauthorized`, and `unanswered` in a row, `other_device` in all."""
 
     forbidden: int = 10
     devices_gone: int = 10
@@ -143,8 +141,8 @@ def find_trip(
     is_probing: bool = False,
     has_others: bool = False,
 ) -> Trip | None:
-    """Find out whether a batch must pause; None if not. `failures`: its failed attempts since a person let it run, the
-    newest first. `has_others`: several worker processes live, so that a single one cannot tell that an outage lasts."""
+    """Decide whether a batch must pause; None if not. `failures`: its failed attempts since a person let it run, the
+    newest first. `has_others`: several worker processes live, so one alone cannot prove that an outage lasts."""
     alone = set(find_alone(failures, history))
     failures = [failure for failure in failures if failure not in alone]
     return _judge_service(failures, history, thresholds, is_probing, has_others) or _judge_records(
@@ -154,7 +152,7 @@ def find_trip(
 
 def find_alone(failures: Sequence[FailedAttempt], history: History) -> list[FailedAttempt]:
     """Find the unanswered attempts of worker processes that are alone with that: PingOne has answered another process
-    since then, and not theirs."""
+    since, but not theirs."""
     unanswered = [failure for failure in failures if failure.is_unanswered]
     if not unanswered:
         return []
@@ -167,7 +165,7 @@ def find_alone(failures: Sequence[FailedAttempt], history: History) -> list[Fail
 
 
 def find_others(reasons: Sequence[str | None], thresholds: Thresholds) -> Trip | None:
-    """Find out whether a batch must pause since somebody else works on its devices; None if not. `reasons`: those of
+    """Decide whether a batch must pause because somebody else works on its devices; None if not. `reasons`: those of
     its latest attempts since a person let it run."""
     by_others = sum(reason == SOMEBODY_ELSE for reason in reasons)
     if by_others < thresholds.by_others:
@@ -191,8 +189,8 @@ def has_answer(failure: FailedAttempt) -> bool:
 def _judge_service(
     failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, is_probing: bool, has_others: bool
 ) -> Trip | None:
-    """Judge by the attempts that ended last whether PingOne answers, takes our access tokens, and answers about the
-    right devices."""
+    """Judge by the last ended attempts whether PingOne answers, accepts our access tokens, and answers about the right
+    devices."""
     meaningful = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
     asked = [failure for failure in meaningful if failure.has_asked]
     unanswered = _take_unanswered(asked, thresholds.unanswered)
@@ -210,8 +208,8 @@ def _judge_service(
 
 
 def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds: Thresholds) -> Trip | None:
-    """Judge by the records that were begun last whether those to come are worth their OTPs. `begun`: failed attempts,
-    in the order in which their records were begun, the newest first."""
+    """Judge by the records that began last whether the next ones are worth their OTPs. `begun`: failed attempts, in the
+    order in which their records began, the newest first."""
     dead_letters = [failure for failure in begun if failure.outcome == Outcome.DEAD_LETTER]
     for pause, count, reason in (
         (PauseReason.PERMISSIONS, thresholds.forbidden, Reason.FORBIDDEN),
@@ -238,8 +236,8 @@ def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds:
 
 
 def _can_protect(history: History, threshold: int) -> bool:
-    """Whether a pause saves as much as it cost to find out: as many untried records are left as have failed, or no
-    device became ACTIVE so far."""
+    """Whether a pause saves as much as finding out cost: at least as many untried records are left as have failed, or
+    no device became ACTIVE so far."""
     return history.count_untried(threshold) >= threshold or not history.read_active()
 
 
@@ -252,19 +250,19 @@ def _sort_begun(history: History) -> list[int]:
 
 
 def _count_after(begun: int, active: Sequence[int]) -> int:
-    """Count the active records that were begun later; `active`: when each of them was begun, sorted."""
+    """Count the active records that began later; `active`: when each of them began, sorted."""
     return len(active) - bisect_right(active, begun)
 
 
 def _take_unanswered(asked: Sequence[FailedAttempt], count: int) -> Sequence[FailedAttempt]:
-    """The newest `count` attempts since the batch last went on by itself, if none of them was answered."""
+    """The newest `count` attempts since the batch last continued by itself, if none was answered."""
     newest = [failure for failure in asked if failure.is_recent][:count]
     return newest if len(newest) == count and all(failure.is_unanswered for failure in newest) else ()
 
 
 def _take_of_records(meaningful: Sequence[FailedAttempt], count: int, reason: str) -> Sequence[FailedAttempt]:
-    """The newest failures of `count` records, if all have this reason. A record that comes back again and again counts
-    once. But FAILURES_PER_RECORD times as many failures are enough, since a batch may have no other records left."""
+    """The newest failures of `count` records, if all have this reason. A record that returns again and again counts
+    once. But FAILURES_PER_RECORD times as many failures also suffice, since a batch may have no other records left."""
     records = set[int]()
     for place, failure in enumerate(meaningful, start=1):
         if failure.reason != reason:
@@ -296,8 +294,8 @@ def _take_dominant(
     threshold: int,
     share: float,
 ) -> Sequence[FailedAttempt]:
-    """The newest failures of `threshold` records, if these are at least the share `share` of the records that were
-    begun since and have ended or spent an OTP."""
+    """The newest failures of `threshold` records, if these are at least the share `share` of the records that began
+    since and have ended or spent an OTP."""
     records = set[int]()
     for place, failure in enumerate(failures, start=1):
         records.add(failure.record_id)
@@ -329,17 +327,17 @@ def _describe(failures: Sequence[FailedAttempt], cure: str) -> str:
     return f"{posts} OTPs were spent on {len(failures)} attempts that made no device ACTIVE: {most}. {cure}"
 
 
-# Probes: a batch that paused for an outage is tried again with a few records, after a delay that doubles with every
-# further outage. `worker.batches.upkeep` lets it run when the delay is over, and ends the outage with the first answer;
-# until then `worker.dispatch` queues no more than PROBES of its records at once.
+# Probes: a batch that paused for an outage is tried again with a few records, after a delay that doubles with each
+# further outage. `worker.batches.upkeep` resumes it after the delay, and ends the outage at the first answer; until
+# then `worker.dispatch` queues at most PROBES of its records at once.
 
 # Records that may be queued or in work at once during an outage.
 PROBES = 2
-# Attempts in a row without an answer by which a probe shows that the outage lasts.
+# Unanswered attempts in a row after which a probe shows that the outage lasts.
 UNANSWERED_WHILE_PROBING = 2
 # Seconds from the first pause for an outage until the batch is tried again.
 FIRST_PROBE = 15.0
-# Seconds until it is tried again at most, after further outages in a row.
+# Longest delay in seconds before it is tried again, after further outages in a row.
 LONGEST_PROBE = 300.0
 
 

@@ -6,12 +6,10 @@
             │                 ▲                                                           │
             └─────────────► SendOtp ──► decide_after_post ────────────────────────────────┴──► the decision
 
-An attempt alternates: perform the step, pass the answer (what was asked for, or the failure) to the function that
-decides after such a step, and get the next step or the decision that ends the attempt: Active, Retry, DeadLetter or
-Pause.
-
-A request to pair whose answer got lost may have made a device, so the token is looked up before it is paired again: a
-look-up that finds it free counts only if a second one, some seconds later, does so too."""
+An attempt alternates: perform the step, pass its result or failure to the function that decides after it, and get the
+next step or the decision that ends the attempt: Active, Retry, DeadLetter, or Pause. A pairing request with a lost
+answer may have made a device, so the token is looked up before it is paired again: a look-up that finds it free counts
+only if a second one, some seconds later, agrees."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,14 +38,14 @@ from worker.rules.steps import (
     SendOtp,
 )
 
-# Posts of one and the same OTP.
+# Posts of the same OTP.
 POSTS_PER_OTP = 2
-# Requests to pair that may have made a device, up to a replay.
+# Pairing requests that may have made a device, up to a replay.
 MOST_PAIRINGS = 3
 # Seconds between two look-ups that find the token free, before it is paired again.
 _LOOK_AGAIN = 5.0
 
-# What PingOne refuses for good, and the reason that the record is given up for.
+# What PingOne refuses for good, and the record's reason.
 _REFUSALS: dict[type[errors.PingOneError], Reason] = {
     errors.TooManyDevices: Reason.TOO_MANY_DEVICES,
     errors.MethodOff: Reason.METHOD_OFF,
@@ -56,28 +54,28 @@ _REFUSALS: dict[type[errors.PingOneError], Reason] = {
 }
 # 404s after which the device is looked for again; the next one ends the record.
 NOT_FOUND_READS = 3
-# Seconds for which a record is handed back at most, where the fleet's slot is further away. While the fleet holds, the
-# dispatcher publishes nothing anyway; and where a hold ends sooner than announced, no record waits for its old end.
+# Longest delay in seconds for a record that is handed back because the fleet's slot is further away. While the fleet
+# holds, the dispatcher publishes nothing anyway; and if a hold ends early, no record waits for its old end.
 LONGEST_HAND_BACK = 5.0
-# Between two reads, before the part that is drawn at random: the first and the longest delay, as shares of the limits'
-# `read_delay`, and the shortest at all, in seconds.
+# Between two reads, before the random part: the first and the longest delay, as shares of the limits' `read_delay`, and
+# the shortest of all, in seconds.
 _FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
 _SHORTEST_READ_DELAY = 0.5
 
-# The decision where an OTP of a TOTP seed needs PingOne's time, and two answers did not tell it.
+# The decision if an OTP of a TOTP seed needs PingOne's time, but two answers did not have it.
 NO_TIME = Pause(
     PauseReason.PROTOCOL,
-    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made, or with times that"
-    " contradict each other. A proxy may take it away or change it: have it left as it is, then resume.",
+    detail="PingOne's answers have no Date header, which OTPs of TOTP seeds need, or their times contradict each "
+    "other. A proxy may remove or change the header: stop that, then resume.",
 )
 
-# The decision where no call may start: the record's batch does not run any more, the lease was lost, or the worker
-# stops. The next claim finds out what comes next.
+# The decision if no call may start: the record's batch no longer runs, the lease was lost, or the worker stops. The
+# next claim finds out what comes next.
 NO_PERMIT = Retry(0.0, is_counted=False, why=Failure.NOT_PERMITTED)
 # How a call ends that brings no device.
 CallFailure = errors.PingOneError | SlotTooFar
 
-# The first of these that fits names a failure.
+# The first match names a failure.
 _NAMES: dict[type, Failure] = {
     errors.TooLateToSend: Failure.TOO_LATE_TO_SEND,
     errors.NotDelivered: Failure.NOT_DELIVERED,
@@ -117,19 +115,19 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case errors.Rejected():
             return replace(progress.with_otp_answered(ordinal), verdict=_name_rejection(answer)), ReadDevice()
         case errors.OutcomeUnknown() if answer.is_over:
-            # No post still runs that a read would have to wait for.
+            # No post is still running that a read would have to wait for.
             return replace(progress, is_just_posted=True), ReadDevice()
         case errors.OutcomeUnknown():
             return progress, _read_later(progress, limits, name_failure(answer))
-    # Everything else did not reach PingOne or made it do nothing.
+    # Everything else did not reach PingOne, or made it do nothing.
     return decide_after_no_effect(progress.with_otp_unsent(ordinal), answer, limits)
 
 
 def decide_after_read(
     progress: Progress, answer: Device | CallFailure, limits: Limits, *, is_flag_open: bool = False
 ) -> Next:
-    """What follows a read of the device. `is_flag_open`: it is not known yet whether PingOne wants `oathResync` with
-    OTP 1 (see `resync`)."""
+    """What follows a read of the device. `is_flag_open`: whether PingOne wants `oathResync` with OTP 1 is not known yet
+    (see `resync`)."""
     if isinstance(answer, Device):
         return _decide_for_device(progress, answer, limits, is_flag_open)
     match answer:
@@ -145,7 +143,7 @@ def decide_after_read(
         case errors.Forbidden() if not progress.needs_read:
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
         case errors.Forbidden() if progress.attempts > limits.attempts:
-            # The worker application may post and not read: it lacks a role, and without that no fate is ever known.
+            # The worker application may post but not read: it lacks a role without which no fate is ever known.
             return progress, pause(progress, PauseReason.PERMISSIONS, limits)
         case (
             errors.OutcomeUnknown()
@@ -154,7 +152,7 @@ def decide_after_read(
             | errors.InvalidOtp()
             | errors.ResyncRequired()
         ):
-            # None of these tells how the device stands.
+            # None of these says how the device is.
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=name_failure(answer))
     return decide_after_no_effect(progress, answer, limits)
 
@@ -164,53 +162,51 @@ def _decide_for_device(progress: Progress, device: Device, limits: Limits, is_fl
     over_after = timedelta(seconds=limits.over_after)
     progress = replace(progress, pairing=progress.pairing.with_age(device.age, over_after))
     if device.is_active:
-        # Whatever was refused before: the device is what it should be.
+        # Whatever was refused before: the device is as it should be.
         return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
     if progress.is_open and _was_just_posted(progress, limits):
-        # The effect of a post is not seen everywhere at once.
+        # The effect of a post is not visible everywhere at once.
         return replace(progress, is_just_posted=False), _read_later(progress, limits, Failure.OUTCOME_UNKNOWN)
     if progress.is_open and not device.is_waiting and not _find_obstacle(device):
-        # A status that we do not know may mean that PingOne took the OTP.
+        # An unknown status may mean that PingOne accepted the OTP.
         return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.OUTCOME_UNKNOWN)
     return _decide_for_waiting_device(progress, device, limits, is_flag_open)
 
 
 def _was_just_posted(progress: Progress, limits: Limits) -> bool:
-    """Whether an OTP went out in this attempt, or in one before it that ended sooner than the read delay. If the
+    """Whether an OTP went out in this attempt, or in an earlier one that ended less than the read delay ago. If the
     database's clock was set back since, it went out in the future: nothing is known then."""
     sent_ago, read_delay = progress.pairing.sent_ago, timedelta(seconds=limits.read_delay)
     return progress.is_just_posted or (sent_ago is not None and timedelta(0) <= sent_ago.last < read_delay)
 
 
 def find_age_of_others_work(progress: Progress, device: Device, since_claim: timedelta) -> timedelta | None:
-    """Find out how long ago somebody else made the device that a read shows, or made it ACTIVE; None where it may have
-    been us, or PingOne does not tell. `progress`: what was known before the read. `since_claim`: for how long the
-    record has been in hand.
-
-    Who asks goes on to compare it with the run of the batch: a device that was ACTIVE before is normal, since a
-    shipment may be loaded into a fresh database."""
+    """Find out how long ago somebody else made the device that a read shows, or made it ACTIVE; None if it may have
+    been us, or PingOne does not say. `progress`: what was known before the read. `since_claim`: how long the record has
+    been in hand. The caller compares it with the batch's run: a device that was ACTIVE before is normal, since a
+    shipment may be loaded into a new database."""
     if progress.pairing.was_paired_by_others:
         return device.age
     if not device.is_active or not _is_every_otp_refused(progress):
         return None
     if progress.second is not None and progress.second.posts:
-        # Asked for a second OTP, PingOne has told that the device waited, and then it did not take ours.
+        # By asking for a second OTP, PingOne said that the device waited; then it refused ours.
         return timedelta(0)
-    # Our own post may count as the latest change of the device; what came before the claim was none of ours.
+    # Our own post may be the latest change of the device; a change before the claim was not ours.
     is_from_before = device.updated_ago is not None and device.updated_ago > since_claim
     return device.updated_ago if is_from_before else None
 
 
 def _is_every_otp_refused(progress: Progress) -> bool:
-    """Whether no OTP can have made the device ACTIVE: each went out once at the most, and was answered, the last one by
-    a refusal."""
+    """Whether no OTP can have made the device ACTIVE: each went out at most once, and was answered, the last one by a
+    refusal."""
     second = progress.second
     posted = [progress.first, *([second] if second is not None and second.posts else [])]
     return progress.verdict is not None and all(otp.posts == 1 and otp.state == OtpState.ANSWERED for otp in posted)
 
 
 def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limits, is_flag_open: bool) -> Next:
-    """What follows a read that found the device, and found it not ACTIVE."""
+    """What follows a read that found the device, not ACTIVE."""
     known = progress.with_device_waiting()
     obstacle = _find_obstacle(device)
     if is_flag_open and obstacle is None and may_go_again_with_flag(known, limits):
@@ -225,7 +221,7 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
 
 
 def _read_later(progress: Progress, limits: Limits, why: Failure) -> Retry:
-    """Hand the record back until the post of its OTP is over, and seen everywhere: then its device is read."""
+    """Hand the record back until the post of its OTP is over, and visible everywhere: then its device is read."""
     return Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=why)
 
 
@@ -246,7 +242,7 @@ def _find_obstacle(device: Device) -> Reason | None:
 
 
 def choose_step_without_device(progress: Progress, limits: Limits) -> Next:
-    """What a record does that has no device: look its token up if a request is of unknown fate, or else pair it, unless
+    """What a record without a device does: look its token up if a request's fate is unknown, otherwise pair it, unless
     it could send no OTP afterwards."""
     if progress.pairing.is_open or progress.verdict is not None:
         return progress, FindDevice()
@@ -260,11 +256,11 @@ def choose_step_without_device(progress: Progress, limits: Limits) -> Next:
 
 
 def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure, limits: Limits) -> Next:
-    """What follows the answer to a request to pair, which `progress` knows as sent."""
+    """What follows the answer to a pairing request, which `progress` knows as sent."""
     match answer:
         case PairedDevice():
             if not answer.status:
-                # It is not known whether it waits for an OTP. It is ours for certain, so its age does not matter.
+                # It may or may not wait for an OTP. It is certainly ours, so its age does not matter.
                 found = replace(progress.pairing.found(answer.id, is_made=True), sent_ago=None)
                 return _with(replace(progress, not_found=0), found), ReadDevice()
             paired = _with(replace(progress, not_found=0), progress.pairing.paired(answer.id, is_made=True))
@@ -277,15 +273,15 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
 
 
 def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
-    """What follows a look-up of whose device the token is. None: it is nobody's, as far as can be seen."""
+    """What follows a look-up of whose device the token is. None: nobody's, as far as can be seen."""
     match answer:
         case Pairing() | errors.Forbidden() if not user_id and progress.verdict is None:
-            # Cancelled after a restore, before its person was looked up: nothing tells whether it is theirs.
+            # Cancelled after a restore, before its person was looked up: nothing shows whether it is theirs.
             return _without_request(progress), Retry(0.0, is_counted=False, why=Failure.NOT_FOUND)
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
             return _give_up(_without_request(progress), Reason.TOKEN_TAKEN, tell_owner(answer.user_id))
         case Pairing() if answer.device_id == progress.pairing.device_id:
-            # It is listed, and cannot be read.
+            # It is listed, but unreadable.
             return _give_up_missing(progress)
         case Pairing():
             return _take_device(progress, answer)
@@ -296,7 +292,7 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
         case errors.Forbidden() if progress.attempts > limits.attempts and not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.FORBIDDEN)
         case errors.Forbidden() if progress.attempts > limits.attempts:
-            # Without a look-up, nobody will ever know what became of it.
+            # Without a look-up, its fate will never be known.
             return progress, pause(progress, PauseReason.PERMISSIONS, limits)
         case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
             delay = choose_read_delay(progress, limits)
@@ -305,18 +301,18 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
 
 
 def may_be_deleted(progress: Progress) -> bool:
-    """Whether a device that PingOne does not find, once more, was deleted and may be made again: PingOne deletes what
-    waits for activation longer than 24 hours."""
+    """Whether a device that PingOne again does not find was deleted and may be made again: PingOne deletes what waits
+    for activation longer than 24 hours."""
     return progress.pairing.is_allowed and progress.not_found >= NOT_FOUND_READS
 
 
 def tell_owner(user_id: str) -> str:
-    """Tell whose device a token is, by the person's id."""
+    """Name the owner of a token by the person's id."""
     return f"It is the device of user {user_id.lower()}."
 
 
 def give_up_device(progress: Progress) -> Next:
-    """Give a record up whose device another record has that is not final: nothing of it is this record's."""
+    """Fail a record whose device belongs to another unfinished record: nothing of it is this record's."""
     without = replace(progress.pairing, state=PairingState.UNSENT, device_id="", is_made=False)
     return _give_up(_with(progress, without), Reason.DEVICE_IN_PROGRESS)
 
@@ -326,7 +322,7 @@ def _with(progress: Progress, pairing: PairingProgress) -> Progress:
 
 
 def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limits) -> Next:
-    """What follows where a request to pair made nothing."""
+    """What follows if a pairing request made nothing."""
     match answer:
         case errors.AlreadyPaired():
             return progress, FindDevice()
@@ -342,8 +338,8 @@ def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limit
 
 
 def _take_device(progress: Progress, found: Pairing) -> Next:
-    """Go on with a device that was found. We made it if the token was known to be free before a request of ours that is
-    of unknown fate; otherwise it was there before, or somebody else has made it, and it is not ours to remove."""
+    """Continue with a device that was found. We made it if the token was known to be free before a request of ours of
+    unknown fate; otherwise it existed before, or somebody else made it, and it is not ours to remove."""
     pairing = progress.pairing
     is_made = pairing.was_free and pairing.is_open and not pairing.device_id
     known = _with_new_device(progress) if pairing.device_id else progress
@@ -364,23 +360,23 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
     if missed.pairing.state == PairingState.MISSED:
         return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why=Failure.NOT_FOUND)
     if progress.pairing.state == PairingState.UNSENT:
-        # PingOne said that it was paired, and does not show with whom.
+        # PingOne said that it was paired, but does not show with whom.
         return missed, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.NOT_FOUND)
-    # Nobody's token has no device that an OTP can have made ACTIVE.
+    # A token of nobody has no device that an OTP can have made ACTIVE.
     return choose_step_without_device(missed.with_device_waiting(), limits)
 
 
 def _without_request(progress: Progress) -> Progress:
-    """The same record where a look-up told that no request of ours has made a device, so that no OTP can have made one
-    ACTIVE."""
+    """The same record after a look-up showed that no request of ours has made a device, so that no OTP can have made
+    one ACTIVE."""
     known = progress if progress.pairing.device_id else progress.with_device_waiting()
     pairing = known.pairing.read()
     return _with(known, replace(pairing, state=PairingState.UNSENT) if pairing.is_open else pairing)
 
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:
-    """What follows where the device is gone: pair the token anew, unless its OTPs were refused, or the new device would
-    ask first for one that was answered."""
+    """What follows if the device is gone: pair the token again, unless its OTPs were refused, or the new device would
+    first ask for an answered one."""
     again = _with_new_device(progress)
     if verdict := _judge_otps_for_another_device(again, progress.verdict):
         return _give_up(again, verdict)
@@ -388,8 +384,8 @@ def _pair_again(progress: Progress, limits: Limits) -> Next:
 
 
 def _judge_otps_for_another_device(progress: Progress, verdict: Reason | None) -> Reason | None:
-    """Why the OTPs of a record are of no use to another device than they were sent to; None if they are. A pair whose
-    OTP 1 was answered is not: the other device would have to be sent that one first."""
+    """Why a record's OTPs are useless for another device than they were sent to; None if they are not. A pair with an
+    answered OTP 1 is useless: the other device would need that one first."""
     is_begun = progress.next_counter is None and progress.first.state == OtpState.ANSWERED
     return verdict or (Reason.DEVICE_NOT_FOUND if is_begun else None)
 
@@ -403,8 +399,8 @@ def _with_new_device(progress: Progress) -> Progress:
 
 
 def _decide_after_missing(progress: Progress, limits: Limits, give_up: Callable[[Progress], Next]) -> Next:
-    """What follows where PingOne does not know the device, the token or the user: what was made moments ago may not be
-    seen everywhere yet, so it is looked for again, NOT_FOUND_READS times, before the record is given up."""
+    """What follows if PingOne does not know the device, the token, or the user: new things may not be visible
+    everywhere yet, so it is looked for again, NOT_FOUND_READS times, before the record fails."""
     missing = replace(progress, not_found=progress.not_found + 1)
     if missing.not_found > NOT_FOUND_READS:
         return give_up(missing)
@@ -416,8 +412,8 @@ def _give_up_missing(progress: Progress) -> Next:
 
 
 def _refuse(progress: Progress, reason: Reason) -> Next:
-    """Give a record up that PingOne does not pair; but look the token up first if an earlier request may have made a
-    device, or it is not clear what was refused."""
+    """Fail a record that PingOne does not pair; but look the token up first if an earlier request may have made a
+    device, or if it is not clear what was refused."""
     if progress.pairing.pairings or reason in (Reason.REJECTED, Reason.USER_NOT_FOUND):
         return replace(progress, verdict=reason), FindDevice()
     return _give_up(progress, reason)
@@ -431,13 +427,13 @@ def _give_up(progress: Progress, reason: Reason, evidence: str = "") -> Next:
 
 
 def send_next_otp(progress: Progress, limits: Limits) -> Next:
-    """Send the next OTP, or give the record up."""
+    """Send the next OTP, or fail the record."""
     return progress, choose_otp(progress, limits)
 
 
 def begin_new_pair(progress: Progress, limits: Limits) -> Next:
-    """What follows where the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are
-    within the budget. Its token is out of step, so one OTP alone would be wasted."""
+    """What follows if the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are within
+    the budget. Its token is out of step, so one OTP alone would be wasted."""
     again = progress.with_new_pair()
     if again.posts + 2 > limits.posts:
         return again, DeadLetter(Reason.BUDGET_SPENT)
@@ -452,7 +448,7 @@ def may_go_again_with_flag(progress: Progress, limits: Limits) -> bool:
 
 
 def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
-    """The OTP that goes next, or the reason why none may. What became of every earlier post is known."""
+    """The OTP that goes next, or the reason why none may. The fate of every earlier post is known."""
     ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1
     if ordinal == 2 and progress.second is None:
         return DeadLetter(Reason.SECOND_OTP_MISSING)
@@ -468,17 +464,17 @@ def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
     return SendOtp(ordinal)
 
 
-# Where PingOne did nothing: no slot was near, nothing was delivered, or PingOne refused to act. No attempt is counted
+# When PingOne did nothing: no slot was near, nothing was delivered, or PingOne refused to act. No attempt is counted
 # then.
 
 
 def hand_back_without_slot(far: SlotTooFar) -> Retry:
-    """Hand the record back, since the fleet's next slot is far: it waits in the database, not in a worker."""
+    """Hand the record back because the fleet's next slot is far away: it waits in the database, not in a worker."""
     return Retry(choose_hand_back_delay(far), is_counted=False, why=Failure.HOLD)
 
 
 def choose_hand_back_delay(far: SlotTooFar) -> float:
-    """Seconds until a record is due again for which no slot was near."""
+    """Seconds until a record without a near slot is due again."""
     return min(far.wait, LONGEST_HAND_BACK)
 
 
@@ -489,8 +485,8 @@ def decide_after_no_effect(progress: Progress, failure: CallFailure, limits: Lim
         case errors.CredentialsRefused():
             return progress, replace(pause(progress, PauseReason.CREDENTIALS, limits), is_own=True)
         case errors.Unauthorized():
-            # The token endpoint granted both access tokens, so it may be this one call. The breaker notices when
-            # several records in a row end so.
+            # The token endpoint granted both access tokens, so it may be only this call. The breaker notices when
+            # several records in a row end this way.
             delay = limits.read_delay if progress.needs_read else 1.0 + progress.jitter
             return progress, Retry(delay, is_counted=False, why=name_failure(failure))
         case errors.ProtocolFault():
@@ -509,20 +505,20 @@ def decide_after_no_effect(progress: Progress, failure: CallFailure, limits: Lim
 
 
 def pause(progress: Progress, reason: PauseReason, limits: Limits) -> Pause:
-    """Pause the batch. A cancelled batch cannot pause; so what still owes a read waits, and does not ask again at every
-    tick."""
+    """Pause the batch. A cancelled batch cannot pause; so a record that needs a read waits, and does not ask again at
+    every tick."""
     return Pause(reason, delay=limits.read_delay if progress.needs_read else 0.0)
 
 
 def choose_read_delay(progress: Progress, limits: Limits) -> float:
-    """Seconds until a read is tried again that told nothing: 5, 10, 20 … 300 where `read_delay` is 30, else in
-    proportion to it; up to half as much again."""
+    """Seconds until a read without a result is repeated: 5, 10, 20 … 300 for a `read_delay` of 30, otherwise in
+    proportion; up to half as much again."""
     share = min(_LONGEST_READ_DELAY, _FIRST_READ_DELAY * 2 ** min(progress.attempts - 1, 10))
     return float(max(_SHORTEST_READ_DELAY, limits.read_delay * share) * (1 + progress.jitter / 2))
 
 
 def name_failure(failure: CallFailure) -> Failure:
-    """Name a failure of a call that lets the record go again. Raises TypeError for one that does not."""
+    """Name a failed call after which the record goes again. Raises TypeError for any other."""
     for kind, name in _NAMES.items():
         if isinstance(failure, kind):
             return name

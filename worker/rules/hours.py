@@ -9,26 +9,23 @@ from difflib import get_close_matches
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
-# Hours as a person writes them. 24:00 is an end that people write; it is the 00:00 of the next day.
+# Hours as a person writes them. 24:00 is an end; it is the next day's 00:00.
 _HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-(?:([01]?\d|2[0-3]):([0-5]\d)|24:00)", re.ASCII)
-# Names that mean another zone on each machine: the zone that the machine is set to.
+# Names that mean another zone on each machine.
 _OF_THE_MACHINE = frozenset({"localtime"})
 _MINUTE = timedelta(minutes=1)
-# How far ahead a change is looked for. Hours begin once a day, unless clocks that are put forward skip them, or a
-# country skips a day.
+# How far ahead to look for a change. Hours begin once a day, unless clocks skip them, or a country skips a day.
 _LONGEST_WAIT = timedelta(days=5)
 
 
 class UnfitHours(ValueError):
-    """A text that is no hours of a day, or no time zone; the message says what would be."""
+    """Invalid hours or time zone; the message says what would be valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class DailyHours:
-    """From `start` up to, not including, `end`, which is on the next day where it is earlier. Whole minutes.
-
-    What counts is the time that clocks in the zone show. In the night in which they are put forward, hours that do not
-    exist are passed over; in that in which they are put back, an hour that comes twice counts both times."""
+    """From `start` up to, not including, `end`, which is on the next day if it is earlier. Whole minutes of local time.
+    When clocks go forward, missing hours are skipped; when they go back, a repeated hour counts twice."""
 
     start: time
     end: time
@@ -39,7 +36,7 @@ class DailyHours:
         """Read hours such as `22:00-05:30` in a zone such as `Europe/Berlin`. Raises UnfitHours."""
         found = _HOURS.fullmatch(hours.strip())
         if found is None:
-            raise UnfitHours(f"{hours!r} is no daily window: write it as 22:00-05:30")
+            raise UnfitHours(f"{hours!r} is not a daily window: write it as 22:00-05:30")
         hour, minute, end_hour, end_minute = (int(part or 0) for part in found.groups())
         start, end = time(hour, minute), time(end_hour, end_minute)
         if start == end:
@@ -53,7 +50,7 @@ class DailyHours:
 
     @property
     def seconds(self) -> float:
-        """How long they last, on a day on which no clock is put forward or back."""
+        """Their duration, on a day without a clock change."""
         start, end = (timedelta(hours=each.hour, minutes=each.minute) for each in (self.start, self.end))
         return ((end - start) % timedelta(days=1)).total_seconds()
 
@@ -68,9 +65,9 @@ class DailyHours:
         return shown >= self.start or shown < self.end
 
     def find_next_change(self, after: datetime) -> datetime:
-        """When the hours end, if `after` is within them; else when they begin next. UTC."""
-        # Clocks are put forward and back at whole minutes, too. So each minute is looked at: some thousands at most,
-        # which take a few milliseconds, twice a day.
+        """When the hours end, if `after` is within them; otherwise when they begin next. UTC."""
+        # Clocks change at whole minutes, too. So each minute is checked: some thousands at most, in a few milliseconds,
+        # twice a day.
         is_within = self.contains(after)
         minute = after.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
         last = minute + _LONGEST_WAIT
@@ -85,7 +82,7 @@ def format_time(at: datetime) -> str:
 
 
 def check_zone(zone: str) -> str:
-    """Return the name of a time zone that exists on this machine. Raises UnfitHours, with names that may be meant."""
+    """Return the name of a time zone that exists on this machine. Raises UnfitHours, with suggestions."""
     zones = _list_zones()
     if zone in zones:
         return zone
@@ -94,12 +91,12 @@ def check_zone(zone: str) -> str:
     meant = " or ".join(dict.fromkeys(by_lower[name] for name in near))
     guess = f"did you mean {meant}? " if meant else ""
     raise UnfitHours(
-        f"{zone!r} is no time zone: {guess}Its name stands in the IANA database, such as Europe/Berlin,"
+        f"{zone!r} is not a time zone: {guess}Use a name of the IANA database, such as Europe/Berlin,"
         " America/New_York or UTC"
     )
 
 
 @cache
 def _list_zones() -> frozenset[str]:
-    """The names of all time zones. Listing them reads some hundred files, too much to do each time."""
+    """The names of all time zones. Listing them reads some hundred files, too much for each time."""
     return frozenset(available_timezones() - _OF_THE_MACHINE)

@@ -1,5 +1,4 @@
-"""What a used-up quota of PingOne's license means: how long batches wait for it, and what a person is told. Pure.
-
+"""A used-up quota of PingOne's license: how long batches wait for it, and what a person reads. Pure.
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from dataclasses import dataclass
@@ -10,23 +9,23 @@ from worker.rules.hours import format_time
 
 # PingOne's code for it.
 EXCEEDED = "QUOTA_EXCEEDED"
-# Seconds until the next try where PingOne does not say when its quota resets, or names a time that is past.
+# Seconds until the next try if PingOne does not say when its quota resets, or names a past time.
 NEXT_TRY = 60.0
-# PingOne's time and ours may differ by this much, and a person is told only one of them.
+# PingOne's time and ours may differ by this much, and a person reads only one of them.
 _SAME = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A quota that is used up. `resets_in` are the seconds until something may go again; `reset_at` is what PingOne
-    named, None where it named nothing."""
+    """A used-up quota. `resets_in`: seconds until something may go again; `reset_at`: what PingOne named, None if
+    nothing."""
 
     resets_in: float
     reset_at: datetime | None = None
 
 
 def read_quota(failure: RateLimited, longest_hold: float) -> Quota | None:
-    """The quota that a 429 says is used up; None where it is over within the fleet's longest hold (in seconds)."""
+    """The quota that a 429 reports as used up; None if it is over within the fleet's longest hold (in seconds)."""
     wait = failure.retry_after
     if wait is not None and wait > longest_hold:
         return Quota(wait, failure.quota_reset_at)
@@ -40,7 +39,7 @@ def explain_quota(quota: Quota, resumes_at: datetime, hours: str | None = None) 
     if quota.reset_at is None:
         until = "and PingOne does not say until when"
     elif abs(quota.reset_at - resumes_at) <= _SAME:
-        return f"PingOne's quota is used up until {at}: goes on by itself then{inside}."
+        return f"PingOne's quota is used up until {at}: continues by itself then{inside}."
     else:
         until = f"by what it says until {format_time(quota.reset_at)}"
     return f"PingOne's quota is used up, {until}: tried again by itself at {at}{inside}."

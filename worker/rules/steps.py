@@ -1,6 +1,6 @@
-"""What is known of a record: how far its OTPs have come, and what its attempts have found; from which counter its next
-OTP is made; what it may cost; and what it does next: a step, which is a call to PingOne, or the decision that ends the
-attempt. Values that do not change: every step makes a new one. Pure."""
+"""What is known of a record: the state of its OTPs, and the findings of its attempts; the counter of its next OTP; its
+limits; and its next step: a call to PingOne, or the decision that ends the attempt. Immutable values: every step makes
+a new one. Pure."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.rules.quota import Quota
 
-# By how much the age of a device may differ from the age of the request that made it: ages of requests are taken when
-# the attempt or the page begins, and these last a minute or so.
+# Tolerance between the age of a device and the age of the request that made it: ages of requests are taken when the
+# attempt or the page begins, and these last a minute or so.
 TOLERANCE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
 class SentAgo:
-    """Ages of the requests that may have made a device or a token: the first one and the last one."""
+    """Ages of the requests that may have created a device or a token: the first one and the last one."""
 
     first: timedelta
     last: timedelta
 
 
 def count_ago(now: datetime, last_at: datetime | None, first_at: datetime | None = None) -> SentAgo | None:
-    """The ages of requests, the last of which was marked as sent at `last_at`, and the first at `first_at` if there
-    were several. None: no request was marked."""
+    """The ages of requests, the last marked as sent at `last_at`, and the first at `first_at` if there were several.
+    None: no request was marked."""
     return SentAgo(now - (first_at or last_at), now - last_at) if last_at else None
 
 
 def may_be_made_by(sent_ago: SentAgo | None, age: timedelta | None, lasts: timedelta) -> bool:
-    """Whether one of our requests may have made a device or a token of this age. It may if either is unknown (None).
-    `lasts`: for how long PingOne may work on a request."""
+    """Whether one of our requests may have created a device or token of this age. Yes if either is unknown (None).
+    `lasts`: how long PingOne may work on a request."""
     if sent_ago is None or age is None:
         return True
     return sent_ago.last - lasts - TOLERANCE <= age <= sent_ago.first + TOLERANCE
@@ -52,9 +52,9 @@ class OtpProgress:
 @dataclass(frozen=True, slots=True)
 class PairingProgress:
     """What is known of the pairing that makes a record's device. `device_id` is empty until there is a device.
-    `pairings` counts the requests to pair since the last replay that may have made one; `is_made`: one of them did.
+    `pairings` counts pairing requests since the last replay that may have made one; `is_made`: one of them did.
     `was_free`: a look-up found the token free before the latest request. `is_allowed`: the record may be paired, now or
-    again. `sent_ago`: the ages of the requests at the beginning of this attempt; zero for one that it has made."""
+    again. `sent_ago`: the ages of the requests at the beginning of this attempt; zero for its own."""
 
     state: PairingState = PairingState.PAIRED
     device_id: str = ""
@@ -66,19 +66,19 @@ class PairingProgress:
 
     @property
     def is_open(self) -> bool:
-        """Whether a device may exist that we do not know, or that may be ACTIVE already: after a request to pair of
-        unknown fate, until a look-up has found the device and a read has shown its status; and as long as only the
-        inventory has shown the device."""
+        """Whether an unknown device, or one that may be ACTIVE, may exist: after a pairing request of unknown fate,
+        until a look-up has found the device and a read has shown its status; and while only the inventory has shown the
+        device."""
         is_unread = self.state == PairingState.UNSENT and bool(self.device_id)
         return is_unread or self.state in (PairingState.SENT, PairingState.MISSED)
 
     @property
     def was_paired_by_others(self) -> bool:
-        """Whether PingOne has shown a device that is not read yet, and no request of ours can have made it."""
+        """Whether PingOne has shown a device that was not read yet, and that no request of ours can have made."""
         return self.is_open and bool(self.device_id) and not self.is_made and not self.pairings
 
     def sent(self) -> PairingProgress:
-        """A request to pair is about to go out, and its fate is unknown until its answer comes."""
+        """A pairing request is about to go out, and its fate is unknown until its answer comes."""
         first = self.sent_ago.first if self.sent_ago and self.pairings else timedelta(0)
         sent_ago = SentAgo(first, last=timedelta(0))
         return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=sent_ago)
@@ -107,7 +107,7 @@ class PairingProgress:
         return replace(self, state=PairingState.PAIRED, device_id=device_id, is_made=is_made)
 
     def missed(self) -> PairingProgress:
-        """A look-up found the token free: for the first time after a request of unknown fate, or once more."""
+        """A look-up found the token free: for the first time after a request of unknown fate, or again."""
         if self.state == PairingState.SENT:
             return replace(self, state=PairingState.MISSED)
         return replace(self, state=PairingState.UNSENT, was_free=True)
@@ -119,12 +119,11 @@ class PairingProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All that decides what a record does next. `attempts` counts those since the last replay, with this one;
-    `not_found` counts its 404s; `is_stale`: its OTPs are too old to be sent. The other fields are as in the table
-    `record`.
-
-    A record with a seed has a `next_counter`, and makes another OTP for every post, so that no counter is used twice.
-    `first` and `second` are then the OTPs of its latest pair, and their `posts` are those of all pairs together."""
+    """Everything that decides what a record does next. `attempts` counts those since the last replay, including this
+    one; `not_found` counts its 404s; `is_stale`: its OTPs are too old to send. The other fields are as in the table
+    `record`. A record with a seed has a `next_counter`, and makes another OTP for every post, so that no counter is
+    used twice. `first` and `second` are then the OTPs of its latest pair, and their `posts` are those of all pairs
+    together."""
 
     first: OtpProgress = OtpProgress()
     second: OtpProgress | None = OtpProgress()
@@ -134,37 +133,37 @@ class Progress:
     is_stale: bool = False
     next_counter: int | None = None
     pairing: PairingProgress = PairingProgress()
-    # An OTP went out in this very attempt, and its answer did not tell how the device stands.
+    # An OTP went out in this attempt, and its answer did not say how the device is.
     is_just_posted: bool = field(default=False, compare=False)
-    # From 0 up to 1, drawn once an attempt: spreads the delays of records that come back.
+    # From 0 up to 1, drawn once for each attempt: spreads the delays of returning records.
     jitter: float = 0.0
 
     @property
     def posts(self) -> int:
-        """Posts of both OTPs since the budget began."""
+        """Posts of both OTPs in this budget."""
         return self.first.posts + (self.second.posts if self.second else 0)
 
     @property
     def last_counter(self) -> int | None:
-        """The counter of the OTP that was sent last; None without a seed."""
+        """The counter of the last sent OTP; None without a seed."""
         return None if self.next_counter is None else self.next_counter - 1
 
     @property
     def is_half_done(self) -> bool:
-        """Whether PingOne has asked for OTP 2, and it has not gone out. Only meant for a record that is not final."""
+        """Whether PingOne has asked for OTP 2, and it has not gone out. Only for unfinished records."""
         second = self.second
         is_answered = self.first.state == OtpState.ANSWERED and second is not None and second.state == OtpState.UNSENT
         return is_answered and self.verdict is None
 
     @property
     def is_open(self) -> bool:
-        """Whether an OTP may have made the device ACTIVE without our knowing it."""
+        """Whether an OTP may have made the device ACTIVE without our knowledge."""
         return self.first.state == OtpState.SENT or (self.second is not None and self.second.state == OtpState.SENT)
 
     @property
     def needs_read(self) -> bool:
-        """Whether only a read may make this record final: what became of an OTP or of its pairing is unknown, or a
-        verdict waits."""
+        """Whether only a read can make this record final: the fate of an OTP or its pairing is unknown, or a verdict
+        waits."""
         return self.is_open or self.verdict is not None or self.pairing.is_open
 
     def with_otp(self, ordinal: int, otp: OtpProgress) -> Progress:
@@ -178,8 +177,8 @@ class Progress:
         return otp
 
     def with_otp_sent(self, ordinal: int, counter: int | None = None) -> Progress:
-        """The OTP is about to go out: what becomes of it is unknown until an answer was read. `counter` is the one that
-        it was made from, if it was made from a seed."""
+        """The OTP is about to go out: its fate is unknown until an answer was read. `counter`: that of an OTP from a
+        seed."""
         sent = self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
         return sent if counter is None else replace(sent, next_counter=counter + 1)
 
@@ -194,8 +193,8 @@ class Progress:
         return unsent if self.next_counter is None else replace(unsent, next_counter=self.next_counter - 1)
 
     def with_device_waiting(self) -> Progress:
-        """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. `not_found`
-        stays as it is: a record whose device can be read, while posts to it get 404s, must come to an end as well."""
+        """A read found the device still waiting: an OTP of unknown fate was not accepted, and may go again. `not_found`
+        stays: a record whose device is readable, but whose posts get 404s, must come to an end as well."""
         known = replace(self, pairing=self.pairing.read())
         if known.next_counter is not None and known.is_open:
             return known._with_pair_after_unknown_fate()
@@ -205,10 +204,9 @@ class Progress:
         return known
 
     def _with_pair_after_unknown_fate(self) -> Progress:
-        """Begin another pair of a seed, since an OTP of this one may have reached PingOne.
-
-        After an OTP 1 of unknown fate one counter is left out: if PingOne asked for the second OTP, and that answer got
-        lost, the next one would be taken for it, and refused since it comes without `oathResync`."""
+        """Begin another pair of a seed, since an OTP of this one may have reached PingOne. After an OTP 1 of unknown
+        fate one counter is skipped: if PingOne asked for the second OTP and that answer was lost, it would take the
+        next one as that, and refuse it for lacking `oathResync`."""
         assert self.next_counter is not None, "only a seed makes another pair"  # noqa: S101
         skipped = 1 if self.first.state == OtpState.SENT else 0
         return replace(self.with_new_pair(), next_counter=self.next_counter + skipped)
@@ -221,14 +219,14 @@ class Progress:
         )
 
 
-# From which counter a seed makes its next OTP, and when that may go out. For HOTP it is the next counter, whatever the
-# time. For TOTP it is the number of the time step that is now by PingOne's clock (RFC 6238); OTP 2 has to come from the
-# step right after that of OTP 1. Times are Unix times of PingOne's clock, in seconds.
+# From which counter a seed makes its next OTP, and when it may go out. For HOTP it is the next counter at any time. For
+# TOTP it is the current time step by PingOne's clock (RFC 6238); OTP 2 must come from the step right after OTP 1's.
+# Times are Unix times of PingOne's clock, in seconds.
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The time by PingOne's clock, as far as it is known: it lies between these two."""
+    """The time by PingOne's clock, as far as it is known: between these two."""
 
     earliest: float
     latest: float
@@ -236,8 +234,8 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Mint:
-    """Make the OTP from this counter; None: it stands in the record's pair. It may go out until `until`; only those of
-    TOTP seeds have an end."""
+    """Make the OTP from this counter; None: it is in the record's pair. It may go out until `until`; only OTPs of TOTP
+    seeds have an end."""
 
     counter: int | None
     until: float = math.inf
@@ -245,14 +243,14 @@ class Mint:
 
 @dataclass(frozen=True, slots=True)
 class WaitForStep:
-    """The time step of the next OTP has not begun, or this one ends too soon: `seconds` until the next begins."""
+    """The next OTP's time step has not begun, or this one ends too soon: `seconds` until the next begins."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class StepMissed:
-    """The time step that OTP 2 had to come from is over, or nearly: only a new pair helps."""
+    """The time step for OTP 2 is over, or nearly: only a new pair helps."""
 
 
 def choose_hotp_counter(progress: Progress) -> Mint:
@@ -266,7 +264,7 @@ def choose_time_step(
     """Choose the time step of OTP `ordinal` of a TOTP seed. `time_step` in seconds; no OTP goes out in the last
     `margin` seconds of its step."""
     unused = _unused(progress)
-    # Where the step may have changed already, it is the one before until it has for certain.
+    # If the step may have changed already, it is the earlier one until it certainly has.
     step = int(now.earliest // time_step)
     ends = (step + 1) * time_step
     is_nearly_over = now.latest >= ends - margin
@@ -278,7 +276,7 @@ def choose_time_step(
 
 
 def _unused(progress: Progress) -> int:
-    """The lowest counter or time step from which no OTP was made."""
+    """The lowest counter or time step without an OTP."""
     assert progress.next_counter is not None, "only a record with a seed makes OTPs"  # noqa: S101
     return progress.next_counter
 
@@ -294,14 +292,14 @@ class Limits:
     posts: int = 3
     # Counted attempts, up to a replay.
     attempts: int = 8
-    # Seconds after a call without an answer until the device is read: the call may still run at PingOne. A read that
-    # tells nothing is repeated in proportion to it.
+    # Seconds after an unanswered call until the device is read: PingOne may still be working on the call. A read
+    # without a result is repeated in proportion to it.
     read_delay: float = 30.0
     # Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with it.
     over_after: float = 55.0
     # Seconds after a 404 until the device is looked for again.
     not_found_delay: float = 10.0
-    # Seconds for which the fleet holds at most when PingOne says `Retry-After`; a longer wait is a used-up quota.
+    # Longest hold of the fleet in seconds after a `Retry-After`; a longer wait is a used-up quota.
     longest_hold: float = 120.0
 
 
@@ -317,7 +315,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class FindDevice:
-    """Look up whose device the token is: after a pairing of unknown fate, or where PingOne says that it is paired."""
+    """Look up whose device the token is: after a pairing of unknown fate, or if PingOne says that it is paired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +327,8 @@ class SendOtp:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The device is ACTIVE, and the record is done. `why`: in one word, for the attempt's line, where it was somebody
-    else's work."""
+    """The device is ACTIVE, and the record is done. `why`: one word for the attempt's line, if it was somebody else's
+    work."""
 
     why: str | None = None
 
@@ -347,27 +345,27 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """The record is given up, and waits for a person."""
+    """The record failed, and waits for a person."""
 
     reason: Reason
-    # False where PingOne did nothing with the request, so that the attempt does not count.
+    # False if PingOne did nothing with the request, so that the attempt does not count.
     is_counted: bool = True
-    # What PingOne showed, in a sentence with ids and no names: a person reads it behind the cure of the reason.
+    # What PingOne showed, in a sentence with ids but no names, shown after the reason's cure.
     evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The record is pending again, due after `delay` seconds, and its batch pauses: only a person or time can mend what
-    happened. The attempt does not count."""
+    """The record is pending again, due after `delay` seconds, and its batch pauses: only a person or time can fix the
+    cause. The attempt does not count."""
 
     reason: PauseReason
     delay: float = 0.0
-    # Whether it may be the fault of this worker process alone (a wrong key or secret). Then others can do the work.
+    # Whether only this worker process may be at fault (a wrong key or secret). Then others can do the work.
     is_own: bool = False
-    # With the reason `quota`: when the batch goes on by itself.
+    # With the reason `quota`: when the batch continues by itself.
     quota: Quota | None = None
-    # A sentence for a person, in place of the reason's cure.
+    # A sentence for a person, instead of the reason's cure.
     detail: str | None = None
 
 

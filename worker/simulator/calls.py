@@ -16,7 +16,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-# Groups of operations that have a rate limit each. Which operation belongs to which is not published.
+# Groups of operations, each with its own rate limit. Which operation belongs to which group is not published.
 Group = Literal["mfa", "directory", "inventory", "configuration"]
 # The operation of a request, or the operation of each media type: some share one path and method.
 Choice = str | Mapping[str, str]
@@ -24,12 +24,12 @@ Choice = str | Mapping[str, str]
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 _MEDIA = "application/vnd.pingidentity"
-# By what a path names, with `*` for an id: the group, and what each method asks for.
+# By what a path names, with `*` for an id: the group, and what each method does.
 ROUTES: Mapping[str, tuple[Group, Mapping[str, Choice]]] = {
     "users": ("directory", {"GET": "find_users"}),
-    # `remove_order` is what a client asks for that unpairs a device and leaves out its id.
+    # `remove_order` is what a client requests that unpairs a device but omits its id.
     "users/*/devices": ("mfa", {"GET": "list", "POST": {JSON: "pair"}, "DELETE": "remove_order"}),
-    # A client that gives another media type asks for another operation.
+    # A client with another media type requests another operation.
     "users/*/devices/*": (
         "mfa",
         {"GET": "read", "DELETE": "unpair", "POST": {f"{_MEDIA}.device.activate+json": "activate"}},
@@ -95,7 +95,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The operation cannot be done as it is asked for; `answer` says why."""
+    """The operation cannot be done as requested; `answer` says why."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -103,7 +103,7 @@ class Refused(Exception):
 
 
 class Body(BaseModel):
-    """What a request brings as JSON, in the vendor's names. A field that is null is missing."""
+    """The JSON of a request, in the vendor's names. A null field counts as missing."""
 
     model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True, alias_generator=to_camel)
 
@@ -120,9 +120,8 @@ B = TypeVar("B", bound=Body)
 
 @dataclass(slots=True)
 class Call:
-    """A request as it arrived. `operation` is None if there is no such operation; `refusal` says so then. The
-    ids are those in the path, or empty; `resource_id` is that of a user, a token or a job. `body` is filled in when it
-    has been read."""
+    """A request as it arrived. `operation` is None, with a `refusal`, if there is no such operation. The ids are those
+    in the path, or empty; `resource_id` is a user's, a token's, or a job's. `body` is set once it was read."""
 
     method: str
     path: str
@@ -138,7 +137,7 @@ class Call:
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Call:
-        """Take a request from ASGI, and find the operation that it asks for."""
+        """Take a request from ASGI, and find its operation."""
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         route, ids = _read_path(path)
         media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
@@ -184,7 +183,7 @@ class Call:
         return fields
 
     def read(self, model: type[B]) -> B:
-        """Read the body as what the operation takes. Raises Refused, with the first field that is missing or wrong."""
+        """Read the body as the operation's input. Raises Refused, with the first field that is missing or wrong."""
         try:
             return model.model_validate(self.fields())
         except ValidationError as error:
@@ -209,7 +208,7 @@ def _read_path(path: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _find_operation(route: str | None, method: str, media_type: str) -> tuple[Group, str | Answer]:
-    """Find the group and the operation, or the refusal of a request for none."""
+    """Find the group and the operation, or the refusal if there is none."""
     if route is None:
         return "mfa", refusal(404, "NOT_FOUND")
     group, methods = ROUTES[route]

@@ -1,4 +1,4 @@
-"""OATH tokens: the OTPs that one shows, by RFC 4226 and RFC 6238, and whether the server accepts an OTP."""
+"""OATH tokens: the OTPs that a token shows, by RFC 4226 and RFC 6238, and whether the server accepts an OTP."""
 
 import hmac
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ LOOK_AHEAD = 10
 RESYNC_RANGE = 100
 TOTP_WINDOW = 1
 TOTP_RESYNC_RANGE = 20
-# Seconds within which the second OTP has to follow the first.
+# Seconds within which the second OTP must follow the first.
 FIRST_OTP_REMEMBERED = 300
 
 
@@ -35,7 +35,7 @@ def time_step_at(now: float, time_step: int) -> int:
 
 
 class Verdict(Enum):
-    """What a server says of an OTP."""
+    """What a server says about an OTP."""
 
     ACCEPTED = "accepted"
     EXTRA_OTP_REQUIRED = "extra_otp_required"
@@ -57,9 +57,8 @@ class Token:
     alone.
 
     `counter` is the lowest position still acceptable and only grows, so no OTP is accepted twice; a position is a
-    counter of HOTP, or the number of a time step of TOTP. The clock of a TOTP token is `drift` steps ahead of the
-    server's. `out_of_step` makes every OTP count as one from beyond the look-ahead window, until a resync.
-    """
+    counter of HOTP, or the number of a time step of TOTP. A TOTP token's clock is `drift` steps ahead of the server's.
+    With `out_of_step`, every OTP counts as beyond the look-ahead window, until a resync."""
 
     secret: bytes | None = field(default=None, repr=False)
     type: OtpType = "hotp"
@@ -108,8 +107,7 @@ class Token:
         return Verdict.ACCEPTED
 
     def _positions(self, now: float, counters: int, steps: int) -> range:
-        """So many counters from the next one on, or the time steps around now: RFC 4226 section 7.4, RFC 6238
-        section 6."""
+        """The next counters, or the time steps around now: RFC 4226 section 7.4, RFC 6238 section 6."""
         if self.type == "hotp":
             return range(self.counter, self.counter + counters)
         expected = time_step_at(now, self.time_step) + self.drift

@@ -24,7 +24,7 @@ from worker.simulator.world import Device, InventoryToken, Job, Settings, Simula
 
 T = TypeVar("T")
 
-# What a filter may name a user by.
+# The names by which a filter may find a user.
 _NAMES = ("id", "username", "email", "externalId")
 # A term of a filter, maybe in parentheses, and what joins it to the next one, if there is one.
 _TERM = re.compile(
@@ -32,7 +32,7 @@ _TERM = re.compile(
     r"(?(1)\))\s*(?P<joined>or\b|\Z)",
     re.IGNORECASE,
 )
-# Items that a client may ask for in one page, as the vendor's SDK says of users.
+# Items that a client may request in one page, as the vendor's SDK says of users.
 _LARGEST_LIMIT = 1000
 
 
@@ -74,7 +74,7 @@ def _read_limit(limit: str | None) -> int:
 
 
 def bad_parameter(target: str, detail_code: str = "INVALID_PARAMETER") -> Refused:
-    """The refusal of a query that is malformed, or asks for more than the settings permit."""
+    """The refusal of a query that is malformed, or exceeds the settings."""
     return Refused(refusal(400, "INVALID_REQUEST", detail_code, target=target))
 
 
@@ -84,7 +84,7 @@ def _href(call: Call) -> str:
 
 def read_filter(call: Call, attributes: Collection[str], settings: Settings) -> list[Term] | None:
     """Read the filter of a request, terms such as `username eq "a"` on these attributes, joined by `or`: what has one
-    of them passes. None if it has no filter. Raises Refused where that is malformed, too long or says anything else."""
+    of them passes. None if it has no filter. Raises Refused if it is malformed, too long, or anything else."""
     text, terms, joined, at = call.parameters.get("filter"), list[Term](), "or", 0
     if text is None:
         return None
@@ -131,12 +131,12 @@ def _user_body(user: User) -> dict[str, Any]:
 
 
 def find_user(call: Call, simulation: Simulation) -> User:
-    """The user whom the path names. Raises Refused."""
+    """The user in the path. Raises Refused."""
     return found(simulation.world.users[call.environment_id].get(call.resource_id))
 
 
 def found(thing: T | None) -> T:
-    """What the path names. Raises Refused where there is none."""
+    """The object in the path. Raises Refused if there is none."""
     if thing is None:
         raise Refused(refusal(404, "NOT_FOUND"))
     return thing
@@ -212,7 +212,7 @@ class Pairing(Body):
 def device_body(device: Device, root: str, now: float) -> dict[str, Any]:
     """A device as JSON. `root` is the URL under which the client reached the simulator."""
     lock: dict[str, Any] = {"status": "LOCKED" if device.is_locked(now) else "UNLOCKED"}
-    # One that has no end is infinite.
+    # A lock without end is infinite.
     if device.locked_until is not None and device.locked_until < 1e11:
         lock["expiresAt"] = timestamp(device.locked_until)
     block: dict[str, Any] = {"status": "UNBLOCKED"}
@@ -305,7 +305,7 @@ def _find_device(call: Call, simulation: Simulation) -> Device:
     return found(simulation.world.find(call.environment_id, call.resource_id, call.device_id))
 
 
-# The inventory of tokens, and the jobs that import and revoke them
+# The inventory of tokens, and the jobs that import and revoke tokens
 
 # Tokens in the list of a job. PingOne's limit is not published.
 MOST_JOB_TOKENS = 1000
@@ -316,13 +316,13 @@ _TYPES: Mapping[str, OtpType] = {"HOTP": "hotp", "TOTP": "totp"}
 
 
 class Hotp(Body):
-    """What a token of HOTP has for itself."""
+    """The fields of an HOTP token."""
 
     counter: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class Totp(Body):
-    """What a token of TOTP has for itself."""
+    """The fields of a TOTP token."""
 
     time_step: Literal[30, 60]
 
@@ -356,7 +356,7 @@ class Revocation(Body):
 
 
 def token_body(token: InventoryToken, *, is_expanded: bool) -> dict[str, Any]:
-    """A token as JSON, never with its secret; with the device that it is paired as, if that was asked for."""
+    """A token as JSON, never with its secret; with its device, if requested."""
     body: dict[str, Any] = {
         "id": token.id,
         "environment": {"id": token.environment_id},

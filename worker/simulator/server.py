@@ -22,14 +22,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Call, Simulation], Answer]
 
-# Seconds that an idle connection stays open. A client that waits for its pace is idle for longer than uvicorn's default
-# of five seconds.
+# Seconds for which an idle connection stays open. A client that waits for its pace is idle for longer than uvicorn's
+# default of five seconds.
 _KEEP_ALIVE = 75
-# Seconds that the server waits for open calls when it stops: they may be asleep for their latency.
+# Seconds that the server waits for open calls when it stops: they may be sleeping for their latency.
 _STOPS_WITHIN = 1
 
 
-# What does each operation.
+# The function of each operation.
 HANDLERS: Mapping[str, Handler] = {
     "access_token": lambda call, simulation: simulation.access.answer_request(call),
     "activate": operations.activate,
@@ -64,7 +64,7 @@ class Application:
         await send_answer(answer, send, self._simulation.unix_time())
 
     async def _answer(self, call: Call, receive: Receive) -> Answer:
-        # The limit counts a request when it arrives, however slowly its body follows.
+        # The limit counts a request on arrival, however slowly its body follows.
         limited = self._simulation.admit(call, time.monotonic())
         call.body = await read_body(receive)
         if self._simulation.settings.latency:
@@ -73,7 +73,7 @@ class Application:
 
 
 def refuse(call: Call, simulation: Simulation) -> Answer | None:
-    """The refusal of a request without a valid access token, or for no operation; None if it may be done."""
+    """The refusal of a request without a valid access token or operation; None if it may proceed."""
     if call.operation != "access_token" and not simulation.access.admits(call):
         return refusal(401, "ACCESS_FAILED", "INVALID_TOKEN")
     return call.refusal
@@ -90,7 +90,7 @@ def perform(call: Call, simulation: Simulation) -> Answer:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Read the body of a request: what of it came, if the client has gone."""
+    """Read the body of a request; if the client is gone, only what arrived."""
     body = b""
     while True:
         message = await receive()
@@ -122,7 +122,7 @@ async def send_head(answer: Answer, send: Send, unix_time: float) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a socket that accepts connections from now on; port 0 takes any free port. Raises OSError."""
+    """Open a socket that accepts connections from now on; port Port; 0 takes any free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named, because asyncio otherwise leaves Nagle's algorithm on, and each answer waits 40 ms for the
     # client's ACK.
@@ -144,7 +144,7 @@ def base_url(listener: socket.socket) -> str:
 
 
 def write_ready_file(path: Path, listener: socket.socket) -> None:
-    """Write `{"port": …}` in one step, so that whoever waits for the file never reads half of it."""
+    """Write `{"port": …}` in one step, so that a reader never gets half of it."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(json.dumps({"port": listener.getsockname()[1]}) + "\n", encoding="utf-8")
     draft.replace(path)

@@ -38,7 +38,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How a record must end: its status, the reason if it is a dead letter, and whether it needs the second OTP."""
+    """How a record must end: its status, the reason of a dead letter, and whether it needs the second OTP."""
 
     status: Literal["active", "dead_letter"]
     reason: str | None = None
@@ -65,16 +65,15 @@ A_FEW_HOPELESS: Mapping[Kind, int] = {
 # Kinds of dead letters that two fresh OTPs of the token mend.
 MENDED_BY_FRESH_OTPS: tuple[Kind, ...] = ("wrong_otp", "wrong_second_otp", "second_otp_missing")
 
-# How far a token is ahead of the server's counter: within the look-ahead window, or so far that it needs a resync.
+# How far a token is ahead of the server's counter: within the look-ahead window, or far enough to need a resync.
 IN_STEP, AHEAD = range(LOOK_AHEAD - 1), range(LOOK_AHEAD, 40)
-# OTPs that are compared, of which none may be that of another counter nearby. Six digits are sometimes the same by
-# chance: among thousands of tokens that would be one or two.
+# OTPs to compare: none may equal that of another counter nearby. Six digits are sometimes equal by chance: in thousands
+# of tokens, once or twice.
 _COMPARED = 10
 
 
 class MadeToken(TokenSeed):
-    """A made-up token, its user and its device. `counter` is the one at which the token stands, and `server_counter`
-    the server's."""
+    """A made-up token, its user, and its device. `counter` is the token's, and `server_counter` the server's."""
 
     secret: str = Field(repr=False)
     server_counter: int = 0
@@ -82,16 +81,16 @@ class MadeToken(TokenSeed):
     device_id: str
 
     def otps(self, count: int) -> list[str]:
-        """The next OTPs that a token of HOTP shows."""
+        """The next OTPs of an HOTP token."""
         return _list_otps(bytes.fromhex(self.secret), range(self.counter, self.counter + count))
 
     def seed_fields(self) -> dict[str, Any]:
-        """The fields of a seed for this token, whose server's counter is the token's."""
+        """The fields of a seed for this token; the server's counter is the token's."""
         return self.model_dump(include=set(TokenSeed.model_fields), exclude_defaults=True)
 
 
 def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fields: Any) -> dict[str, Any]:
-    """Make up the fields of a MadeToken, so far ahead of the server. A token of TOTP goes by the clock."""
+    """Make up the fields of a MadeToken this far ahead of the server. A TOTP token uses the clock."""
     while True:
         secret, server_counter = dice.randbytes(20), dice.randrange(50)
         counter = server_counter + dice.choice(ahead)
@@ -112,7 +111,7 @@ def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fiel
 
 
 def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
-    """Make up the secret of another token, in hexadecimal, by which none of this one's OTPs is good."""
+    """Make up another token's secret, in hexadecimal, with which none of this one's OTPs is valid."""
     sent = token.otps(_COMPARED)
     while True:
         secret = dice.randbytes(20)
@@ -124,8 +123,8 @@ def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
 def draw_kinds(
     count: int, special: Mapping[K, int], plain: tuple[K, K], out_of_step: float, dice: random.Random
 ) -> list[K]:
-    """Choose what each of so many tokens is: so many of each special kind, and of the others this share of the first
-    of the two plain kinds. Raises ValueError if the special ones do not fit."""
+    """Choose the kind of each of `count` tokens: the given number of each special kind, and for the others this share
+    of the first of the two plain kinds. Raises ValueError if the special ones do not fit."""
     kinds = [kind for kind, tokens in special.items() for _ in range(tokens)]
     left = count - len(kinds)
     if left < 0:
@@ -146,7 +145,7 @@ def _list_otps(secret: bytes, positions: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """One row of an OTP-pair file that can be activated at once."""
+    """One row of an OTP-pair file."""
 
     serial: str
     otp1: str = field(repr=False)
@@ -157,8 +156,8 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class MadeShipment:
-    """A shipment that was made up: `rows` for the client, `world` for the simulator, and how each record must end
-    (`expected`, by serial number). `fresh`: the rows with the next two OTPs of each token, for those that come back."""
+    """A made-up shipment: `rows` for the client, `world` for the simulator, and how each record must end (`expected`,
+    by serial number). `fresh`: the rows with the next two OTPs of each token, for mends."""
 
     rows: tuple[PairRow, ...]
     world: WorldSeed
@@ -178,7 +177,7 @@ class MadeShipment:
         _write_rows(path, self.rows)
 
     def write_fresh_pairs(self, path: Path) -> None:
-        """Write fresh OTP pairs of the tokens that do not become active, as `oathbulk mend` takes them."""
+        """Write fresh OTP pairs of the tokens that will not become active, as `oathbulk mend` takes them."""
         _write_rows(path, [row for row in self.fresh if self.expected[row.serial].status == "dead_letter"])
 
 
@@ -250,28 +249,28 @@ SEEDS, KEY, LIST, ENDINGS = "box.pskc", "box.key", "who.csv", "expected.json"
 # Where people work, for a column of the list's own.
 SITES = ("Oslo", "Porto", "Riga")
 BoxKind = Literal[
-    # Nothing is the matter; or PingOne asks for a second OTP.
+    # Nothing is wrong; or PingOne asks for a second OTP.
     "in_step",
     "out_of_step",
-    # Somebody was here before, and all is well: the token is in the inventory already; it is paired with the right user
-    # too; it is even ACTIVE.
+    # Somebody was here before, and all is well: the token is in the inventory, paired with the right user, or even
+    # ACTIVE.
     "imported_before",
     "paired_before",
     "active_before",
-    # The list names a user that is not there, or an address that two users have.
+    # The list names a user who does not exist, or an address that two users have.
     "user_not_found",
     "user_ambiguous",
-    # The user's account is disabled or locked, or has as many devices as it may.
+    # The user's account is disabled or locked, or has the maximum number of devices.
     "user_disabled",
     "user_locked",
     "too_many_devices",
-    # The token is in the inventory with other digits or another hash; it is paired with another user; or it is there
-    # with another secret, so that every OTP is refused.
+    # The inventory has the token with other digits or another hash; paired with another user; or with another secret,
+    # so that every OTP is refused.
     "token_differs",
     "token_taken",
     "wrong_seed",
 ]
-# How the record of each kind must end. A device that is ACTIVE already proves nothing, but it is ACTIVE.
+# How the record of each kind must end. A device that was ACTIVE before proves nothing, but it is ACTIVE.
 BOX_EXPECTED: Mapping[BoxKind, Expected] = {
     "in_step": Expected("active"),
     "out_of_step": Expected("active", resynced=True),
@@ -287,19 +286,18 @@ BOX_EXPECTED: Mapping[BoxKind, Expected] = {
     "token_taken": Expected("dead_letter", "token_taken"),
     "wrong_seed": Expected("dead_letter", "invalid_otp"),
 }
-# Kinds of tokens that a plain box does without.
+# Kinds of tokens that a plain box omits.
 SPECIAL: tuple[BoxKind, ...] = tuple(kind for kind in BOX_EXPECTED if kind not in ("in_step", "out_of_step"))
-# Kinds of tokens that are in the inventory and not paired.
+# Kinds of tokens that are in the inventory but not paired.
 _UNPAIRED: tuple[BoxKind, ...] = ("imported_before", "token_differs", "wrong_seed")
-# Of ids that are made of others.
+# The namespace of derived ids.
 _NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000d")
 # Bytes of the keys for AES-128 and for HMAC-SHA1, and of an initialization vector.
 _KEY_LENGTH, _MAC_KEY_LENGTH, _IV_LENGTH = 16, 20, 16
 
 
 class BoxToken(MadeToken):
-    """One token of the box, and its user. `other_secret` is the one that the inventory has of a token with the wrong
-    seed."""
+    """One token of the box, and its user. `other_secret` is the inventory's secret for a token with the wrong seed."""
 
     kind: BoxKind
     other_secret: str | None = Field(default=None, repr=False)
@@ -310,7 +308,7 @@ class BoxToken(MadeToken):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The pre-shared key of a file, and the key of its MACs, which the file brings along encrypted."""
+    """The pre-shared key of a file, and the encrypted key of its MACs in the file."""
 
     pre_shared: bytes = field(repr=False)
     mac: bytes = field(repr=False)
@@ -318,7 +316,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Box(MadeShipment):
-    """A made-up box. `world` is the tenant, `expected` says by serial number how each record must end."""
+    """A made-up box. `world` is the tenant; `expected` says by serial number how each record must end."""
 
     tokens: tuple[BoxToken, ...]
     keys: Keys
@@ -363,7 +361,7 @@ def make_box(
     tokens = tuple(_make_token(number, kind, totp, prefix, dice) for number, kind in enumerate(kinds, start=1))
     return Box(
         rows=(),
-        # The users, and what was in the inventory before.
+        # The users, and what the inventory had before.
         world=WorldSeed(
             users=tuple(user for token in tokens for user in _make_users(token)),
             tokens=tuple(_make_imported(token) for token in tokens if token.kind in _UNPAIRED),
@@ -379,7 +377,7 @@ def make_box(
 
 def _make_token(number: int, kind: BoxKind, totp: float, prefix: str, dice: random.Random) -> BoxToken:
     """Make up a token of this kind; `totp` is the share of TOTP tokens."""
-    # Which OTPs go out for a TOTP token depends on the clock, so one with the wrong seed is of HOTP.
+    # Which OTPs a TOTP token sends depends on the clock, so a token with the wrong seed is HOTP.
     is_totp = dice.random() < totp and kind != "wrong_seed"
     person = f"person{number:07d}"
     token = BoxToken(
@@ -400,12 +398,13 @@ def _make_token(number: int, kind: BoxKind, totp: float, prefix: str, dice: rand
 
 
 def a_few_of_each(count: int, *, each: int = 1) -> Mapping[BoxKind, int]:
-    """Which special tokens a box of `count` has: so many of each kind, or none if they were more than a tenth of it."""
+    """Which special tokens a box of `count` has: a fixed number of each kind, or none if they were more than a
+    tenth."""
     return dict.fromkeys(SPECIAL, each) if count >= 10 * each * len(SPECIAL) else {}
 
 
 def _make_users(token: BoxToken) -> Iterator[UserSeed]:
-    """Make the users whom a token's line in the list names: one, none or two."""
+    """Make the users that a token's line in the list names: one, none, or two."""
     if token.kind == "user_not_found":
         return
     names: dict[str, Any] = {"username": token.username, "email": token.email, "external_id": token.external_id}
@@ -421,7 +420,7 @@ def _make_users(token: BoxToken) -> Iterator[UserSeed]:
 
 
 def _make_imported(token: BoxToken) -> TokenSeed:
-    """Make the inventory's token, as somebody imported it before."""
+    """Make the inventory's token as somebody imported it before."""
     fields = token.seed_fields()
     if token.kind == "wrong_seed":
         fields["secret"] = token.other_secret
@@ -433,7 +432,7 @@ def _make_imported(token: BoxToken) -> TokenSeed:
 
 
 def _make_devices(token: BoxToken) -> Iterator[DeviceSeed]:
-    """Make the devices that were there before: the token's own, or others of its user."""
+    """Make the devices that existed before: the token's own, or others of its user."""
     own: dict[str, Any] = {"device_id": token.device_id, "user_id": token.user_id}
     match token.kind:
         case "paired_before":
@@ -449,7 +448,7 @@ def _make_devices(token: BoxToken) -> Iterator[DeviceSeed]:
 
 
 def _derive_id(what: str, token: BoxToken) -> str:
-    """Make the id of something that belongs to a token."""
+    """Derive the id of something that belongs to a token."""
     return str(uuid.uuid5(_NAMESPACE, f"{what} of {token.user_id}"))
 
 

@@ -30,43 +30,42 @@ Term = tuple[str, str]
 Status = Literal["ACTIVATION_REQUIRED", "ACTIVE"]
 JobType = Literal["CREATE_OATH_TOKENS", "REVOKE_OATH_TOKENS"]
 
-# Of the ids of tokens that are there to begin with: the same for the same environment and serial number.
+# The namespace of ids of initial tokens: the same for the same environment and serial number.
 _NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000a")
-# Tokens in an environment at the most.
+# Maximum number of tokens in an environment.
 MOST_TOKENS = 100_000
 # Seconds after which PingOne deletes a device that waits for its activation.
 A_DAY = 86_400
 
 
 class Settings(BaseModel):
-    """All settings of the simulator. Times are in seconds. They never change: `with_changes` makes new ones, which are
-    checked."""
+    """All settings of the simulator. Times are in seconds. Immutable: `with_changes` makes checked copies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Is EXTRA_OTP_REQUIRED the answer only to a first OTP with `oathResync`, and INVALID_OTP to one without?
+    # Whether only a first OTP with `oathResync` gets EXTRA_OTP_REQUIRED, and one without gets INVALID_OTP.
     extra_otp_needs_resync: bool = False
-    # A device is locked for `cool_down` seconds after `failure_count` failures, as the MFA policy's
-    # `oathToken.otp.failure` says. `account_lock_after`: failures of a user, over all devices, after which the account
-    # cannot be used; None is never.
+    # A device is locked for `cool_down` seconds after `failure_count` failures, as in the MFA policy's
+    # `oathToken.otp.failure`. `account_lock_after`: a user's failures, over all devices, after which the account cannot
+    # be used; None: never.
     failure_count: int = Field(default=3, ge=1, le=7)
     cool_down: float = Field(default=120, ge=0)
     account_lock_after: int | None = Field(default=None, ge=1)
-    # Whom PingOne tells of a new device, as the MFA policy says ("absent": it does not say).
+    # Whom PingOne tells about a new device, by the MFA policy ("absent": it does not say).
     new_device_notification: Literal["absent", "NONE", "EMAIL_THEN_SMS", "SMS_THEN_EMAIL"] = "NONE"
     # Devices that a user may have.
     max_allowed_devices: int = Field(default=5, ge=1, le=15)
 
-    # Items in a page of a list, at the most.
+    # Maximum number of items in a page of a list.
     page_size: int = Field(default=100, ge=1)
-    # Terms of a filter, more than which are refused as INVALID_FILTER; None: any number is taken.
+    # Maximum number of terms in a filter; more are refused as INVALID_FILTER. None: unlimited.
     most_filter_terms: int | None = Field(default=None, ge=1)
-    # Seconds that a job runs.
+    # Duration of a job in seconds.
     job_takes: float = Field(default=1, ge=0)
 
-    # Requests a second for devices; None is unlimited, 0 refuses every one. The limit is a bucket of `burst` that fills
-    # at `rate`. `group_rates` has requests a second of other groups, each counted by itself; a group that is not in it
-    # is unlimited.
+    # Requests a second for devices; None is unlimited, 0 refuses all. The limit is a bucket of `burst` that fills at
+    # `rate`. `group_rates` has requests a second of other groups, each with its own count; missing groups are
+    # unlimited.
     rate: float | None = Field(default=None, ge=0)
     group_rates: Mapping[Group, NonNegativeFloat] = {}
     burst: int = Field(default=10, ge=1)
@@ -80,8 +79,8 @@ class Settings(BaseModel):
 
 @dataclass(slots=True)
 class User:
-    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of one who is not usable
-    is locked. Names that are None are made of the id where PingOne demands them."""
+    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of an unusable one is
+    locked. Missing names that PingOne requires are made from the id."""
 
     id: str
     is_usable: bool = True
@@ -99,7 +98,7 @@ class User:
 
     @property
     def terms(self) -> dict[str, str]:
-        """What a filter may name the user by, by attribute. Only the external id may be missing."""
+        """The user's names for filters, by attribute. Only the external id may be missing."""
         names = {
             "id": self.id,
             "username": self.username or self.id,
@@ -111,8 +110,8 @@ class User:
 
 @dataclass(slots=True, kw_only=True)
 class InventoryToken(Token):
-    """A token of the inventory. `id` is PingOne's, and not the serial number; `created_at` is a Unix time, and `device`
-    what the token is paired as."""
+    """A token of the inventory. `id` is PingOne's, not the serial number; `created_at` is a Unix time, and `device` the
+    token's device."""
 
     environment_id: str
     serial_number: str
@@ -131,7 +130,7 @@ class InventoryToken(Token):
 
 @dataclass(slots=True, kw_only=True)
 class Device:
-    """A device as PingOne keeps it. Times are Unix times; if `locked_until` is infinity, the lock has no end."""
+    """A device as PingOne keeps it. Times are Unix times; an infinite `locked_until` is a lock without end."""
 
     id: str
     user: User
@@ -144,7 +143,7 @@ class Device:
     failures: int = 0
 
     def is_locked(self, now: float) -> bool:
-        """Whether the device is locked at `now`. When a lock has run out, the failures count from 0 again."""
+        """Whether the device is locked at `now`. When a lock ends, failures count from 0 again."""
         if self.locked_until is not None and now >= self.locked_until:
             self.locked_until, self.failures = None, 0
         return self.locked_until is not None
@@ -161,7 +160,7 @@ class Device:
         return verdict
 
     def _count_failure(self, now: float, settings: Settings) -> None:
-        """Count a failure of device and user, and lock them when it was the last one permitted."""
+        """Count a failure of device and user, and lock them after the last permitted one."""
         self.failures += 1
         self.user.failures += 1
         if self.failures >= settings.failure_count:
@@ -189,7 +188,7 @@ class Job:
     duplicates: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self, world: World) -> None:
-        """Do what the job is for, and forget the list."""
+        """Run the job, and forget the list."""
         if self.type == "CREATE_OATH_TOKENS":
             self._import(world)
         else:
@@ -198,7 +197,7 @@ class Job:
         self.tokens = self.wanted = ()
 
     def _import(self, world: World) -> None:
-        """Import the tokens whose serial numbers are not there; those that are there are left alone."""
+        """Import the tokens whose serial numbers are new; existing ones stay unchanged."""
         there = world.tokens[self.environment_id]
         added = {token.serial_number for token in self.tokens} - there.keys()
         if len(there) + len(added) > MOST_TOKENS:
@@ -213,7 +212,7 @@ class Job:
             self.token_ids.append(token.id)
 
     def _revoke(self, world: World) -> None:
-        """Revoke the tokens that are there; paired ones only by force."""
+        """Revoke existing tokens; paired ones only by force."""
         wanted = [(self.environment_id, token_id) for token_id in dict.fromkeys(self.wanted)]
         there = [world.token_ids[each] for each in wanted if each in world.token_ids]
         paired = [token.serial_number for token in there if token.device is not None and not self.force_unpair]
@@ -230,8 +229,7 @@ class World:
     holds the simulation's lock.
 
     `users` by environment and id, `tokens` by environment and serial number; `token_ids` and `jobs` by both ids
-    together, `devices` by their own. `out_of_step`: the serial numbers of tokens that are out of step with the server
-    from their import on."""
+    together, `devices` by their own. `out_of_step`: the serial numbers of tokens that are out of step once imported."""
 
     def __init__(self) -> None:
         self.users = defaultdict[str, dict[str, User]](dict)
@@ -240,19 +238,19 @@ class World:
         self.devices: dict[str, Device] = {}
         self.jobs: dict[tuple[str, str], Job] = {}
         self.out_of_step: set[str] = set()
-        # The users of an environment by their names, made when one is looked for.
+        # The users of an environment by name, built at the first look-up.
         self._named: dict[str, dict[Term, list[User]]] = {}
         self._running: list[Job] = []
-        # Devices that waited for their activation when they were made, the oldest first.
+        # Devices that waited for activation when they were made, the oldest first.
         self._waiting: deque[Device] = deque()
 
     def add_user(self, environment_id: str, user_id: str) -> User:
-        """The user of this id, who is added if there is none yet, and may get other names now."""
+        """Add the user with this id, or change their names."""
         self._named.pop(environment_id, None)
         return self.users[environment_id].setdefault(user_id, User(user_id))
 
     def find_named(self, environment_id: str, term: Term) -> Collection[User]:
-        """Find the users of whom an attribute, which is one of `User.terms`, has this value."""
+        """Find the users with this value of an attribute, which is one of `User.terms`."""
         if environment_id not in self._named:
             named = self._named[environment_id] = defaultdict(list)
             for user in self.users[environment_id].values():
@@ -261,7 +259,7 @@ class World:
         return self._named[environment_id].get(term, ())
 
     def add_token(self, token: InventoryToken) -> None:
-        """Add a token, in place of another with its serial number, whose device it takes over."""
+        """Add a token, replacing another with its serial number, whose device it takes over."""
         tokens = self.tokens[token.environment_id]
         if former := tokens.get(token.serial_number):
             del self.token_ids[former.environment_id, former.id]
@@ -270,14 +268,14 @@ class World:
         tokens[token.serial_number] = self.token_ids[token.environment_id, token.id] = token
 
     def revoke(self, token: InventoryToken) -> None:
-        """Remove a token from the inventory, and the device that it is paired as."""
+        """Remove a token from the inventory, with its device."""
         if token.device is not None:
             self.remove(token.device)
         del self.tokens[token.environment_id][token.serial_number]
         del self.token_ids[token.environment_id, token.id]
 
     def add(self, device: Device) -> None:
-        """Add a device to its user, and remove another of the same id; its token is paired from now on."""
+        """Add a device to its user, replacing another with the same id; its token is now paired."""
         if former := self.devices.get(device.id):
             self.remove(former)
         self.devices[device.id] = device.user.devices[device.id] = device
@@ -286,7 +284,7 @@ class World:
             self._waiting.append(device)
 
     def remove(self, device: Device) -> None:
-        """Remove a device; its token stays in the inventory, and is free."""
+        """Remove a device; its token stays in the inventory, unpaired."""
         del self.devices[device.id]
         del device.user.devices[device.id]
         if device.token.device is device:
@@ -299,14 +297,14 @@ class World:
         return device if is_theirs else None
 
     def take_job(self, job: Job, now: float) -> None:
-        """Add a job, which runs when its time has come: at once if it takes none."""
+        """Add a job, which runs at its time: at once if it takes none."""
         self.jobs[job.environment_id, job.id] = job
         self._running.append(job)
         self.catch_up(now)
 
     def catch_up(self, now: float) -> None:
-        """Do what PingOne does by itself when its time has come: delete devices that have waited for their activation
-        for more than a day, and run jobs."""
+        """Do what PingOne does by itself in time: delete devices that have waited for activation for more than a day,
+        and run jobs."""
         while self._waiting:
             device = self._waiting[0]
             if device.status != "ACTIVE" and self.devices.get(device.id) is device:
@@ -320,21 +318,21 @@ class World:
             job.run(self)
 
 
-# Made up, and the same at each start, so that settings that a person has copied once stay right.
+# Made up, but the same at each start, so that copied settings stay valid.
 ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
 CLIENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000002"
 CLIENT_SECRET = "rehearsal-only"  # noqa: S105 - opens nothing but the simulator
 
 
 class Seed(BaseModel):
-    """A part of what there is to begin with."""
+    """A part of the initial state."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class TokenSeed(Seed):
-    """One token of the inventory to begin with. Without its `secret` (hexadecimal) it refuses every OTP. `counter` is
-    the server's; `drift` is in time steps, `time_step` in seconds."""
+    """One initial token of the inventory. Without its `secret` (hexadecimal) it refuses every OTP. `counter` is the
+    server's; `drift` is in time steps, `time_step` in seconds."""
 
     serial: str = Field(min_length=1)
     environment_id: str | None = None
@@ -349,7 +347,7 @@ class TokenSeed(Seed):
 
 
 class DeviceSeed(TokenSeed):
-    """One device to begin with, and its token, which is in the inventory."""
+    """One initial device, and its token, which is in the inventory."""
 
     user_id: str = Field(min_length=1)
     device_id: str = Field(min_length=1)
@@ -360,7 +358,7 @@ class DeviceSeed(TokenSeed):
 
 
 class UserSeed(Seed):
-    """One user to begin with. Without `username` and `email` they are made of the id. Users of devices need no seed."""
+    """One initial user. Missing `username` and `email` are made from the id. Users of devices need no seed."""
 
     user_id: str = Field(min_length=1)
     environment_id: str | None = None
@@ -372,9 +370,8 @@ class UserSeed(Seed):
 
 
 class WorldSeed(Seed):
-    """An environment, the client that may act in it, its users, its tokens that are not paired, its devices, and
-    settings to begin with. `out_of_step`: the serial numbers of tokens that will be out of step once they are
-    imported."""
+    """An environment, the client that may act in it, its users, its unpaired tokens, its devices, and initial settings.
+    `out_of_step`: the serial numbers of tokens that will be out of step once imported."""
 
     environment_id: str = ENVIRONMENT_ID
     client_id: str = CLIENT_ID
@@ -438,12 +435,12 @@ def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float)
 
 # Seconds for which an access token is valid.
 ACCESS_TOKEN_LIFE = 3600
-# Seconds that a client is told to wait while the rate is 0.
+# Seconds that a client must wait while the rate is 0.
 UNTIL_NEXT_TRY = 1.0
 
 
 class AccessTokens:
-    """The clients that may ask for access tokens, with their secrets, and the tokens that were issued. `clock` gives
+    """The clients that may request access tokens, with their secrets, and the issued access tokens. `clock` gives
     monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -464,13 +461,13 @@ class AccessTokens:
         return success({"access_token": self._issue(), "token_type": "Bearer", "expires_in": ACCESS_TOKEN_LIFE})
 
     def authenticates(self, call: Call, form: Mapping[str, str]) -> bool:
-        """Whether the client is who it says, by its secret."""
+        """Whether the client has the right secret."""
         client_id, client_secret = _read_credentials(call.header(b"authorization"), form)
         expected = self.clients.get(client_id)
         return expected is not None and secrets.compare_digest(expected.encode(), client_secret.encode())
 
     def admits(self, call: Call) -> bool:
-        """Whether a call carries an access token that is still valid."""
+        """Whether a call carries a valid access token."""
         scheme, _, access_token = (call.header(b"authorization") or "").partition(" ")
         expires_at = self.expires_at.get(access_token.strip())
         return scheme.lower() == "bearer" and expires_at is not None and self._clock() < expires_at
@@ -513,8 +510,8 @@ class TokenBucket:
         self._filled_at = -math.inf
 
     def take(self, now: float) -> float | None:
-        """Count one request, at so many monotonic seconds: None if it is let through, else the seconds until the next
-        one would be."""
+        """Count one request at this monotonic time: None if it passes, otherwise the seconds until the next one
+        would."""
         if self.rate is None:
             return None
         if not self.rate:
@@ -538,7 +535,7 @@ class Simulation:
         self.begin()
 
     def begin(self) -> None:
-        """Begin with a world without users, tokens and devices, and with the client that seeds have by default."""
+        """Begin with an empty world, and with the client that seeds have by default."""
         self.world = World()
         self.access = self.make_access()
         self.limits = self.make_limits()
@@ -549,7 +546,7 @@ class Simulation:
         return time.time()
 
     def make_access(self) -> AccessTokens:
-        """Make the token endpoint, which knows no client yet."""
+        """Make the token endpoint, without clients."""
         return AccessTokens()
 
     def make_limits(self) -> Mapping[Group, TokenBucket]:
@@ -557,15 +554,15 @@ class Simulation:
         return {group: TokenBucket(self.settings, group) for group in get_args(Group)}
 
     def seed(self, seed: WorldSeed) -> None:
-        """Add the seed's client, users, tokens and devices. The settings that it names are for whoever makes the
+        """Add the seed's client, users, tokens, and devices. The seed's settings are for whoever makes the
         simulation."""
         with self.lock:
             self.access.clients[seed.client_id] = seed.client_secret
             add_to_world(self.world, seed, self.unix_time())
 
     def admit(self, call: Call, now: float) -> Answer | None:
-        """Count a request, at so many monotonic seconds, against the limit of its group: None, or the refusal of one
-        that is over it. Requests for access tokens do not count."""
+        """Count a request at this monotonic time against its group's limit: None, or the refusal. Requests for access
+        tokens do not count."""
         if call.operation == "access_token":
             return None
         with self.lock:

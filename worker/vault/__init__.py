@@ -1,4 +1,2 @@
-"""What is secret: OTPs that no text shows, the keys that encrypt them, and the rotation of these keys.
-
-Begin with `keys` (which keys this installation has) or `otps`.
-"""
+"""Secrets: OTPs that no text shows, the keys that encrypt them, and the rotation of these keys. Begin with `keys`
+(which keys this installation has) or `otps`."""

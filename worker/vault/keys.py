@@ -1,5 +1,5 @@
-"""The encryption keys of this installation: where they come from, which is the settings, or the key file in the home of
-the embedded stack; and their rotation, which encrypts all that is stored again with the first key."""
+"""The encryption keys of this installation: from the settings, or the key file in the home of the embedded stack; and
+their rotation, which encrypts everything stored again with the first key."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -26,21 +26,21 @@ def read_key_file(home: Path) -> str:
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
-                f"{path} is open to other users: run `chmod 600 {path}`, and if one of them may have read it, replace "
-                "the key too"
+                f"{path} is open to other users: run `chmod 600 {path}`, and if one of them may have read it, change "
+                f"the key too"
             )
         text = path.read_text(encoding="ascii").strip()
         decode_key(text)
     except FileNotFoundError as error:
-        raise ConfigError(f"the encryption key {path} is missing: put it back from a backup") from error
+        raise ConfigError(f"the encryption key {path} is missing: restore it from a backup") from error
     except OSError as error:
         raise ConfigError(
             f"the encryption key {path} cannot be read ({error.strerror}): fix that, or set OATHBULK_ENCRYPTION_KEYS"
         ) from error
     except ValueError:
         raise ConfigError(
-            f"{path} holds no encryption key: put it back from a backup; where no OTP is stored yet, delete it and a "
-            "new one is made"
+            f"{path} holds no encryption key: restore it from a backup; if no OTP is stored yet, delete it to get a "
+            f"new one"
         ) from None
     return text
 
@@ -52,11 +52,11 @@ def load_keyring(settings: Settings) -> Keyring:
     elif settings.is_embedded_database:
         keys = [read_key_file(settings.home)]
     else:
-        # The URL may be none at all.
+        # The URL may be malformed.
         _ = settings.database
         raise ConfigError(
-            "OATHBULK_ENCRYPTION_KEYS is not set: a database that is not in the home needs it; make a key with "
-            "`oathbulk keygen`"
+            "OATHBULK_ENCRYPTION_KEYS is not set: a database outside the home needs it; create a key with `oathbulk "
+            "keygen`"
         )
     try:
         return Keyring([key.strip() for key in keys if key.strip()])
@@ -64,24 +64,21 @@ def load_keyring(settings: Settings) -> Keyring:
         raise ConfigError(f"OATHBULK_ENCRYPTION_KEYS: {error}") from None
 
 
-# What is encrypted of a record.
+# The encrypted columns of a record.
 _SEALED = (Record.otps, Record.spent)
-# Records that one transaction encrypts again.
+# Records in one transaction of the rotation.
 CHUNK = 1000
-# Writes a line of the audit, in this transaction: so many records are to be encrypted again.
+# Writes a line of the audit, in this transaction: how many records will be encrypted again.
 WriteDown = Callable[[Connection, int], None]
 
 
 def reencrypt(
     database: Database, keyring: Keyring, write_down: WriteDown, on_progress: OnProgress = tell_nobody
 ) -> int:
-    """Encrypt with the first key every pair of OTPs that is encrypted with another one; how many records that were.
-
-    Works beside running workers, and continues where it stopped if run again. `write_down` is called first, unless
-    there is nothing to do: a rotation that fails half-way was asked for as well.
-
-    Raises DecryptionError once all others are done, if records cannot be decrypted.
-    """
+    """Encrypt with the first key every pair of OTPs that is encrypted with another one; return how many records that
+    were. Works beside running workers, and continues where it stopped. `write_down` is called first, unless there is
+    nothing to do: a rotation that fails half-way was requested too. Raises DecryptionError once all others are done, if
+    records cannot be decrypted."""
     with database.writing() as connection:
         left = connection.scalar(select(func.count()).where(*_is_under_other_key(keyring)))
         if left:
@@ -99,24 +96,20 @@ def reencrypt(
     database.empty_log()
     if closed:
         stay = f"{count_things(len(closed), 'record')} {agree(len(closed), 'stays as it was', 'stay as they were')}"
-        raise DecryptionError(f"{stay}, at first {next(iter(closed.values()))}")
+        raise DecryptionError(f"{stay}; the first: {next(iter(closed.values()))}")
     return count
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
-    """SQL condition: a record has OTPs, or those that it has spent, encrypted with another key than the first."""
+    """SQL condition: a record's OTPs, current or spent, are encrypted with another key than the first."""
     key_ids = (func.substr(column, 1, len(keyring.sealing_id)) for column in _SEALED)
     return (or_(*(key_id != keyring.sealing_id for key_id in key_ids)),)
 
 
 def _reseal(database: Database, keyring: Keyring, closed: dict[int, str]) -> Iterator[int]:
-    """Encrypt again from the first record to the last, except for those that another transaction has locked. Yields
-    after each transaction how many that are so far. Those that cannot be decrypted are put into `closed`, each
-    by its id with its token and the reason.
-
-    To wait for a locked record while holding others could lead to a deadlock with a tick of the dispatcher, which does
-    the same.
-    """
+    """Encrypt again from the first record to the last, except those that another transaction has locked. Yields the
+    count after each transaction. Those that cannot be decrypted go into `closed`, by id, with token and reason. Waiting
+    for a locked record while holding others could deadlock with a dispatcher tick, which does the same."""
     count, last_id = 0, 0
     while True:
         with database.writing() as connection:

@@ -1,5 +1,5 @@
-"""What makes the OTPs of a record, in types that show no digit of them in a repr, log line or traceback: a pair that
-the shipment brought, or a seed (RFC 4226 and 6238); and how they are opened from what is encrypted into the record."""
+"""What makes a record's OTPs, in types that show no digit in a repr, log line, or traceback: a pair from the shipment,
+or a seed (RFC 4226 and 6238); and how to decrypt them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.twofactor.hotp import HOTP
 
 from models.encrypted import Keyring, identify_row
 
-# What is printed in place of an OTP.
+# Printed in place of an OTP.
 MASK = "••••••"
 
 
@@ -46,17 +46,16 @@ class Otp:
 
 @dataclass(frozen=True, slots=True)
 class OtpPair:
-    """The OTPs of one record: the first, and the next consecutive one if the shipment brought it. `spent` are those of
-    earlier pairs of the record that were sent, and never go again."""
+    """The OTPs of one record: the first, and the next consecutive one if the shipment has it. `spent`: OTPs of the
+    record's earlier pairs that were sent, and never go again."""
 
     first: Otp
     second: Otp | None
     spent: frozenset[Otp] = frozenset()
 
     def list_sent(self, first_posts: int, second_posts: int) -> frozenset[Otp]:
-        """List the OTPs that went out: those of earlier pairs, and each of these two that was posted. By its posts and
-        not by its state: an OTP that a read found unused counts as unsent again, but only its record may send it once
-        more."""
+        """List the sent OTPs: those of earlier pairs, and each of these two that was posted. Posts count, not the
+        state: an OTP that a read found unused is unsent again, but only its record may send it again."""
         posted = (self.first, first_posts), (self.second, second_posts)
         return self.spent | {otp for otp, posts in posted if otp and posts}
 
@@ -84,7 +83,7 @@ _HASHES: dict[str, hashes.SHA1 | hashes.SHA256 | hashes.SHA512] = {
     "sha256": hashes.SHA256(),
     "sha512": hashes.SHA512(),
 }
-# Hex digits of the hash by which a seed is told from others without being shown.
+# Hex digits of the hash that distinguishes seeds without showing them.
 _SHOWN = 8
 
 
@@ -102,7 +101,7 @@ class Secret:
         return self._bytes
 
     def __repr__(self) -> str:
-        """Length and the beginning of the SHA-256, such as `20 bytes, SHA-256 1f2e3d4c…`."""
+        """Length and the start of the SHA-256, such as `20 bytes, SHA-256 1f2e3d4c…`."""
         return f"{len(self._bytes)} bytes, SHA-256 {hashlib.sha256(self._bytes).hexdigest()[:_SHOWN]}…"
 
     def __eq__(self, other: object) -> bool:
@@ -117,10 +116,8 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seed:
-    """What makes the OTPs of one token.
-
-    `time_step` in seconds for TOTP, None for HOTP; `counter` is that of the first OTP to be made for HOTP, 0 for TOTP.
-    """
+    """What makes the OTPs of one token. `time_step` is in seconds for TOTP, None for HOTP; `counter` is the first one
+    to use for HOTP, 0 for TOTP."""
 
     secret: Secret
     otp_type: OtpType = "hotp"
@@ -143,7 +140,7 @@ class Seed:
         For TOTP the counter is the number of a time step: https://www.rfc-editor.org/rfc/rfc6238#section-4.2
         """
         algorithm = _HASHES[self.hash_algorithm]
-        # Shorter secrets than the RFC asks for are in the hands of people, and cannot be changed.
+        # People have tokens with shorter secrets than the RFC requires, and they cannot be changed.
         maker = HOTP(self.secret.reveal(), self.digits, algorithm, enforce_key_length=False)
         return Otp(maker.generate(counter).decode())
 
@@ -176,21 +173,21 @@ OtpSource: TypeAlias = OtpPair | Seed
 
 
 def write_spent(otps: frozenset[Otp]) -> bytes:
-    """Write OTPs that went out as they are encrypted into their record."""
+    """Write the sent OTPs as they are encrypted into their record."""
     return json.dumps(sorted(otp.reveal() for otp in otps)).encode()
 
 
 def open_spent(keyring: Keyring, sealed: bytes, batch_id: int, row_number: int) -> frozenset[Otp]:
-    """Decrypt the OTPs of a record of this row that went out. Raises DecryptionError."""
+    """Decrypt the sent OTPs of this row's record. Raises DecryptionError."""
     return frozenset(map(Otp, json.loads(keyring.open(sealed, identify_row(batch_id, row_number)))))
 
 
 def read_otp_source(plaintext: bytes) -> OtpSource:
-    """Read back what `to_plaintext` of a pair or of a seed wrote; the value says itself which of the two it is."""
+    """Read back what `to_plaintext` of a pair or a seed wrote; the value itself says which."""
     fields = json.loads(plaintext)
     return Seed.from_fields(fields) if "seed" in fields else OtpPair.from_fields(fields)
 
 
 def open_otps(keyring: Keyring, sealed: bytes, batch_id: int, row_number: int) -> OtpSource:
-    """Decrypt the pair or the seed of the record of this row. Raises DecryptionError."""
+    """Decrypt the pair or the seed of this row's record. Raises DecryptionError."""
     return read_otp_source(keyring.open(sealed, identify_row(batch_id, row_number)))

@@ -1,4 +1,4 @@
-# Debian's PostgreSQL, with as much of the official image's behaviour as docker-compose.yml relies on.
+# Debian's PostgreSQL, with as much of the official image's behavior as docker-compose.yml relies on.
 ARG BASE
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends postgresql-17 \

@@ -21,7 +21,7 @@ REFUSE_LINES_ON_SQLITE = ("CREATE TRIGGER no_line BEFORE INSERT ON audit BEGIN S
 
 
 def read(database: MovingDatabase, batch: str | None = None) -> list[Line]:
-    with database.reading() as connection:
+    with database.reading_snapshot() as connection:
         return list(audit.read(connection, batch))
 
 

@@ -31,7 +31,7 @@ class MovingDatabase(Database):
 
     def _open(self, url: str, connections: int) -> None:
         super().__init__(url, connections=connections)
-        _share_compiled_statements(self.engine, self._reads, self._writes)
+        _share_compiled_statements(self.engine, self._writes)
         self.ahead = 0.0
 
     def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:

@@ -7,7 +7,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import false, update
 
 from models.batch import Batch
 from models.reason import PauseReason
@@ -52,7 +52,7 @@ def make_dispatcher(
         Environments(environment),
         SimpleNamespace(of=pace),
         stopping,
-        upkeep or SimpleNamespace(update_batches=lambda: None),
+        upkeep or SimpleNamespace(update_batches=lambda: None, is_due=false()),
         SimpleNamespace(synchronize=lambda _: None),
         Processes(database, "test:1"),
         clock_watch or ClockWatch(),
@@ -84,6 +84,7 @@ class PublishedIds:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.ahead: list[int] = []
         self.environments: list[str] = []
         self.labels: dict[int, str] = {}
         self.waiting = 0
@@ -100,6 +101,7 @@ class PublishedIds:
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
         self.ids += ids
+        self.ahead += ids if is_ahead else ()
         self.environments += [environment] * len(ids)
         self.labels |= labels
 

@@ -94,6 +94,21 @@ def find_anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def find_listed_keys() -> dict[str, set[str]]:
+    """Find the keys of `--json` that docs/json.md lists, by the commands in its headings; a smaller heading says where
+    they are."""
+    listed: dict[str, set[str]] = {}
+    for section in read_page("docs/json.md").split("\n## ")[1:]:
+        heading, *parts = section.split("\n### ")
+        for command in find_code(heading.partition("\n")[0]):
+            for inside, text in [("", heading), *(part.split("\n", 1) for part in parts)]:
+                path = "".join(f"{name}." for name in find_code(inside))
+                cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+                keys = {path + key for cell in cells for key in find_code(cell)}
+                listed.setdefault(command.split()[0], set()).update(keys)
+    return listed
+
+
 def _cut_blocks(text: str) -> str:
     return "\n".join(_lines_outside(text))
 

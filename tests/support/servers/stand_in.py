@@ -38,7 +38,7 @@ PATIENCE = 120.0
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # An answer goes out as one piece: head and body apart would wait for each other's acknowledgement.
+    # An answer goes out as one piece: head and body apart would wait for each other's acknowledgment.
     wbufsize = -1
 
     def log_message(self, *_: object) -> None:

@@ -98,7 +98,7 @@ class WatchedSettings(Settings):
     revoke_paired: Literal["failed", "skipped"] = "failed"
     # The status of a device that was paired without saying one, and what becomes of a `status` in the request.
     pairing_status: Literal["ACTIVATION_REQUIRED", "ACTIVE"] = "ACTIVATION_REQUIRED"
-    sent_status: Literal["honoured", "ignored", "refused"] = "honoured"
+    sent_status: Literal["honored", "ignored", "refused"] = "honored"
     # What is answered to the pairing of a token that is not in the inventory, or is paired.
     unknown_serial: Literal[400, 404] = 400
     paired_serial: Literal[400, 409] = 400

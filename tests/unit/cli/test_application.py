@@ -4,6 +4,7 @@ typed wrongly, or failed in a way that a person can mend."""
 import errno
 import gc
 import os
+import platform
 import socket
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
 
 import worker.cli
+from migrations import HEAD
 from worker.cli.application import app, make_command
 from worker.cli.command_list import COMMANDS, OPTIONS, answer
 from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
@@ -56,7 +58,17 @@ def test_help_and_version_are_the_same_before_typer_and_by_typer(
     early = capsys.readouterr().out
     assert OATHBULK.main(["--env-file", "x", option], standalone_mode=False) == 0
     assert capsys.readouterr().out.split() == early.split()
-    assert option != "--version" or early == f"oathbulk {worker.__version__}\n"
+    told = f"oathbulk {worker.__version__}, schema {HEAD}, Python {platform.python_version()}\n"
+    assert option != "--version" or early == told
+
+
+@pytest.mark.parametrize("name", ["models", "migrations"])
+def test_a_package_of_another_program_is_named_at_each_start_and_our_own_is_not(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("HEAD = ''\n")
+    done = run_python("-P", "-m", "worker", "--version", PYTHONPATH=str(tmp_path))
+    assert done.stderr.startswith(f"oathbulk: the package {name} in {tmp_path / name} is another program's: install")
+    assert (done.stderr.count("\n"), run_python("-P", "-m", "worker", "--version").stderr) == (1, "")
 
 
 def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -> None:
@@ -212,7 +224,7 @@ def test_a_path_in_a_directory_that_is_closed_to_us_is_named_and_a_failure_witho
     with pytest.raises(SystemExit) as ended:
         exit_for(PermissionError(errno.EACCES, "Permission denied", tmp_path / "out.csv"))
     assert ended.value.code == WRONG_USAGE
-    assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): see whether" in capsys.readouterr().err
+    assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): check the path" in capsys.readouterr().err
     with pytest.raises(PermissionError):
         exit_for(PermissionError(errno.EACCES, "Permission denied"))
 

@@ -48,7 +48,7 @@ NARROW = Room(width=80, height=23)
 
 
 def seen(picture: RenderableType, width: int = 400) -> list[str]:
-    """Render the drawing as text, as a terminal without colours shows it."""
+    """Render the drawing as text, as a terminal without colors shows it."""
     page = io.StringIO()
     Console(file=page, width=width, highlight=False, markup=False).print(picture)
     return [line.rstrip() for line in page.getvalue().splitlines()]
@@ -91,13 +91,13 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 
 def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
-    again = "Go on with: oathbulk run pallet-7"
+    again = "Continue with: oathbulk run pallet-7"
     page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
-    left = f"Nothing works on it here any more; 600 rows are to do. {again}"
+    left = f"No worker here works on it any more; 600 rows are to do. {again}"
     assert (left in page, "at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
-    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7"
-    assert (f"Check them. {both}" in page, page.count("Go on with")) == (True, 1)
+    both = "This run has ended. Continue with: oathbulk resume pallet-7, then oathbulk run pallet-7"
+    assert (f"Check them. {both}" in page, page.count("Continue with")) == (True, 1)
 
 
 LETTERS = {str(reason): 100 - number for number, reason in enumerate(Reason)}
@@ -207,10 +207,10 @@ SAID = "Row 17 of july was not loaded: otp1 is missing: write it there"
 
 
 def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_of_one() -> None:
-    extra = {"a\nb": "[bold]c", "device": "blue", "Cost centre": "4711"}
+    extra = {"a\nb": "[bold]c", "device": "blue", "Cost center": "4711"}
     record = past_record(username="eve\nNext  nothing: it is active", extra=extra, device_id=DEVICE)
     lines = seen(draw_history(history_of(record), NextStep("nothing"), Room(400, 24)))
-    columns = ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost centre  4711")
+    columns = ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost center  4711")
     drawn = (*columns, "username     eve\\nNext  nothing: it is active")
     assert [line for line in drawn if f"  {line}" not in lines] == []
     found = make_row(FIELDS | {"username": "eve\nMADE3  july"})
@@ -256,7 +256,7 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
 
 # What was undone.
 
-STAY = "{}. Remove in PingOne's console what still signs somebody on and is to go:"
+STAY = "{}. Remove in PingOne's console what still works and should go:"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ LONG_TEXT = "one two three four five six seven eight nine ten"
             ["  user      one two three four five six", "            seven eight nine ten"],
         ),
         ("user", LONG_TEXT, PIPE, [f"  user      {LONG_TEXT}"]),
-        ("Cost centre of the unit", "4711", Room(80, 24), ["  Cost centre of the unit 4711"]),
+        ("Cost center of the unit", "4711", Room(80, 24), ["  Cost center of the unit 4711"]),
         # Text from outside cannot begin a line of its own.
         ("user", "eve\nNext  nothing\x1b[2J", Room(80, 24), ["  user      eve\\nNext  nothing\\u001b[2J"]),
     ],
@@ -450,7 +450,7 @@ def open_console(*, is_terminal: bool = False, term: str = "xterm") -> tuple[Con
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (("Waiting for the end of imports", 0, None), "Waiting for the end of imports"),
+        (("Waiting for imports to end", 0, None), "Waiting for imports to end"),
         (("Reading the inventory", 4000, None), "Reading the inventory: 4000"),
         (("Reading the inventory", 4000, None, 250.4), "Reading the inventory: 4000, 250/s"),
         (("Removing devices", 0, 50000), "Removing devices: 0 of 50000"),

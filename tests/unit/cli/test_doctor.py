@@ -43,7 +43,7 @@ def fail_with(error: Exception) -> Any:
 
 def test_a_failure_is_told_by_its_first_line_with_the_cure_and_a_fault_of_our_own_is_not_hidden() -> None:
     error = ConfigError("the key is missing\nBackground on this error at https://example.com")
-    assert examine(lambda: fail_with(error), "put it back") == fault("the key is missing", "put it back")
+    assert examine(lambda: fail_with(error), "restore it") == fault("the key is missing", "restore it")
     with pytest.raises(ZeroDivisionError):
         examine(lambda: fail_with(ZeroDivisionError()))
 
@@ -117,26 +117,26 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
 @pytest.mark.parametrize(
     ("processes", "detail", "cure"),
     [
-        ([WELL, GONE], "1 at work, of version 1.0; the last tick came 1 s ago", ""),
-        ([ticked(60.0)], "1 at work, of version 1.0; the last tick came 60 s ago", ""),
-        ([GONE], "none runs now", ""),
+        ([WELL, GONE], "1 running, version 1.0; the last tick came 1 s ago", ""),
+        ([ticked(60.0)], "1 running, version 1.0; the last tick came 60 s ago", ""),
+        ([GONE], "none runs", ""),
         (
             [WELL, *OTHERS],
-            "of another version than this command, 1.0: host:4 (0.9), host:5 (older)",
+            "another version than this command's, 1.0: host:4 (0.9), host:5 (older)",
             "docs/operating.md",
         ),
         (
             [replace(WELL, version=None), SICK],
-            "these ended, since they fail where others do not: host:3 (network: PingOne cannot be reached.)",
+            "these ended, because they alone fail: host:3 (network: PingOne cannot be reached.)",
             "their supervisor",
         ),
         ([ticked(90.0)], "the last tick came 90 s ago", "celery -A worker beat"),
         ([ticked(None)], "no tick ever came", "celery -A worker beat"),
-        ([ticked(-3600.0)], "the last tick lies in the future", "NTP"),
+        ([ticked(-3600.0)], "the last tick is in the future", "NTP"),
         ([replace(WELL, dropped=2)], "2 messages were dropped that neither workers nor beat send", "who else writes"),
         # Nobody waits for them.
-        ([ticked(90.0, is_alive=False)], "none runs now", ""),
-        ([ticked(None, is_alive=False)], "none runs now", ""),
+        ([ticked(90.0, is_alive=False)], "none runs", ""),
+        ([ticked(None, is_alive=False)], "none runs", ""),
     ],
 )
 def test_workers_are_counted_and_named_where_they_fail_and_missed_ticks_are_told(
@@ -166,8 +166,8 @@ def environment_at(url: str) -> Environment:
 @pytest.mark.parametrize(
     ("days", "is_known", "state", "detail"),
     [
-        (30, True, State.WELL, "'s is good until 20"),
-        (6, True, State.FAULT, "'s is good until 20"),
+        (30, True, State.WELL, "'s is valid until 20"),
+        (6, True, State.FAULT, "'s is valid until 20"),
         (30, False, State.FAULT, "CERTIFICATE_VERIFY_FAILED"),
     ],
     ids=["good for long", "good for a week", "nobody vouches for it"],
@@ -188,7 +188,7 @@ def test_the_end_of_a_certificate_is_told_and_one_that_is_not_known_names_the_se
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         found = check_network(environment_at(f"https://127.0.0.1:{server.server_address[1]}"))
         server.shutdown()
-    by = f"by the authorities of {certificate if is_known else 'the package certifi'}; "
+    by = f"with the authorities of {certificate if is_known else 'the package certifi'}; "
     assert (found.state, detail in found.detail, by in found.detail) == (state, True, True), found
     assert is_known or "SSL_CERT_FILE" in found.cure
 

@@ -130,10 +130,10 @@ def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed
             "oathbulk check box.xml --environment test --offline --json",
         ),
         (
-            describe_interruption("Go on with: oathbulk run july"),
-            "Interrupted: what was in hand is settled or handed back. Go on with: oathbulk run july",
+            describe_interruption("Continue with: oathbulk run july"),
+            "Interrupted: everything in hand is settled or handed back. Continue with: oathbulk run july",
         ),
-        (describe_interruption(None), "Interrupted as the batch was finished: nothing is left to go on with."),
+        (describe_interruption(None), "Interrupted when the batch was finished: nothing is left to do."),
     ],
 )
 def test_a_command_can_be_pasted_and_one_that_goes_on_is_named(written: str, command: str) -> None:
@@ -144,10 +144,10 @@ def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
     said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2)
     assert said.endswith("then: oathbulk mend 'july 1' left.csv")
-    assert of_refused.startswith("Of 2 rows that were not loaded only the serial number is kept")
+    assert of_refused.startswith("Only the serial number is kept of 2 rows that were not loaded: ")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
     assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
-        "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+        "The PingOne of this rehearsal ended with it. To practice how tokens come back: "
         "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
     ]
 
@@ -167,8 +167,8 @@ def test_blanks_around_a_batch_s_name_are_not_part_of_it(batch: str | None, file
         ({"digits": 7}, "--digits", "6 or 8"),
         ({"time_step": 0}, "--time-step", "30 or 60"),
         ({"time_step": 45}, "--time-step", "30 or 60"),
-        ({"only_assigned": True}, "--only-assigned", "give --assign too"),
-        ({"may_import": True}, "--import", "give --pair too"),
+        ({"only_assigned": True}, "--only-assigned", "add --assign"),
+        ({"may_import": True}, "--import", "add --pair"),
     ],
 )
 def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
@@ -216,7 +216,7 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
     stdin: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(SecretMissing, match="by --key-file"):
+    with pytest.raises(SecretMissing, match="with --key-file"):
         SourceOptions().open(PSKC / "encrypted_counter.xml")
 
 
@@ -237,7 +237,7 @@ def test_a_key_or_password_may_come_from_an_editor_of_windows(
 
 def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:
     path = write_secret(tmp_path, b"ABEiM0RVZneImaq7zN3u/w==\n")
-    with pytest.raises(UnusableFile, match=r"the key has 25\. .* by --key-file, in hexadecimal or as its bytes alone"):
+    with pytest.raises(UnusableFile, match=r"the key has 25\. .* with --key-file, in hexadecimal or as raw bytes"):
         SourceOptions(key_file=path).open(PSKC / "pskc_psk_aes128cbc.xml")
 
 
@@ -251,7 +251,11 @@ def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> N
     source = SourceOptions(**{option: tmp_path / each for option, each in named.items()})  # type: ignore[arg-type]
     # The same file by another way.
     output = tmp_path / ".." / tmp_path.name / name
-    with pytest.raises(typer.BadParameter, match=rf"{name} is read here, and would be lost: give another name"):
+    with pytest.raises(
+        typer.BadParameter,
+        match=rf"{name} is an input of this command, and would be lost: give "
+        rf"another name",
+    ):
         source.refuse_to_replace(tmp_path / "box.csv", output)
     source.refuse_to_replace(tmp_path / "box.csv", tmp_path / "verdicts.csv")
 
@@ -278,7 +282,7 @@ def test_no_file_of_the_installation_is_replaced(name: str, tmp_path: Path, monk
     monkeypatch.setenv("OATHBULK_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for output in (tmp_path / name, Path(name)):
-        with pytest.raises(typer.BadParameter, match="is a file of the installation itself: give another name"):
+        with pytest.raises(typer.BadParameter, match="belongs to the installation itself: give another name"):
             refuse_unfit(output, overwrite=True)
     refuse_unfit(tmp_path / "july.csv", overwrite=False)
     (tmp_path / "copies").mkdir()
@@ -288,7 +292,7 @@ def test_no_file_of_the_installation_is_replaced(name: str, tmp_path: Path, monk
 # Refused rows, as they are printed.
 
 
-EACH = "Each row by itself: oathbulk export july --status refused -o july-refused.csv"
+EACH = "Every row: oathbulk export july --status refused -o july-refused.csv"
 SAME = dict.fromkeys([3, 8, 9, 10, 11, 12, 40], "otp1 is empty")
 # What differs is the row that another batch has of each token.
 IN_PROGRESS = {number: f"it is in progress in batch 'june' (row {number + 5}): wait" for number in (2, 3)}

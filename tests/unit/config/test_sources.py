@@ -112,10 +112,10 @@ def test_the_file_of_a_home_may_not_name_another_home_and_one_that_is_named_may(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("a word too many\n", ": line 1 is no NAME=value"),
-        ("A=1\n\n# one\nB='hidden\n", ": line 4 is no NAME=value"),
-        ("A=1\n\nPINGONE_REGION\n", ": line 3 is no NAME=value"),
-        ("export PINGONE_REGION\n", ": line 1 is no NAME=value"),
+        ("a word too many\n", ": line 1 is not NAME=value"),
+        ("A=1\n\n# one\nB='hidden\n", ": line 4 is not NAME=value"),
+        ("A=1\n\nPINGONE_REGION\n", ": line 3 is not NAME=value"),
+        ("export PINGONE_REGION\n", ": line 1 is not NAME=value"),
         ("OATHBULK_ENV_FILE=other.env\n", " sets OATHBULK_ENV_FILE, which only the process environment can"),
         (None, " does not exist: name another with --env-file or"),
     ],
@@ -347,17 +347,18 @@ def refuse(error: type[ConfigError] = UnusableSettings) -> str:
 def test_mistyped_variables_are_refused_all_at_once_with_the_nearest(
     wrong: str, meant: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = [f"{wrong} is no setting; did you mean {meant}?"]
+    said = [f"{wrong} is an unknown setting; did you mean {meant}?"]
     monkeypatch.setenv(wrong, "made-up-value")
     assert refuse() == said[0]
     monkeypatch.setenv("OATHBULK_XYZZY", "1")
-    both = sorted([*said, "OATHBULK_XYZZY is no setting; remove it (docs/deployment.md lists all)"])
+    both = sorted([*said, "OATHBULK_XYZZY is an unknown setting; remove it (docs/deployment.md lists all)"])
     assert refuse() == "; ".join(both)
 
 
 def test_one_in_the_settings_file_is_refused_with_the_file(home: Path) -> None:
     write(home / ".env", "OATHBULK_MAX_ATTEMPTZ=3\nLOG_LEVEL=INFO\n")
-    assert refuse() == f"{home / '.env'}: OATHBULK_MAX_ATTEMPTZ is no setting; did you mean OATHBULK_MAX_ATTEMPTS?"
+    cure = "did you mean OATHBULK_MAX_ATTEMPTS?"
+    assert refuse() == f"{home / '.env'}: OATHBULK_MAX_ATTEMPTZ is an unknown setting; {cure}"
 
 
 @pytest.mark.parametrize("name", ["FLOWER_SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_5555_TCP_ADDR"])
@@ -371,14 +372,15 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_let_be(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("environmets = 3\n", ": environmets is no setting; did you mean environments?"),
+        ("environmets = 3\n", ": environmets is an unknown setting; did you mean environments?"),
         (
             "[environments.prod]\nPINGONE_RAET = 3\n",
-            ", section [environments.prod]: PINGONE_RAET is no setting; did you mean PINGONE_RATE?",
+            ", section [environments.prod]: PINGONE_RAET is an unknown setting; did you mean PINGONE_RATE?",
         ),
         (
             "[environments.prod]\nOATHBULK_ACTOR = 3\n",
-            ", section [environments.prod]: OATHBULK_ACTOR is no setting; remove it (docs/deployment.md lists all)",
+            ", section [environments.prod]: OATHBULK_ACTOR is an unknown setting; remove it (docs/deployment.md "
+            "lists all)",
         ),
         (
             "[environments.default]\nPINGONE_RATE = 3\n",

@@ -1,4 +1,4 @@
-"""The page of a batch as a file: harmless whatever stands in it, whole by itself; and its drawing and its colours. How
+"""The page of a batch as a file: harmless whatever stands in it, whole by itself; and its drawing and its colors. How
 it reads, the golden files hold."""
 
 import re
@@ -108,8 +108,8 @@ def test_a_template_that_names_what_is_not_there_fails() -> None:
         make_environment().from_string("{{ nothing }}").render()
 
 
-def measure_luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+def measure_luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -118,10 +118,10 @@ def measure_luminance(colour: str) -> float:
 def test_text_is_readable_on_each_ground_and_failures_have_a_colour_of_their_own(scheme: int) -> None:
     """https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
     style = (files("worker.desk") / "templates" / "style.css").read_text()
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", re.findall(r":root \{.*?\}", style, re.DOTALL)[scheme]))
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", re.findall(r":root \{.*?\}", style, re.DOTALL)[scheme]))
     for ground in ("paper", "wash", "accent-wash"):
         for ink in ("ink", "quiet", "accent"):
-            dark, light = sorted(measure_luminance(colours[name]) for name in (ground, ink))
+            dark, light = sorted(measure_luminance(colors[name]) for name in (ground, ink))
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
     assert set(re.findall(r"(\S+) {[^}]*var\(--bad\)", style)) == {".failed", ".state-dead_letter"}
 

@@ -101,13 +101,13 @@ def test_a_second_run_is_told_the_pid_of_the_first_and_on_which_batch_it_works(
 
 def test_a_run_of_all_batches_says_so_and_what_a_run_worked_on_is_forgotten_with_its_lock(home: Path) -> None:
     with lock_home(home):
-        with pytest.raises(HomeInUse, match=f"in use by process {os.getpid()}: wait for its end$"):
+        with pytest.raises(HomeInUse, match=f"in use by process {os.getpid()}: wait until it ends$"):
             lock(home)
         note_run(home, "july")
         assert find_run_alone(home) == "july"
         note_run(home, None)
         assert find_run_alone(home) is None
-        with pytest.raises(HomeInUse, match="works on every batch that runs"):
+        with pytest.raises(HomeInUse, match="works on every running batch"):
             lock(home)
         note_run(home, "july")
     assert find_run_alone(home) is None

@@ -26,19 +26,19 @@ def write(directory: Path, content: bytes) -> Path:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
+        (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Start the list with a header"),
         (b"sep=;\nserial;username\nMADE1;alice\n", "line 1: begins with a 'sep=' line for Excel. Delete that line"),
-        (b"MADE0001;alice\n", "line 1: the first line is a row of data, the header is missing. Let the list begin"),
+        (b"MADE0001;alice\n", "line 1: the first line is a row of data, the header is missing. Start the list"),
         (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
         (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
         (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
         (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since the serial was turned into"),
-        (b"serial,username\n", "who.csv: assigns no token. Write one line a token below the header"),
+        (b"serial,username\n", "who.csv: assigns no token. Write one line for each token below the header"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
-        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),
-        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. See whether list and shipment are"),
-        (b"%PDF-1.7", "is a PDF. See whether list and shipment are interchanged: --assign takes a CSV"),
+        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. Check whether list and shipment"),
+        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. Check whether list and shipment are"),
+        (b"%PDF-1.7", "is a PDF. Check whether list and shipment are swapped: --assign takes a CSV"),
         (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_separator_of_a_list_is_told_by_the_columns_that_are_known(tmp_path:
             b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n",
             ["MADE1", "MADE2"],
             3,
-            "names columns, as a header does",
+            "names columns, like a header",
         ),
         (
             b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n',
@@ -96,7 +96,7 @@ NOBODY_SEES = ("\u2028", "\u200b", "\ufeff", "\u202a", "\u00ad", "\x07")
     ("column", "name", "reason", "fault"),
     [
         *(
-            (column, f"ada{hidden}@x.test", f"{column} has a character that nobody sees", RowFault.PERSON_UNFIT)
+            (column, f"ada{hidden}@x.test", f"{column} has an invisible character", RowFault.PERSON_UNFIT)
             for column in ("username", "email")
             for hidden in NOBODY_SEES
         ),
@@ -123,7 +123,7 @@ def test_a_name_that_is_too_long_or_has_a_character_that_nobody_sees_costs_its_r
         # Its line is of the list.
         (Row(row_number=9, serial_number="MADE4", otps=OTPS), None, "the list's user_id is not a UUID"),
         # A serial number that stands twice in the list is named with its lines.
-        (Row(row_number=9, serial_number="MADE3", otps=OTPS), None, "in its lines 4 and 5"),
+        (Row(row_number=9, serial_number="MADE3", otps=OTPS), None, "on lines 4 and 5"),
     ],
 )
 def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(
@@ -147,8 +147,8 @@ def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(
         ("2026-10-25T02:30Z", datetime(2026, 10, 25, 2, 30, tzinfo=UTC)),
         ("", None),
         # The hour that clocks show twice, and the one that they skip.
-        ("2026-10-25T02:30", "in an hour in which clocks are put forward or back"),
-        ("2026-03-29T02:30", "in an hour in which clocks are put forward or back"),
+        ("2026-10-25T02:30", "in an hour that clocks skip or repeat"),
+        ("2026-03-29T02:30", "in an hour that clocks skip or repeat"),
         ("2026-02-30", "a date that does not exist"),
         ("24.12.2026", "is not a date: write it as 2026-12-24, or 2026-12-24T08:00, in"),
         ("31.02.2026", "is not a date: write it as 2026-12-01,"),
@@ -163,6 +163,12 @@ def test_a_date_is_read_by_the_clocks_of_a_zone(tmp_path: Path, written: str, re
         assert (read in fault.reason, fault.fault) == (True, RowFault.DATE_UNFIT)
     else:
         assert assignment.lines["made1"].not_before == read
+
+
+def test_a_line_with_a_wrong_date_names_its_token_also_below_one_that_is_shorter(tmp_path: Path) -> None:
+    lines = b"MADE1,a@x.test,Oslo,2026-12-01\nMADE2,b@x.test\nMADE33,c@x.test,Riga,2026-13-45\n"
+    assignment = open_assignment(write(tmp_path, b"serial,email,site,not_before\n" + lines))
+    assert (assignment.faults["made33"].fault, assignment.nameless) == (RowFault.DATE_UNFIT, ())
 
 
 def test_a_totp_pair_has_no_date_by_a_list_either(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from worker.intake.tokens import Token
 from worker.vault.otps import Secret, Seed
 
 PAGE = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+RECIPE = (SAMPLES.parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 HOTP = Hints(otp_type="hotp")
 TOTP_30 = Hints(otp_type="totp", time_step=30)
 KEY, AES_256 = Hints(key=seed_files.KEY), Hints(key=seed_files.AES_256_KEY)
@@ -187,7 +188,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "pskc/no_mac_key.xml": (KEY, [hotp("MADE0000001")]),
     "pskc/aes256_hmac_sha256.xml": (AES_256, [hotp("MADE0000001")]),
     "pskc/key_wrap.xml": (KEY, [hotp("MADE0000005")]),
-    "pskc/one_bad_mac.xml": (KEY, [hotp("MADE0000001"), "not the one that the vendor wrote, says its MAC"]),
+    "pskc/one_bad_mac.xml": (KEY, [hotp("MADE0000001"), "does not match its MAC"]),
     "pskc/privacyidea_export.xml": (
         KEY,
         [totp("MADE0000009", 60, hash_algorithm="sha256"), hotp("MADE0000001", 2, extra={"manufacturer": "made up"})],
@@ -300,9 +301,9 @@ GRAPH_LIKE = (
         ),
         (
             "# columns:,serial number,secret key\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n",
-            r"may be oath-csv or entra\. Say which it is, by --format oath-csv",
+            r"may be oath-csv or entra\. Add the right one, such as --format oath-csv",
         ),
-        *((text, "is JSON, but none of the vendors' files") for text in GRAPH_LIKE),
+        *((text, "is JSON, but not a known vendor's file") for text in GRAPH_LIKE),
     ],
 )
 def test_a_format_is_told_by_its_content_or_asked_for(text: str, format_name: str) -> None:
@@ -318,7 +319,7 @@ def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_
     path = tmp_path / "tokens.csv"
     path.write_text(f"# version: 2;;;;\nalice;ldap1;realm1;MADE0000001;{SECRETS['MADE0000001']};hotp;6;0\n")
     (row,) = read(path)
-    assert "another separator between its values" in row.reason
+    assert "another separator than this format" in row.reason
 
 
 def test_a_file_that_is_said_to_be_graph_s_and_holds_nothing_says_so(tmp_path: Path) -> None:
@@ -342,7 +343,7 @@ def test_a_column_that_nothing_completes_means_a_field_of_a_token() -> None:
 
 
 def take_code_from_page(shown: int) -> str:
-    return textwrap.dedent(PAGE.split("```python\n")[shown + 1].split("   ```\n")[0])
+    return textwrap.dedent(RECIPE.split("```python\n")[shown + 1].split("   ```\n")[0])
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def take_code_from_page(shown: int) -> str:
 )
 def test_a_format_with_a_header_reads_its_rows_as_the_page_shows(tmp_path: Path, text: str, read: Seed | str) -> None:
     exec(take_code_from_page(1), names := {**vars(formats)})
-    told = eval(f"dict({', '.join(re.findall(r'`((?:header|told_by)=[^`]*)`', PAGE))})")
+    told = eval(f"dict({', '.join(re.findall(r'`((?:header|told_by)=[^`]*)`', RECIPE))})")
     acme = CsvFormat(name="acme", title="Acme", encoding="base32", complete=names["complete_acme"], **told)
     path = tmp_path / "acme.txt"
     path.write_text(text)
@@ -415,15 +416,15 @@ def test_the_seed_of_the_rfc_makes_the_otps_of_rfc_4226(sample: str) -> None:
     [
         ("pskc_psk_aes128cbc.xml", Hints(), "encrypted with a pre-shared key", "--key-file"),
         ("pskc_psk_aes128cbc.xml", Hints(password=b"x"), "encrypted with a pre-shared key", "--key-file"),
-        ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
         ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 32), "needs a key of 16 bytes, and the key has 32", "--key-file"),
         ("pskc_pbkdf2.xml", Hints(), "encrypted with a password", "--password-file"),
         ("pskc_pbkdf2.xml", KEY, "encrypted with a password", "--password-file"),
-        ("pskc_pbkdf2.xml", Hints(password=b"wrong"), "not opened by this password", "--password-file"),
-        ("key_wrap.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
-        ("no_mac_key.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("pskc_pbkdf2.xml", Hints(password=b"wrong"), "does not open with this password", "--password-file"),
+        ("key_wrap.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
+        ("no_mac_key.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
         ("draft_global_iv.xml", Hints(), "encrypted with a pre-shared key", "--key-file"),
-        ("draft_global_iv.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("draft_global_iv.xml", Hints(key=b"k" * 16), "does not open with this key", "--key-file"),
     ],
 )
 def test_a_key_that_is_missing_or_wrong_is_said(sample: str, hints: Hints, problem: str, cure: str) -> None:
@@ -435,7 +436,7 @@ def test_a_key_that_is_missing_or_wrong_is_said(sample: str, hints: Hints, probl
 def test_no_wrong_key_is_believed_even_where_its_padding_looks_right() -> None:
     # One wrong key in 256 decrypts the key of the MACs to something whose padding looks right.
     for guess in range(600):
-        with pytest.raises(UnusableFile, match="not opened by this key"):
+        with pytest.raises(UnusableFile, match="does not open with this key"):
             read(PSKC_SAMPLES / "pskc_psk_aes128cbc.xml", Hints(key=bytes(divmod(guess, 10)) * 8))
 
 
@@ -496,10 +497,10 @@ OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
         ("2036-01-01T00:00:00Z", "02/05/2026", "not a date"),
         ("2036-01-01T00:00:00Z", "01/02/2026", "expired"),
         ("2036-01-01T00:00:00Z", "2026-03-01T12:30:00+01:00", "expired"),
-        (OF_HOTP, OF_HOTP.replace("hotp", "totp"), "does not say the time step"),
+        (OF_HOTP, OF_HOTP.replace("hotp", "totp"), "does not say the token's time step"),
         (OF_HOTP, "", "HOTP or TOTP"),
         ("<ResponseFormat", "<Suite>HMAC-SHA256</Suite><ResponseFormat", "another hash than SHA-1"),
-        ("<ResponseFormat", "<Suite>MD5</Suite><ResponseFormat", "none of SHA-1"),
+        ("<ResponseFormat", "<Suite>MD5</Suite><ResponseFormat", "not SHA-1"),
         ("<Counter><PlainValue>0<", "<Counter><PlainValue>none<", "not a whole number"),
         ("<Counter><PlainValue>0<", "<Counter><PlainValue>99999999999999999999<", "not a whole number"),
         ("<Counter><PlainValue>0<", "<Counter><PlainValue>9999999999999999999<", "not a whole number"),

@@ -225,9 +225,9 @@ UNUSABLE = {
     "encrypted.asc": ("PGP", "decrypt", None),
     "excel_unicode_text.txt": ("UTF-16", "CSV UTF-8", None),
     "foreign_header.csv": ("names none of the columns", "Put a header above", 1),
-    "header_alone.csv": ("a header and no rows", "one row a token", None),
-    "header_cut_in_two.csv": ("goes on in the next line", "Take the line break out", 1),
-    "header_joined.csv": ("column 5 has a value for a name", "put a line break between", 1),
+    "header_alone.csv": ("a header and no rows", "a row for each token", None),
+    "header_cut_in_two.csv": ("continues in the next line", "Remove the line break", 1),
+    "header_joined.csv": ("column 5 has a value instead of a name", "put a line break between", 1),
     "header_quotation_mark.csv": ("quotation marks in the header", "Close", 1),
     "inventory.json": ("JSON", "Export a CSV", None),
     "key_column.csv": ("column 6 ('tokenKey') says", "Remove the column", 1),
@@ -235,7 +235,7 @@ UNUSABLE = {
     "login_page.html": ("XML or HTML", "Export a CSV", None),
     "mixed_encodings.csv": ("not UTF-8", "CSV UTF-8", 3),
     "no_header.csv": ("a row of data, the header is missing", "Put a header above", 1),
-    "nothing_but_nuls.csv": ("nothing but NUL bytes", "Get the file again", None),
+    "nothing_but_nuls.csv": ("only NUL bytes", "Get the file again", None),
     "nul.csv": ("NUL", "export it again", 3),
     "only_byte_order_mark.csv": ("is empty", "Export a CSV", None),
     "otp1_column_missing.csv": ("no column otp1", "Add it", 1),
@@ -286,9 +286,9 @@ def test_every_sample_has_its_words(directory: str) -> None:
         (["serial,otp1,seed\u2028two\n"], r"column 3 \('seed\\u2028two'\) says"),
         (
             ["serial_number;manufacturer;algorithm;seed;digits;interval_or_event\n"],
-            r"column 4 \('seed'\) says.*none of the vendors' files of seeds",
+            r"column 4 \('seed'\) says.*not a known vendor's file of seeds",
         ),
-        (["serial,otp1,308714\n"], "column 3 has a value for a name"),
+        (["serial,otp1,308714\n"], "column 3 has a value instead of a name"),
         (["serial,otp1,shelf,Shelf\n"], "column 4 \\('Shelf'\\) means the same as column 3"),
         # A page may show a shipment, further below.
         (
@@ -310,12 +310,12 @@ def test_a_header_that_is_none_is_refused_and_no_cell_of_it_quoted(lines: list[s
     [
         (
             b"# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n",
-            r"begins with a comment, and not with a header\. Delete the lines above",
+            r"begins with a comment instead of a header\. Delete the lines above",
         ),
         (b",,,,\x0c,,\r\n\x01,,,,,,,\r\nalice,1,2,hotp,6,0\r\n", "the first line names none of the columns"),
         (
             b"serial,email,site\nMADE1,a@x.test,Oslo\n",
-            r"no column otp1\. .* list of who gets what, give it by --assign",
+            r"no column otp1\. .* list of who gets what, give it with --assign",
         ),
         # A fault far down is found before the first row is used.
         (HEADER + ROW * 5000 + b"\xff\n", "line 5002"),
@@ -443,9 +443,9 @@ def test_any_mixture_of_likely_pieces_does_too(tmp_path: Path, below: str) -> No
 BAD_ROWS = {
     "columns_interchanged": ("otp1 has other characters than digits", "in the right column"),
     "cut_off_in_quotes": ("quotation mark is never closed", "remove it"),
-    "device_id_missing": ("device_id is missing", "let the token be paired with --pair"),
+    "device_id_missing": ("device_id is missing", "pair the token with --pair"),
     "device_id_not_uuid": ("device_id is not a UUID", "copy the id from PingOne"),
-    "generated_at_in_future": ("lies in the future", "check its time zone"),
+    "generated_at_in_future": ("is in the future", "check its time zone"),
     "generated_at_in_local_style": ("not an ISO 8601 time", "write it like"),
     "generated_at_out_of_range": ("not an ISO 8601 time", "write it like"),
     "generated_at_without_zone": ("no time zone", "add Z"),
@@ -458,12 +458,12 @@ BAD_ROWS = {
     "otp1_missing": ("otp1 is missing", "produce an OTP"),
     "otp1_seven_digits": ("otp1 has 7 digits", "format the column as Text and export again"),
     "otp1_too_long": ("otp1 has more than 8 digits", "right column"),
-    "otp1_with_blank_inside": ("otp1 has other characters than digits", "6 or 8 digits alone"),
-    "otp2_letters": ("otp2 has other characters than digits", "6 or 8 digits alone"),
+    "otp1_with_blank_inside": ("otp1 has other characters than digits", "only the 6 or 8 digits"),
+    "otp2_letters": ("otp2 has other characters than digits", "only the 6 or 8 digits"),
     "otp2_lost_zeros": ("otp2 has 3 digits", "format the column as Text and export again"),
     "otp2_other_length": ("otp2 has another number of digits than otp1", "export again"),
     "otp_type_unknown": ("otp_type is neither hotp nor totp", "write one of the two"),
-    "quotation_mark_inside": ("stands inside a quoted value", "double it"),
+    "quotation_mark_inside": ("is inside a quoted value", "double it"),
     "quotation_mark_never_closed": ("quotation mark is never closed", "remove it"),
     "serial_apostrophe": ("serial is written as a quoted number", "format the column as Text"),
     "serial_excel_number": ("the serial was turned into a number", "format the column as Text"),
@@ -477,7 +477,7 @@ BAD_ROWS = {
     "totp_without_generated_at": ("generated_at is missing", "in a column generated_at"),
     "user_id_missing": ("user_id is missing", "add one of these columns"),
     "user_id_not_uuid": ("user_id is not a UUID", "copy the id from PingOne"),
-    "username_alone": ("device_id is missing", "let the token be paired with --pair"),
+    "username_alone": ("device_id is missing", "pair the token with --pair"),
 }
 
 
@@ -525,7 +525,7 @@ USER_ID, DEVICE_ID = IDS.decode().split(",")
 PAIRS = "serial,otp1,otp2,user_id,device_id"
 TIMED = f"{PAIRS},otp_type,generated_at"
 HEX_SEED, BASE32_SEED = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3"
-NO_TOKEN = "the row names columns, as a header does, and no token: delete it"
+NO_TOKEN = "the row names columns, like a header, and no token: delete it"
 
 
 def read_row(header: str, *cells: str) -> Row | RowError:
@@ -711,7 +711,7 @@ def read_pairs(directory: Path, *rows: str) -> list[Row | RowError]:
 
 def test_an_otp_in_a_column_of_a_person_s_own_would_be_kept_unencrypted() -> None:
     row = read_row("serial,otp1,otp2,note", "MADE1", "308714", "367299", "then: 367299")
-    assert (row.serial_number, row.reason.startswith("a column of your own holds an OTP")) == ("MADE1", True)
+    assert (row.serial_number, row.reason.startswith("one of your own columns contains an OTP")) == ("MADE1", True)
 
 
 def read_seeds(directory: Path, *rows: str, who: str = "") -> list[Row | RowError]:
@@ -729,8 +729,8 @@ def refused(rows: list[Row | RowError]) -> dict[int, str]:
 
 OTHER_DEVICE = NEW_DEVICE + "7"
 ORIGIN = {"file_row": "2", "device_id": ""}
-SAME = "the serial number stands on row 2 of this file already, and all is the same there: delete one of the two rows"
-CONTRADICTS = "the serial number stands on row {} of this file too, and the rows with it do not all"
+SAME = "the serial number is on row 2 of this file already, with the same values: delete one of the two rows"
+CONTRADICTS = "the serial number is on row {} of this file too, and these rows differ"
 
 
 @pytest.mark.parametrize(
@@ -757,7 +757,7 @@ def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_p
     [
         # Each fact that differs refuses both rows.
         *(
-            ([pair(), pair(**cells)], {2: "the serial number stands on row 3", 3: "the serial number stands on row 2"})
+            ([pair(), pair(**cells)], {2: "the serial number is on row 3", 3: "the serial number is on row 2"})
             for cells in [
                 {"otp1": "000000"},
                 {"otp2": "000000"},
@@ -791,11 +791,11 @@ def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_p
         # Two tokens on one device, and two rows of one record of which one lost its zeros.
         (
             [pair("MADE1", device_id=OTHER_DEVICE), pair("MADE2", device_id=OTHER_DEVICE)],
-            {2: "the device stands on row 3 of this file too", 3: "the device stands on row 2 of this file too"},
+            {2: "the device is on row 3 of this file too", 3: "the device is on row 2 of this file too"},
         ),
         (
             [pair("0071", **ORIGIN), pair("71", "000000", **ORIGIN)],
-            {2: "the file_row stands on row 3 of this file too", 3: "the file_row stands on row 2 of this file too"},
+            {2: "the file_row is on row 3 of this file too", 3: "the file_row is on row 2 of this file too"},
         ),
     ],
 )
@@ -810,7 +810,10 @@ def test_rows_of_one_token_are_refused_but_for_one_where_all_say_the_same(
 def test_a_secret_of_two_serial_numbers_makes_neither_of_them_a_token(tmp_path: Path) -> None:
     others = [f"MADE{number},{SEED},hotp,6,0" for number in (2, 1, 3)]
     rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE4,{OTHER_SEED},hotp,6,0", *others)
-    says = {row: re.search(r"another serial number too, on row (\d)", reason) for row, reason in refused(rows).items()}
+    says = {
+        row: re.search(r"belongs to another serial number, on row (\d)", reason)
+        for row, reason in refused(rows).items()
+    }
     assert {row: found and found[1] for row, found in says.items()} == {1: "3", 3: "1", 4: "3", 5: "1"}
 
 
@@ -842,4 +845,4 @@ def test_two_keys_of_one_package_are_no_one_token(tmp_path: Path) -> None:
     rows = list(open_shipment(path).tokens())
     assert [row.row_number for row in rows if isinstance(row, Row)] == [4]
     reasons = {row.row_number: row.reason for row in rows if isinstance(row, RowError)}
-    assert ["stands on row 3 of" in reasons[1], "stands on row 1 of" in reasons[3]] == [True, True]
+    assert ["is on row 3 of" in reasons[1], "is on row 1 of" in reasons[3]] == [True, True]

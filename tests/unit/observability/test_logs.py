@@ -72,7 +72,7 @@ def test_json_can_be_asked_for_on_a_terminal_and_text_elsewhere() -> None:
     on_terminal, piped = run_on_a_terminal(configured('"INFO", "json"')), run_piped(configured('"INFO", "text"'))
     assert json.loads(on_terminal.splitlines()[0])["event"] == "rescued"
     assert "rescued" in piped.splitlines()[0]
-    # Colours would only be noise in a file.
+    # Colors would only be noise in a file.
     assert not any(words in piped for words in ('{"', "\x1b"))
     assert "308714" not in on_terminal + piped
 

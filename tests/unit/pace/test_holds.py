@@ -3,6 +3,7 @@ fleet's holds, through the paces of several processes and as one process knows t
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
 from worker.pace.redis_state import Reservation
 from worker.pace.search import HIGHEST_RATES, START_RATES, Leg, RateGroup, Search, SlotTooFar, choose_rates
-from worker.pace.slots import AHEAD, RECENT, Holds, Pace, Reservations, Slot
+from worker.pace.slots import AHEAD, LONGEST_TRIP, RECENT, Holds, Pace, Reservations, Slot
 
 KEY = "oathbulk::pace-4:made-up-license"
 WHY, UNREACHABLE = "PingOne answered 503 and asks for 60 s", "PingOne cannot be reached"
@@ -323,7 +324,7 @@ def test_who_fails_alone_is_told_so_and_nobody_holds(make_pace: MakePace) -> Non
     broken.wait()
     deliver(healthy)
     broken.report_undelivered(60, UNREACHABLE)
-    assert sentences == ["PingOne cannot be reached, and other processes deliver"]
+    assert sentences == ["PingOne cannot be reached, but other processes deliver"]
     for pace in (healthy, broken):
         pace.wait()
         assert pace.read_hold_left() == 0
@@ -351,19 +352,30 @@ SLOT = Slot(5_000_000, 30.0, 1000.0)
 
 
 class Known:
-    """The holds of a process and the slots that it keeps, and all that it hears of Redis."""
+    """The holds of a process and the slots that it keeps, and all that it hears of Redis, to which a trip takes so many
+    seconds."""
 
-    def __init__(self) -> None:
-        self.now, self.held_until = 1000.0, 0
+    def __init__(self, trip: float = 0.0) -> None:
+        self.now, self.held_until, self.trip = 1000.0, 0, trip
+        # How far away the slots might be that it asked for.
+        self.asked = list[float]()
         self.read, self.tell_lifting = Mock(side_effect=lambda: self.held_until), Mock()
         state: Any = SimpleNamespace(
             hold=lambda *_: 17,
-            reserve=lambda *_: Reservation(self.held_until, 1000, 0, 0, 0, reserved=0, slot=0, wait=0),
+            reserve=self.reserve,
             read_held_until=self.read,
         )
         self.holds = Holds(state, 120.0, lambda: self.now, on_alone=Mock(), on_lifted=self.tell_lifting)
         self.holds.note_lifting(17)
-        self.reservations = Reservations(self.holds, Mock(), AHEAD, Mock(), lambda: self.now)
+        self.pace = Mock()
+        self.reservations = Reservations(self.holds, self.pace, AHEAD, Mock(), lambda: self.now)
+
+    def reserve(self, furthest: float, most: int, *_: object) -> Reservation:
+        """Give a slot where one may be away for a while; then the rate is to be reviewed."""
+        self.now += self.trip
+        self.asked.append(furthest)
+        reserved = int(most > 0 and furthest > 0)
+        return Reservation(self.held_until, 1000, 0, reserved, 0, reserved=reserved, slot=0, wait=0)
 
 
 def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> None:
@@ -375,13 +387,37 @@ def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> N
     assert left == [5, 5, 4, 0]
 
 
-def test_what_was_heard_just_now_decides_and_later_it_is_asked_for() -> None:
-    known = Known()
+@pytest.mark.parametrize("trip", [0.0, 0.3])
+def test_what_was_heard_just_now_decides_and_later_it_is_asked_for(trip: float) -> None:
+    known = Known(trip)
     known.held_until = 500
     known.holds.reserve(0.0, 0, 0, 0)
+    # What is asked for now is no newer, once it is here.
+    known.now += 0.9 * max(RECENT, trip)
     assert (known.holds.is_held_past(499), known.holds.is_held_past(500), known.read.call_count) == (True, False, 0)
-    known.now += 1.1 * RECENT
+    known.now += 0.2 * max(RECENT, trip)
     assert (known.holds.is_held_past(499), known.read.call_count) == (True, 1)
+
+
+@pytest.mark.parametrize("trip", [0.0, 0.3, 5.0])
+def test_where_redis_is_far_away_the_slots_that_fall_due_during_a_trip_are_asked_for_too(trip: float) -> None:
+    known = Known(trip)
+    for _ in range(2):
+        known.reservations.reserve(60.0)
+    assert known.asked == pytest.approx([AHEAD, AHEAD + min(trip, LONGEST_TRIP)])
+
+
+def test_nobody_waits_for_a_slot_until_the_rate_was_reviewed() -> None:
+    known = Known()
+
+    def review() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            known.pace.review = Mock()
+            assert threads.submit(known.reservations.reserve, 0.5).result()
+
+    known.pace.review = review
+    known.reservations.reserve(0.5)
+    assert len(known.asked) == 2
 
 
 def test_what_a_person_lifts_is_forgotten_once() -> None:

@@ -3,10 +3,11 @@ token; and what a run would do."""
 
 import sqlite3
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
+from typing import Literal
 
 import pytest
 
@@ -53,14 +54,14 @@ ALL = who("1a", "2b", "3c")
             ALL,
             False,
             "presses_to_discard",
-            (Level.NOTE, (), "HOTP tokens whose OTPs are made from their seeds: 3."),
+            (Level.NOTE, (), "HOTP tokens with a seed: 3."),
         ),
         (
             BOX,
             who("1a", "2b"),
             False,
             "unassigned",
-            (Level.NOTE, (), "In the box and without a person in the list: 1 of the tokens. They fail."),
+            (Level.NOTE, (), "Tokens in the box without a person in the list: 1. They fail."),
         ),
         (
             BOX,
@@ -75,14 +76,14 @@ ALL = who("1a", "2b", "3c")
             who("1a"),
             True,
             "unassigned",
-            (Level.NOTE, (), "In the box and without a person in the list: 2 of the tokens. They are left out."),
+            (Level.NOTE, (), "Tokens in the box without a person in the list: 2. They are left out."),
         ),
         (
             BOX,
             who("1a", "9z"),
             False,
             "not_in_box",
-            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers. See whether"),
+            (Level.ASK, ("MADE9",), "Serial numbers in the list that are not in the box: 1. Check whether"),
         ),
         # A spreadsheet took the zeros of one; the capitals of the other are no difference.
         (
@@ -93,8 +94,8 @@ ALL = who("1a", "2b", "3c")
             (
                 Level.ASK,
                 ("12", "MADE9"),
-                "In the list and not in the box: 2 serial numbers. 1 would fit with zeros in front, as if a"
-                " spreadsheet had taken them.",
+                "Serial numbers in the list that are not in the box: 2. 1 would fit with leading zeros, which a "
+                "spreadsheet may have removed.",
             ),
         ),
         (
@@ -102,14 +103,14 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2a"),
             False,
             "person_twice",
-            (Level.ASK, ("MADE2",), "Of persons who have or get another token of this shipment: 1 of the tokens."),
+            (Level.ASK, ("MADE2",), "Tokens for people who have or get another token of this shipment: 1."),
         ),
         (
             BOX,
             who("1a") + ",b,,\n",
             False,
             "list_lines",
-            (Level.ASK, (), "Without a usable serial number: 1 line of the list; line 3: serial is missing"),
+            (Level.ASK, (), "1 line of the list without a usable serial number; line 3: serial is missing"),
         ),
         (
             BOX,
@@ -133,7 +134,7 @@ ALL = who("1a", "2b", "3c")
             (
                 Level.STOP,
                 (),
-                "It is of no use like this: not one of its 3 rows can be loaded. Correct it first.",
+                "It cannot be used like this: not one of its 3 rows can be loaded. Correct it first.",
             ),
         ),
         (
@@ -141,7 +142,7 @@ ALL = who("1a", "2b", "3c")
             ALL,
             False,
             "rows_refused",
-            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number stands on row 1 of this file already"),
+            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number is on row 1 of this file already"),
         ),
     ],
 )
@@ -188,7 +189,7 @@ def test_a_mend_counts_broken_rows_of_the_box_whose_tokens_its_list_does_not_nam
         verdicts, leftovers = reader.read(shipment)
     findings = {each.name: each for each in check_files(shipment, verdicts, leftovers, totp_max_age=120)}
     assert [error.serial_number for error in verdicts.refused.first] == ["MADE9"]
-    assert findings["broken_rows"].text == "Left out, since the list does not name them: 1 broken row of the box."
+    assert findings["broken_rows"].text == "Left out, because the list does not name them: 1 broken row of the box."
 
 
 def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
@@ -361,22 +362,28 @@ def test_a_totp_pair_is_looked_for_around_the_time_at_which_it_was_made(ahead: i
 # What a run would do.
 
 BOTH = Switches(may_import=True, may_pair=True)
-ABSENT = Finding("token_not_in_inventory", Level.NOTE, "They are imported.", 3)
-FREE = Finding("token_not_paired", Level.NOTE, "They are paired.", 2)
+# Of ten rows, the inventory lacks three.
+INVENTORY: dict[int, Literal["free", "paired"]] = dict.fromkeys((1, 2), "free") | dict.fromkeys(range(3, 8), "paired")
 
 
-def make_report(*findings: Finding, requests: int = 9) -> Report:
-    """Ten rows of seeds without a device; one more is refused."""
+def make_report(
+    inventory: Mapping[int, Literal["free", "paired"]] = MappingProxyType({}), *, requests: int = 9
+) -> Report:
+    """Ten rows of seeds without a device; one more is refused, and one is asked about if there is an inventory."""
     rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
     refused = [RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)]
-    return Report(verdicts_of(rows, refused), list(findings), requests=requests, rate=20.0)
+    report = Report(verdicts_of(rows, refused), requests=requests, rate=20.0)
+    for number, state in inventory.items():
+        report.verdicts.note_in_inventory(f"MADE{number}", state)
+        report.verdicts.doubt("MADE10", "user_not_found", "")
+    return report
 
 
 @pytest.mark.parametrize(
     ("report", "switches", "expected"),
     [
-        # What the inventory lacks.
-        (make_report(ABSENT, FREE), BOTH, (10, 3, 5, True)),
+        # What the inventory lacks, but for the row that is asked about.
+        (make_report(INVENTORY), BOTH, (9, 2, 4, True)),
         # Without the inventory the numbers are limits.
         (make_report(requests=0), BOTH, (10, 10, 10, False)),
         # Nothing is made that is not permitted.

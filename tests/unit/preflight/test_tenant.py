@@ -103,7 +103,7 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             "notification",
             Level.NOTE,
             "PingOne writes to people when their token becomes a device: the policy p says nothing of it. The devices"
-            " of these 3 tokens are there already",
+            " of these 3 tokens exist already",
         ),
         (
             check_policy(failure_count=2),
@@ -117,14 +117,14 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             check_policy(failure_count=1),
             "locks_early",
             Level.ASK,
-            "The policy p locks a device after 1 wrong OTP, and up to 3 are sent to one: raise that number in it to 2"
-            " at least, for the time of the batch.",
+            "The policy p locks a device after 1 wrong OTP, and up to 3 are sent to one: raise that number to at"
+            " least 2 while the batch runs.",
         ),
         (
             tenant.check_policies([Policy(id="p", is_default=False)], persons=1, post_budget=3),
             "policy_unknown",
             Level.NOTE,
-            "No policy is the environment's default",
+            "The environment has no default policy",
         ),
         (
             tenant.check_settings(LOCK),
@@ -252,7 +252,7 @@ def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> No
     more = (row(200 + number, email=f"e{number}") for number in range(3))
     check_persons(verdicts_of(*rows, *more), directory.find, 40, heard)
     assert directory.asked == [("username", 40), ("username", 40), ("username", 20), ("email", 3)]
-    assert heard == [("Looking persons up", done, 103) for done in (40, 80, 100)]
+    assert heard == [("Looking people up", done, 103) for done in (40, 80, 100)]
 
 
 def test_nothing_is_said_of_persons_of_whom_some_could_not_be_looked_up() -> None:
@@ -346,8 +346,10 @@ def waiting(number: int, hours: float | None = 1, status: str = "ACTIVATION_REQU
     return UserDevice(f"device-{number}", "OATH_TOKEN", status, age=age)
 
 
-OLD = "Waiting for activation longer than 20 hours: 1 of the devices. PingOne deletes a device that is not active after"
-FULL = "Of persons who have as many devices as they may already: 1 of the tokens."
+OLD = (
+    "Devices that have waited for activation longer than 20 hours: 1. PingOne deletes a device that is not active after"
+)
+FULL = "Tokens for people who have the maximum number of devices already: 1."
 
 
 @pytest.mark.parametrize(
@@ -369,7 +371,7 @@ FULL = "Of persons who have as many devices as they may already: 1 of the tokens
             "device-1",
             5,
             "device_not_found",
-            "With a device id that PingOne does not find with this user: 1 of the tokens.",
+            "Tokens with a device id that PingOne does not find with this user: 1.",
         ),
         ([waiting(number) for number in range(5)], None, 5, "too_many_devices", FULL),
         ([waiting(number) for number in range(4)], None, 5, None, ""),
@@ -400,10 +402,10 @@ def test_of_many_persons_some_are_asked_about_evenly_spread_and_it_says_so() -> 
     heard = Heard()
     old, sampled = check_devices(verdicts_of(*rows), people.list, max_devices=5, on_progress=heard)
     assert people.asked == [f"user-{number}" for number in range(0, 1000, 1000 // SAMPLE)]
-    assert old.text.startswith("Among 50 of the 1000 persons, evenly spread over the file: Waiting for activation")
+    assert old.text.startswith("In a sample of 50 of the 1000 people: Devices that have waited for activation")
     assert (sampled.name, sampled.level) == ("devices_sampled", Level.NOTE)
-    assert sampled.text.startswith("The devices of 50 of the 1000 persons were read, evenly spread over the file;")
-    assert heard[0] == ("Reading the persons' devices", 25, 50)
+    assert sampled.text.startswith("The devices of 50 of the 1000 people were read, as an even sample;")
+    assert heard[0] == ("Reading people's devices", 25, 50)
 
 
 # Who asks for it.
@@ -450,7 +452,7 @@ READS = {
     "settings": "the MFA settings",
     "users": "the users",
     "tokens": "the inventory",
-    "devices": "the persons' devices",
+    "devices": "people's devices",
 }
 REFUSAL = Answer(status=403, code="ACCESS_FAILED")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ from packaging.specifiers import SpecifierSet
 from structlog.testing import capture_logs
 from support.servers.valkey import ValkeyServer
 
+from worker.dispatch import AHEAD, USUAL
 from worker.process import broker
 from worker.process.beat import MOST_WAITING, SteadyScheduler
 from worker.process.broker import LONGEST_DELAY, FetchingRoom
@@ -113,6 +115,16 @@ def test_one_fetch_brings_as_many_messages_as_there_is_room_for(valkey_url: str,
             assert numbers == [*range(PREFETCH)]
 
 
+def test_behind_a_tick_no_other_is_looked_for(monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+    """Each look would take a trip to the server, during which no activations are fetched."""
+    monkeypatch.setattr(broker, "TICKS", (QUEUE.name,))
+    numbers = list[int]()
+    with consuming(valkey_url, numbers.append) as (connection, look), redis.Redis.from_url(valkey_url) as client:
+        publish(connection, 1, 2)
+        look()
+        assert (numbers, client.llen(QUEUE.name)) == ([1], 1)
+
+
 def test_what_goes_ahead_is_fetched_first(valkey_url: str) -> None:
     numbers = list[int]()
     with consuming(valkey_url, numbers.append) as (connection, look):
@@ -190,6 +202,28 @@ def test_the_thread_that_makes_enough_room_wakes_the_loop() -> None:
         woken.append(bool(loop._ready))
     set_event_loop(former)
     assert woken == [False, True]
+
+
+def test_what_is_urgent_waits_behind_nothing_that_was_fetched_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "SPARE_THREADS", 1)
+    pool, may_end, begun = broker.AheadPool(1), threading.Event(), SimpleQueue[str]()
+
+    def apply(name: str, priority: int) -> Any:
+        def run(*_: Any) -> None:
+            begun.put(name)
+            may_end.wait(60)
+
+        return pool.on_apply(run, (name, "id", {"delivery_info": {"priority": priority}}))
+
+    names = {"usual": USUAL, "usual, too": USUAL, "urgent": AHEAD, "urgent, too": AHEAD}
+    tasks = [apply(name, priority) for name, priority in names.items()]
+    assert {begun.get(timeout=60), begun.get(timeout=60)} == {"usual", "urgent"}
+    may_end.set()
+    for task in tasks:
+        task.wait(60)
+    # The one that found no spare thread free kept its place among the usual ones.
+    assert [begun.get(), begun.get()] == ["usual, too", "urgent, too"]
+    pool.on_stop()
 
 
 # Celery's consumer, whose sets of tasks in hand threads change.
@@ -336,14 +370,14 @@ def test_ticks_go_on_whatever_the_wall_clock_does(beat: Beat, jump: timedelta) -
     assert beat.ticks(5) == 5
 
 
-# What beat ticks by in an installation, the expiries that its messages carry, and a worker's consumer.
+# What beat ticks by in an installation, the expiries that its messages carry, and a worker's consumer and pool.
 OUR_PROGRAMS = """
 from celery.utils.imports import symbol_by_name
 from worker.celery import app
 beat = app.Beat()
 made = beat.Service(app=app, scheduler_cls=beat.scheduler_cls).scheduler
 print(type(made).__name__, made._clock.__name__, *{each.options.get("expires") for each in made.schedule.values()})
-print(symbol_by_name(app.conf.worker_consumer).__name__)
+print(symbol_by_name(app.conf.worker_consumer).__name__, symbol_by_name(app.conf.worker_pool).__name__)
 """
 
 
@@ -355,7 +389,7 @@ def test_every_beat_of_ours_has_that_scheduler_with_a_clock_that_nobody_can_set_
     told = subprocess.run(
         [sys.executable, "-c", OUR_PROGRAMS], env=variables, capture_output=True, text=True, check=True
     )
-    assert told.stdout == "SteadyScheduler boot_time None\nLastingConsumer\n"
+    assert told.stdout == "SteadyScheduler boot_time None\nLastingConsumer AheadPool\n"
 
 
 def test_without_workers_no_more_than_a_few_ticks_wait(beat: Beat) -> None:

@@ -418,7 +418,7 @@ STORIES = {
         progress=HALF_DONE,
         raises=RuntimeError,
     ),
-    # The commit may have gone through although its acknowledgement did not.
+    # The commit may have gone through although its acknowledgment did not.
     "our own failure forgets no answer that may be written down": Story(
         (RESYNC,), "post 1, answered, settle Pause", INTERNAL, given={"fails_at": "answered"}, raises=RuntimeError
     ),

@@ -22,8 +22,8 @@ HELPED = replace(
     replayable={"locked": 1, "forbidden": 1, "blocked": 1},
 )
 FAILED = "What failed, with the reasons: oathbulk export july --failed -o july-failed.csv"
-MEND = "Corrected, it goes again: oathbulk mend july july-failed.csv"
-REPLAY = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
+MEND = "Correct it, then: oathbulk mend july july-failed.csv"
+REPLAY = "Without fresh OTPs, once the cause is fixed (forbidden, locked): oathbulk replay july"
 
 
 def test_a_batch_of_a_name_with_a_slash_has_no_file_in_another_folder() -> None:
@@ -49,7 +49,7 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
             replace(HELPED, rehearsal=REHEARSED),
             [
                 FAILED.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export"),
-                "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+                "The PingOne of this rehearsal ended with it. To practice how tokens come back: "
                 "/venv/oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1",
             ],
         ),

@@ -10,6 +10,7 @@ import pytest
 from support.data.facts import (
     CANCELLED,
     FINISHED,
+    FLEET,
     LOADED,
     PAUSED,
     RUNNING,
@@ -19,6 +20,7 @@ from support.data.facts import (
 
 from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import UNTIL_LET_GO
+from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage, Wave
 from worker.reports.outlook import (
@@ -31,6 +33,7 @@ from worker.reports.outlook import (
     format_log_line,
 )
 from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal, explain_stall
+from worker.rules.resync import NeedsFlag, ResyncKnowledge
 
 AT = datetime(2026, 11, 28, 14, 2, 10, tzinfo=UTC)
 LONG_AGO, LATER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -40,21 +43,33 @@ LIMITED = replace(RUNNING, requests=480, license_pace=LICENSE)
 OUTAGE = Outage(AT, AT + timedelta(minutes=5))
 OUT = replace(batch("paused", pending=9, active=1), reason="outage", detail=PAUSE_CURES[PauseReason.OUTAGE])
 ENDS = (
-    " The batch goes on by itself once PingOne answers. If that lasts, look at PINGONE_API_URL, the proxy and the"
-    " network with `oathbulk doctor`."
+    " The batch continues by itself once PingOne answers. If that lasts, check PINGONE_API_URL, the proxy, and the "
+    "network with `oathbulk doctor`."
 )
 HELD = KnownPace("license", hold=Hold(AT, AT + timedelta(seconds=20), "PingOne answered 503 and asks for 120 s", 20.4))
 HOLDS = (
     "All workers hold until 14:02:30 UTC (20 s), since 14:02:10: PingOne answered 503 and asks for 120 s. "
-    "To go on now: oathbulk resume pallet-7 --now"
+    "To continue now: oathbulk resume pallet-7 --now"
 )
 # Of 1000 records, 312 are being prepared.
 PREPARED = replace(RUNNING, waiting={"user": 12, "token": 300}, may_import=True)
 IN_WORK = replace(batch("paused", activating=2, pending=7), reason="person", detail="Paused by alice.")
 BY_PERSON = "Paused by alice; waits for `oathbulk resume pallet-7`."
 INTERRUPTED = replace(batch(pending=3), fleet=Fleet(batch="rehearsal"), rehearsal=Rehearsal(Path("/homes/one")))
-ANEW = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` begins anew."
+ANEW = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` starts over."
 MINUTE_LEFT = "Done in about 1 min 0 s at this pace."
+
+
+LEARNING = replace(batch(pace=10.0, pending=595, activating=3, queued=2), resync=ResyncKnowledge(taken=4))
+DATABASE_IS_FAR = "What holds it back: the database is far (200 ms)"
+
+
+def make_known(database_trip: float | None, redis_trip: float | None) -> KnownProcess:
+    """A process that works, and needs so many seconds for a trip to each server."""
+    return replace(FLEET.processes[0], database_trip=database_trip, redis_trip=redis_trip)
+
+
+FAR_AWAY = Fleet([make_known(0.2, 0.01)])
 
 
 def limit(**fields: Any) -> BatchStatus:
@@ -63,13 +78,15 @@ def limit(**fields: Any) -> BatchStatus:
 
 def test_what_a_file_keeps_back_may_begin_when_a_person_says_so() -> None:
     said = describe_dates({None: 1, AT: 2, UNTIL_LET_GO: 3}, UTC, AT - timedelta(days=1))
-    assert said.startswith(f"Tokens may begin: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person lets them")
+    assert said.startswith(
+        f"Tokens may start: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person starts them"
+    )
 
 
 WAVES = (Wave(AT, 2), Wave(UNTIL_LET_GO, 1))
 TWO_WAIT = f"2 wait for a date: the next wave, of 2, begins on {AT:%Y-%m-%d %H:%M} UTC"
 NO_WORKER = str(explain_stall(Fleet()))
-ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` lets it go."
+ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` starts it."
 
 
 @pytest.mark.parametrize(
@@ -92,7 +109,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         ),
         (
             replace(FINISHED, rows_refused=1),
-            "Finished after 1 min 35 s: 1 failed. Nothing happens to it until a person acts.",
+            "Finished after 1 min 35 s of work: 1 failed. Nothing happens to it until a person acts.",
         ),
         (
             LIMITED,
@@ -108,6 +125,24 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         (limit(rate=40.0), MINUTE_LEFT),
         (limit(ceiling=None), MINUTE_LEFT),
         (limit(rate=None), MINUTE_LEFT),
+        # What is far away, or not yet known, holds it back; not where PingOne's limit decides.
+        (replace(RUNNING, fleet=FAR_AWAY), f"{MINUTE_LEFT} {DATABASE_IS_FAR}."),
+        (
+            replace(RUNNING, fleet=Fleet([make_known(0.2, 0.3), make_known(None, 0.09)])),
+            f"{MINUTE_LEFT} {DATABASE_IS_FAR}.",
+        ),
+        (
+            replace(LEARNING, fleet=Fleet([make_known(0.04, 0.3)])),
+            f"{MINUTE_LEFT} What holds it back: it is being learnt whether OTP 1 goes with oathResync, so few tokens go"
+            " at once; Redis is far (300 ms).",
+        ),
+        (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),
+        (replace(LEARNING, counts=LEARNING.counts | {"queued": 60, "pending": 537}), MINUTE_LEFT),
+        (replace(batch(pending=3), fleet=FAR_AWAY), f"The pace is still being looked for. {DATABASE_IS_FAR}."),
+        (
+            replace(batch(pending=3), fleet=FAR_AWAY, still_for=90.0),
+            f"Nothing has moved for 1 min 30 s. {explain_stall(FAR_AWAY)} {DATABASE_IS_FAR}.",
+        ),
         (
             replace(OUT, outage=replace(OUTAGE, is_overdue=True)),
             f"Paused (outage): PingOne has not answered since 14:02:10; the next try was due at 14:07:10 UTC.{ENDS}",
@@ -129,41 +164,42 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         # A few records try whether it is over.
         (
             replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(None, None)),
-            f"PingOne has not answered; it is tried again now.{ENDS}",
+            f"PingOne has not answered; oathbulk is trying again now.{ENDS}",
         ),
         (replace(RUNNING, license_pace=HELD), HOLDS),
         (replace(batch(pending=3), next_due_at=LATER, license_pace=HELD), HOLDS),
         # What does not run has no part in a hold.
         (
             replace(PAUSED, license_pace=HELD),
-            "Paused (credentials): PingOne refused the credentials. Check them. Go on with: oathbulk resume pallet-7",
+            "Paused (credentials): PingOne refused the credentials. Check them. Continue with: oathbulk resume "
+            "pallet-7",
         ),
         (replace(CANCELLED, license_pace=HELD), "Cancelled."),
         # 600 are left, 10 a second; 312 are being prepared: the slower of the two decides.
         (replace(PREPARED, preparation_pace=100.0), MINUTE_LEFT),
         (replace(PREPARED, preparation_pace=1.0), "Done in about 5 min 12 s at this pace."),
-        (PREPARED, "The pace is still being looked for."),
-        (replace(PREPARED, preparation_pace=1.0, pace=0.0), "The pace is still being looked for."),
+        (PREPARED, "The search for the best pace continues."),
+        (replace(PREPARED, preparation_pace=1.0, pace=0.0), "The search for the best pace continues."),
         # A record that waits for its time says nothing of a batch that is being prepared.
         (
             replace(batch(pending=3), waiting={"user": 1}, next_due_at=LATER, preparation_pace=1.0),
-            "The pace is still being looked for.",
+            "The search for the best pace continues.",
         ),
         (
             replace(PREPARED, unprepared_for=UNPREPARED_AFTER),
-            "Nothing has moved for 3 min 0 s. No worker looks up persons and imports tokens. "
-            "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare",
+            "Nothing has moved for 3 min 0 s. No worker looks people up or imports tokens. "
+            "Start one for this queue: celery -A worker worker -Q oathbulk.prepare",
         ),
         (replace(PREPARED, unprepared_for=UNPREPARED_AFTER, waiting={}), MINUTE_LEFT),
-        (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The pace is still being looked for."),
+        (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The search for the best pace continues."),
         (
             replace(IN_WORK, in_work_until=LATER),
             f"{BY_PERSON} 2 records are still in work; if their worker died, the wait for it ends at 00:00:00 UTC.",
         ),
         (
             replace(IN_WORK, counts=IN_WORK.counts | {"activating": 1}, in_work_until=LONG_AGO),
-            f"{BY_PERSON} 1 record is still in work, though the time of its worker ran out at 00:00:00 UTC; the next "
-            "worker that runs takes over.",
+            f"{BY_PERSON} 1 record is still in work, though its worker's time ran out at 00:00:00 UTC; the next "
+            f"worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
@@ -186,14 +222,14 @@ def test_the_outlook_says_what_becomes_of_a_batch(status: BatchStatus, said: str
 
 @pytest.mark.parametrize("name", ["x; touch owned", "$(touch owned)", "`touch owned`", "a'b", "two words", "--help"])
 def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(name: str) -> None:
-    _, _, command = describe_outlook(replace(PAUSED, name=name)).partition("Go on with: ")
+    _, _, command = describe_outlook(replace(PAUSED, name=name)).partition("Continue with: ")
     assert shlex.split(command) == ["oathbulk", "resume", name]
 
 
 def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on() -> None:
     again = describe_going_on("pallet-7")
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
-    left = f"Nothing works on it here any more; 3 rows are to do. {again}"
+    left = f"No worker here works on it any more; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)
@@ -207,8 +243,8 @@ def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on(
 def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_it_is_begun_anew() -> None:
     waits = replace(batch(pending=3), fleet=Fleet(batch="box 7"))
     (one,), (several,) = explain_fleet([waits]), explain_fleet([waits, waits])
-    assert "`oathbulk run 'box 7'` brings one" in one
-    assert "`oathbulk run BATCH` brings one" in several
+    assert "`oathbulk run 'box 7'` starts one" in one
+    assert "`oathbulk run BATCH` starts one" in several
     assert explain_fleet([INTERRUPTED]) == [f"No worker runs. {ANEW}"]
 
 
@@ -220,12 +256,12 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
     ("dates", "said"),
     [
         ({}, ""),
-        ({None: 1}, "The one token may begin at once."),
-        ({None: 589}, "All 589 tokens may begin at once."),
-        ({DATES[0]: 3}, "Tokens may begin: 3 whose date, 2026-01-01 00:00 UTC, is past: at once. "),
+        ({None: 1}, "The one token may start at once."),
+        ({None: 589}, "All 589 tokens may start at once."),
+        ({DATES[0]: 3}, "Tokens may start: 3 whose date, 2026-01-01 00:00 UTC, is past: at once. "),
         (
             {None: 1, DATES[0]: 3, DATES[1]: 4, DATES[2]: 5},
-            "Tokens may begin: 1 at once, 7 whose date, 2026-02-01 00:00 UTC or before, is past: at once, 5 from"
+            "Tokens may start: 1 at once, 7 whose date, 2026-02-01 00:00 UTC or before, is past: at once, 5 from"
             " 2026-09-01 00:00 UTC on. ",
         ),
     ],

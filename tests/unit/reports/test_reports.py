@@ -56,8 +56,8 @@ SICK = replace(
     [
         (Fleet([WELL], hold="All workers hold until 12:01 UTC."), Cause.HOLD, "hold until 12:01", "--now"),
         (Fleet([WELL], broker="Connection refused"), Cause.BROKER, "Connection refused", "oathbulk doctor"),
-        (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` brings one"),
-        (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` brings one"),
+        (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` starts one"),
+        (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` starts one"),
         (
             Fleet([WELL], batch="august", only_batch="july"),
             Cause.WORKER,
@@ -65,7 +65,7 @@ SICK = replace(
             "`oathbulk run july`, which runs here, works on july alone",
         ),
         (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
-        (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "start them again"),
+        (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
         (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is settled", "logs"),
         (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick ever came", "celery -A worker beat"),
         (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick came for 90 s", "celery -A worker beat"),
@@ -109,9 +109,9 @@ def test_a_token_is_pressed_beyond_every_otp_that_was_sent_on_its_behalf(
 @pytest.mark.parametrize(
     ("otp_type", "presses", "said"),
     [
-        ("hotp", 0, "Press the token and sign on with the number that it shows."),
-        ("hotp", 1, "Press once and throw the number away; sign on with the second."),
-        ("hotp", 2, "Press 2 times and throw these 2 numbers away; sign on with the next one, number 3."),
+        ("hotp", 0, "Press the token, and sign on with the number that it shows."),
+        ("hotp", 1, "Press once and ignore the number; sign on with the second."),
+        ("hotp", 2, "Press 2 times and ignore these 2 numbers; sign on with the next one, number 3."),
         ("totp", 0, "Sign on with the number that the token shows now."),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_hand_out_does_not_know_the_counter_of_a_token_that_a_restore_found_ac
 ) -> None:
     record = past_record(Status.ACTIVE, otp1_state="sent", otp2_state=second, next_counter=next_counter)
     assert is_counter_unknown(record) is is_unknown  # type: ignore[arg-type]
-    assert ("It may be fewer" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
+    assert ("Fewer may do" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
 
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
@@ -222,10 +222,10 @@ THROTTLED = {"status": 429, "code": "REQUEST_LIMITED"}
         (OTP1 | {"resync": True, "status": 200, "milliseconds": 1200}, "OTP 1 with oathResync: HTTP 200, 1,200 ms"),
         (
             {"call": "otp2", "resync": True, "milliseconds": 9},
-            "OTP 2 with oathResync: no answer was heard, 9 ms",
+            "OTP 2 with oathResync: no answer, 9 ms",
         ),
         # Of a worker that died.
-        ({"call": "otp1"}, "OTP 1: no answer was heard"),
+        ({"call": "otp1"}, "OTP 1: no answer"),
         (
             {"call": "pair", "status": 503, "error_id": "e", "correlation_id": "c"},
             "pairing: HTTP 503, error_id=e, correlation_id=c",
@@ -252,7 +252,7 @@ def test_attempts_are_listed_with_each_call_and_summed_up_and_those_that_do_not_
     assert told[-1] == ("in all", "4 attempts, 1 of them counted, 4 requests, 3 OTPs posted")
     # One that goes on is counted already, and has no line yet.
     goes_on = past_record(Status.ACTIVATING, attempts=attempts[:1], counted_attempts=1)
-    assert sum_up(goes_on) == "1 attempt, 0 of them counted, 1 request, 1 OTP posted, and one attempt goes on"
+    assert sum_up(goes_on) == "1 attempt, 0 of them counted, 1 request, 1 OTP posted, and one attempt is running"
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,11 @@ def test_the_last_answer_of_an_attempt_is_that_which_decided(calls: list[PastCal
 OF_PAUSED = {"state": "paused", "reason": "permissions", "detail": "Give it the role, then resume."}
 OPENS = datetime(2026, 11, 28, 21, 0, tzinfo=UTC)
 EXPORT = "oathbulk export july --failed -o july-failed.csv"
-ALL = "All of the batch that failed for this reason: oathbulk replay july --reason "
+ALL = "To replay all that failed for this reason: oathbulk replay july --reason "
 ONE = "oathbulk replay july --where serial=MADE7"
-IN_VAIN = "A replay ends as this did. Export what failed, correct the file, then: oathbulk mend july july-failed.csv"
+IN_VAIN = (
+    "A replay would end the same way. Export what failed, correct the file, then: oathbulk mend july july-failed.csv"
+)
 
 
 def later(seconds: float) -> datetime:
@@ -320,13 +322,13 @@ def later(seconds: float) -> datetime:
         (
             "activating",
             {"lease_until": later(48)},
-            ("in work since 12 s; if its worker died it is looked at again at 12:30:48 UTC", None, None),
+            ("in work for 12 s; if its worker died, it is due again at 12:30:48 UTC", None, None),
         ),
         (
             "activating",
             {"lease_until": later(-5)},
             (
-                "the time of its worker ran out at 12:29:55 UTC, and it is due again as soon as a worker runs",
+                "its worker's time ran out at 12:29:55 UTC, and it is due again as soon as a worker runs",
                 None,
                 None,
             ),
@@ -339,7 +341,7 @@ def later(seconds: float) -> datetime:
         (
             "pending",
             {"batch": {"state": "paused", "reason": "window", "resumes_at": OPENS}},
-            ("batch july is paused: window; it goes on by itself at 2026-11-28 21:00 UTC", None, None),
+            ("batch july is paused: window; it continues by itself at 2026-11-28 21:00 UTC", None, None),
         ),
         ("pending", {"attempts": [None], "scheduled_at": later(25)}, ("due again in 25 s", None, None)),
         (
@@ -378,7 +380,7 @@ def test_it_is_told_what_became_of_the_otps(fields: dict[str, Any], part: str, s
 
 
 SENT_NOW = {"otp1_state": "sent", "otp1_posts": 1, "otp_sent_at": NOW}
-TOLD, NOT_KNOWN = "sent, and no answer is written down", "not known, since the database was restored"
+TOLD, NOT_KNOWN = "sent, and no answer is recorded", "not known, since the database was restored"
 
 
 @pytest.mark.parametrize(
@@ -408,16 +410,18 @@ def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> Non
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"status": "active", "first_counter": 0, "next_counter": 1}, "Press once and throw the number away; sign on"),
+        ({"status": "active", "first_counter": 0, "next_counter": 1}, "Press once and ignore the number; sign on"),
         (
             {"status": "dead_letter", "reason": "user_not_found", "detail": "Nobody is called so."},
             "Nobody is called so.",
         ),
-        ({"status": "pending"}, "on its way"),
+        ({"status": "pending"}, "on its way: the batch is paused. Resume it."),
+        ({"status": "activating"}, "on its way"),
     ],
 )
 def test_a_token_that_was_given_out_says_what_to_do(columns: dict[str, Any], said: str) -> None:
-    assert describe_given(past_record(**columns).read).startswith(said)
+    step = NextStep("the batch is paused", "Resume it.")
+    assert describe_given(past_record(**columns).read, step).startswith(said)
 
 
 # How a batch stands, and what was searched for.
@@ -466,7 +470,7 @@ def test_what_a_batch_waits_for_and_what_it_has_made_is_counted(fields: dict[str
 
 
 def test_chart_and_commands_are_told_in_words() -> None:
-    only = "The only active token became so at 2026-03-01 21:31:00 UTC."
+    only = "The only active token became active at 2026-03-01 21:31:00 UTC."
     assert describe_timeline(make_timeline((1,))) == only
     assert describe_timeline(make_timeline((1, 1.01))).endswith("21:31:00, 600 ms after the first.")
     facts = {"reasons": ["locked", "blocked"], "canary": None, "may_import": True, "rows_refused": 0}
@@ -474,7 +478,7 @@ def test_chart_and_commands_are_told_in_words() -> None:
     assert said == "reasons: locked, blocked; may import: yes; rows refused: 0"
 
 
-BEGINNING = "No record is like that. What is searched for has to be the beginning of a value."
+BEGINNING = "No record matches. Search for the start of a value."
 
 
 @pytest.mark.parametrize(

@@ -449,7 +449,7 @@ def test_when_batches_wait_for_a_quota_and_how_long(failure: RateLimited, expect
             Quota(3600, RESET),
             RESET + timedelta(seconds=3),
             None,
-            "PingOne's quota is used up until 2026-11-26 00:00 UTC: goes on by itself then.",
+            "PingOne's quota is used up until 2026-11-26 00:00 UTC: continues by itself then.",
         ),
         (
             Quota(86_400, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)),

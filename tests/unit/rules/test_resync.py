@@ -1,6 +1,8 @@
 """Whether an environment wants `oathResync` with the first OTP already, as answers to first OTPs tell it."""
 
 from itertools import product
+from random import Random
+from statistics import mean
 
 import pytest
 
@@ -12,8 +14,7 @@ Answers = list[tuple[FirstOtpAnswer, bool]]
 TRIED: Answers = [(REFUSED, False)] * REFUSALS
 
 
-def learn_all(answers: Answers) -> ResyncKnowledge:
-    known = ResyncKnowledge()
+def learn_all(answers: Answers, known: ResyncKnowledge = ResyncKnowledge()) -> ResyncKnowledge:  # noqa: B008
     for answer, had_flag in answers:
         known = learn(known, answer, had_flag=had_flag)
     return known
@@ -46,23 +47,44 @@ def test_what_answers_tell_of_the_flag(answers: Answers, needs: NeedsFlag, sends
 
 @pytest.mark.parametrize("answers", list(product(FirstOtpAnswer, repeat=5)))
 def test_no_more_first_otps_are_out_than_may_be_lost(answers: tuple[FirstOtpAnswer, ...]) -> None:
-    """Whatever comes back, what is refused and what is out together are no more than REFUSALS."""
+    """Whatever comes back, what is refused and what is out together are no more than REFUSALS, and half as many as were
+    taken."""
     known = ResyncKnowledge()
     for answer in answers:
         most = known.most_at_once
         if most is None:
             assert known.needs != NeedsFlag.UNKNOWN
             return
-        assert known.refused + most <= REFUSALS
+        assert known.refused + most <= REFUSALS + answers.count(ACCEPTED) / 2
         known = learn(known, answer, had_flag=False)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.05, 0.2, 0.5])
+def test_hardly_more_than_three_tokens_are_lost_to_learning_in_a_few_rounds(share: float) -> None:
+    """All that may go at once go, before any is answered; `share` of the tokens are out of step, and refused."""
+    lost, rounds = list[int](), list[int]()
+    for seed in range(300):
+        dice, known, count = Random(seed), ResyncKnowledge(), 0
+        while known.most_at_once is not None:
+            count += 1
+            known = learn_all(
+                [(REFUSED if dice.random() < share else ACCEPTED, False) for _ in range(known.most_at_once)], known
+            )
+        lost.append(known.refused)
+        rounds.append(count)
+    assert mean(lost) < REFUSALS + 0.5
+    assert mean(rounds) < 10
 
 
 @pytest.mark.parametrize(
     ("answers", "most"),
     [
-        ([(ACCEPTED, False)] * (TAKEN - 1), REFUSALS),
+        ([(ACCEPTED, False)] * 2, REFUSALS + 1),
+        ([(ACCEPTED, False)] * (TAKEN - 1), REFUSALS + (TAKEN - 1) // 2),
         ([(ACCEPTED, False)] * TAKEN, None),
-        ([*[(ACCEPTED, False)] * TAKEN, (REFUSED, False)], REFUSALS - 1),
+        # A refusal that comes later counts; tokens that are out of step are rare here once as many again were taken.
+        ([*[(ACCEPTED, False)] * TAKEN, (REFUSED, False)], REFUSALS - 1 + TAKEN // 4),
+        ([(REFUSED, False), *[(ACCEPTED, False)] * TAKEN * 2], None),
     ],
 )
 def test_where_tokens_out_of_step_are_rare_records_go_as_fast_as_they_can(answers: Answers, most: int | None) -> None:

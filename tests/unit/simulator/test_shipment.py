@@ -303,7 +303,7 @@ def test_fresh_otps_replace_no_file_that_nobody_named(tmp_path):
     mine = tmp_path / "pairs-fresh.csv"
     mine.write_text("serial,otp1,otp2\nREAL1,123456,234567\n")
     code, printed = refused("--port", "0", "--tokens", "6", "--troubles", "1", "--pairs", tmp_path / "pairs.csv")
-    assert (code, f"{mine} is there already" in printed) == (2, True)
+    assert (code, f"{mine} exists already" in printed) == (2, True)
     assert (mine.read_text().count("REAL1"), [*tmp_path.iterdir()]) == (1, [mine])
 
 
@@ -322,15 +322,18 @@ def test_a_box_comes_with_its_files_and_the_command_to_run_it(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--tokens", "5"], "--tokens and --pairs go together"),
-        (["--box", "here"], "--tokens and --box"),
-        (["--tokens", "5", "--pairs", "pairs.csv", "--box", "here"], "--tokens and --box"),
-        (["--troubles", "1"], "--troubles goes with --tokens"),
+        (["--tokens", "5"], "give --tokens with --pairs or --box"),
+        (["--box", "here"], "--tokens with --pairs or --box"),
+        (["--tokens", "5", "--pairs", "pairs.csv", "--box", "here"], "--tokens with --pairs or --box"),
+        (["--troubles", "1"], "--troubles needs --tokens"),
         (["--tokens", "5", "--pairs", "pairs.csv", "--troubles", "2"], "6 tokens with troubles do not fit into 5"),
         (["--tokens", "5", "--box", "here", "--troubles", "1"], "11 tokens with troubles do not fit into 5"),
         (["--tokens", "5", "--box", "/dev/null/here"], "/dev/null/here cannot be written: Not a directory"),
         (["--tokens", "5", "--pairs", "/no/such/pairs.csv"], "/no/such/pairs.csv cannot be written"),
-        (["--set", "failure_cuont=5"], "--set failure_cuont: no setting of the simulator; did you mean failure_count?"),
+        (
+            ["--set", "failure_cuont=5"],
+            "--set failure_cuont: unknown setting of the simulator; did you mean failure_count?",
+        ),
         (["--set", "failure_count"], "must be NAME=VALUE"),
         (["--rate", "-1"], "settings: rate: Input should be greater than or equal to 0"),
         (["--world", "/no/such/world"], "/no/such/world cannot be read: No such file or directory"),

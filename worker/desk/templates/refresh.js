@@ -44,6 +44,14 @@ function put(fresh) {
   }
 }
 
+// A scanner ends a serial number with Enter: the next field that is empty has its turn, without a complaint.
+document.addEventListener("invalid", (event) => {
+  if (event.target.validity.valueMissing && event.target.type !== "radio") {
+    event.preventDefault();
+    event.target.form.querySelector("input:invalid").focus();
+  }
+}, true);
+
 if (page?.dataset.refresh) {
   setTimeout(refresh, 1000 * Number(page.dataset.refresh));
 }
