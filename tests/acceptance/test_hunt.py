@@ -62,13 +62,26 @@ FOUND_BY = {
     "keeps_a_connection_by_which_more_came_than_the_answer": 1026,
     "cancels_although_a_read_is_owed": 1040,
     "moves_the_counter_only_with_the_answer": 1000,
-    "gives_the_counter_of_a_lost_otp_back": 1002,
+    "gives_the_counter_of_a_lost_otp_back": 1014,
     "goes_on_with_a_pair_whose_second_otp_was_lost": 1002,
     "sends_otp_2_in_the_time_step_of_otp_1": 1011,
     "sends_otp_2_after_its_time_step": 1058,
     "takes_its_own_clock_for_pingones": 1011,
-    "lets_records_go_before_their_date": 1438,
+    "lets_records_go_before_their_date": 1016,
     "goes_on_with_a_claim_although_its_record_is_kept_back": 1506,
+    "rescues_nothing": 1003,
+    "sends_again_without_a_read": 1002,
+    "does_not_write_that_it_was_answered": 1001,
+    "lets_nobody_lead_next": 1015,
+    "forgets_the_posts_of_earlier_budgets": 1082,
+    "guesses_what_was_answered": 1002,
+    "forgets_who_had_the_token": 1048,
+    "sends_otp_2_unasked": 1001,
+    "rescues_no_lost_message": 1009,
+    "takes_no_answer_for_not_delivered": 1002,
+    "stores_otps_in_the_clear": 1001,
+    "tells_nothing_of_what_was_on_its_way": 1003,
+    "tells_who_has_the_token_now": 1048,
 }
 # The same on PostgreSQL, where what several threads write together is one statement, which commits by itself: of those
 # that write together and get it wrong.
@@ -157,6 +170,11 @@ def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
     assert [str(found) for schedule in ONCE_BROKEN if (found := seeds.run(*schedule))] == []
 
 
+# Events that came later than most of these schedules.
+LATER = {
+    *("loaded_again", "batch_undone", "closed", "batch_purged", "person_erased", "new_key", "restored", "afterwards"),
+    *("given_out", "taken_back", "pair_typed"),
+}
 # Mutants that a day of the walk finds, with this fault.
 FOUND_ON_A_DAY: dict[str, tuple[str, tuple[Fault, ...]]] = {
     "takes_nothing_in_hand_for_an_undo": ("undo", ()),
@@ -172,7 +190,9 @@ FOUND_ON_A_DAY: dict[str, tuple[str, tuple[Fault, ...]]] = {
 def assert_found(name: str, tried_first: int, then: range) -> None:
     mutant = MUTANTS[name]
     with at_large(name):
-        finding = seeds.first([tried_first, *then], mutant.charge, mutant.amid)
+        finding = seeds.run(tried_first, LATER)
+        if finding is None or mutant.charge not in finding.charge:
+            finding = seeds.first([tried_first, *then], mutant.charge, mutant.amid)
     assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
 
 

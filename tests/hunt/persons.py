@@ -100,7 +100,7 @@ class Mending:
                 shipment = allow_as_before(connection, self._name, shipment)
             scenario.note(f"mends {self._name}: {mender.mend(shipment, self._name)}")
         except UnusableFile as error:
-            scenario.note(f"cannot mend {self._name}: {error}")
+            scenario.note(f"cannot mend {self._name}: {str(error).replace(str(file.parent), '')}")
 
     def _open(self, file: Path, assignment: Assignment | None) -> Shipment:
         hints = Hints(mends=True)
@@ -261,7 +261,8 @@ class Loading(Mending):
             scenario.note(f"loads {name}: {loaded}")
             scenario.dice.happened["records_loaded_again"] += loaded.total
         except (UnusableFile, AllActive) as error:
-            scenario.note(f"cannot load {name}: {error}")
+            # The file is in a directory of another name each time.
+            scenario.note(f"cannot load {name}: {str(error).replace(str(file.parent), '')}")
 
 
 class Undoing:
