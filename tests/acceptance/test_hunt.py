@@ -180,10 +180,10 @@ FOUND_ON_A_DAY: dict[str, tuple[str, tuple[Fault, ...]]] = {
     "takes_nothing_in_hand_for_an_undo": ("undo", ()),
     "forgets_the_device_that_an_undo_removed": ("undo", ()),
     "takes_a_lost_removal_for_done": ("undo", (Fault("timeout", 12),)),
-    "loads_what_an_undo_has_in_hand": ("undo", (Fault("loaded_again", 275),)),
-    "closes_what_is_in_work": ("pair in step", (Fault("closed", 26),)),
-    "calls_no_device_its_own_that_a_restore_forgot": ("box", (Fault("restored", 189),)),
-    "erases_a_person_from_records_alone": ("undo", (Fault("person_erased", 363),)),
+    "loads_what_an_undo_has_in_hand": ("undo", (Fault("loaded_again", 253),)),
+    "closes_what_is_in_work": ("pair in step", (Fault("closed", 23),)),
+    "calls_no_device_its_own_that_a_restore_forgot": ("box", (Fault("restored", 168),)),
+    "erases_a_person_from_records_alone": ("undo", (Fault("person_erased", 341),)),
 }
 
 
