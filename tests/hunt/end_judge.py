@@ -157,6 +157,8 @@ def _reason(scenario: Scenario, row: Row, device: ModelDevice) -> Iterator[str]:
 
 def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call], scenario: Scenario) -> bool:
     verdicts = {(call.ordinal, call.verdict) for call in heard if call.is_post}
+    # Another row may name somebody else by now.
+    person = device.find_person(row.user_id, row.username) or device.person
     match reason:
         case Reason.INVALID_OTP:
             return (1, INVALID) in verdicts
@@ -170,11 +172,11 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
             return bool({(1, REFUSED), (2, REFUSED)} & verdicts)
         case Reason.ACCOUNT_NOT_USABLE:
             is_refused = any(call.kind in (POST, PAIR) and call.verdict == REFUSED for call in heard)
-            return is_refused or device.person.kind == "disabled"
+            return is_refused or person.kind == "disabled"
         case Reason.USER_NOT_FOUND:
-            return device.person.kind == "none"
+            return person.kind == "none"
         case Reason.USER_AMBIGUOUS:
-            return device.person.kind == "two"
+            return person.kind == "two"
         case Reason.TOKEN_TAKEN:
             return any(owner_id != row.user_id for owner_id in device.owners.values())
         case Reason.TOKEN_DIFFERS:

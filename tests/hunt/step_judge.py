@@ -424,10 +424,11 @@ class StepJudge:
             if not new.is_without_otps:
                 yield "it is active and keeps its OTPs"
         elif new.is_final:
-            # That there is no such device is an answer as well, or that its token is somebody else's by now; the record
-            # keeps its open fate for a replay.
+            # That there is no such device is an answer as well, or that its token is somebody else's by now, or always
+            # was, since a row named another person's device; the record keeps its open fate for a replay.
             is_gone = new.reason == Reason.DEVICE_NOT_FOUND
-            is_gone |= new.reason == Reason.TOKEN_TAKEN and new.device_id in device.former_ids
+            is_others = new.device_id in device.former_ids or device.owners.get(new.device_id) != new.user_id
+            is_gone |= new.reason == Reason.TOKEN_TAKEN and is_others
             # Nothing can be read for nobody.
             is_gone |= not new.user_id
             if new.needs_read and not is_gone:
