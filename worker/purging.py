@@ -242,8 +242,8 @@ _COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.u
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The records that name a person, themselves or in their history: for each batch, how many lose the names; and serial
-    number and batch of records in progress, which stay."""
+    """The records that name a person, themselves or in their history: for each batch, how many lose the names; and
+    serial number and batch of records in progress, which stay."""
 
     batches: Counter[str] = field(default_factory=Counter)
     in_progress: Sequence[tuple[str, str]] = ()
