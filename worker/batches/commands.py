@@ -330,8 +330,8 @@ def _refuse_beside_workers(database: Database, connection: Connection) -> None:
     """Raise WorkersLive if a worker process is alive: a mark does not cover what the process is doing right now."""
     alive = [process.name for process in read_processes(database, connection) if process.is_alive]
     if alive:
-        live, it = agree(len(alive), "process lives", "processes live"), agree(len(alive), "it", "them")
+        live, it = agree(len(alive), "worker process lives", "worker processes live"), agree(len(alive), "it", "them")
         raise WorkersLive(
-            f"{len(alive)} worker {live}: {', '.join(alive)}. End {it}, then run the command again; a killed one "
+            f"{len(alive)} {live}: {', '.join(alive)}. End {it}, then run the command again; a killed one "
             f"counts as alive for {GONE_AFTER:.0f} seconds"
         )
