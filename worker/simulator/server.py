@@ -122,7 +122,7 @@ async def send_head(answer: Answer, send: Send, unix_time: float) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a socket that accepts connections from now on; port Port; 0 takes any free one. Raises OSError."""
+    """Open a socket that accepts connections from now on; port 0 takes any free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named, because asyncio otherwise leaves Nagle's algorithm on, and each answer waits 40 ms for the
     # client's ACK.
