@@ -67,12 +67,12 @@ _MASKS = (
     (re.compile(r"\b\w*(?:\d\w*){5}\b"), "<number>"),
 )
 ABOUT = (
-    "What oathbulk doctor --bundle wrote for the maintainers of oathbulk. It was sent nowhere. In it are versions;"
-    " settings that are not the defaults, where texts are only told to be set; what doctor found, with names, paths,"
+    "What oathbulk doctor --bundle wrote for the maintainers of oathbulk. It was sent nowhere. It has versions;"
+    " settings that are not the defaults, of texts only that they are set; what doctor found, with names, paths,"
     " addresses and long numbers masked; how many records have which status and reason; and the latest attempts, with"
-    " the codes, times and ids of PingOne's answers, by which Ping's support finds a request. Not in it are OTPs,"
-    " seeds, credentials, persons, serial numbers, and ids of users, devices and environments. A record's number"
-    " means something here alone."
+    " the codes, times and ids of PingOne's answers, by which Ping's support finds a request. It has no OTPs,"
+    " seeds, credentials, persons, serial numbers, or ids of users, devices and environments. A record's number"
+    " means something only in this installation."
 )
 
 

@@ -74,7 +74,7 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         return
     if origin and not is_loopback(urlsplit(origin).hostname or ""):
         raise typer.BadParameter(
-            "of another machine needs --user-header: the header with the person's name", param_hint="--origin"
+            "names another machine, so it needs --user-header: the header with the person's name", param_hint="--origin"
         )
     # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
     if not origin and not is_loopback(host):

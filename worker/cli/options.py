@@ -104,7 +104,7 @@ Zone = Annotated[
 ]
 
 # For commands that examine a shipment before an OTP is spent.
-Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing first.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not ask PingOne anything first.")]
 
 # For commands on a loaded batch.
 BatchName = Annotated[

@@ -256,7 +256,8 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     yield from _describe_devices(batch, undone, of_these, is_done=is_done)
     if number := len(undone.cancelled):
         closed = agree(number, "was", "were") if is_done else "would be"
-        yield f"{count_things(number, 'row')} without a device {closed} closed: nothing is sent for it any more."
+        it = agree(number, "it", "them")
+        yield f"{count_things(number, 'row')} without a device {closed} closed: nothing more is sent for {it}."
     if tokens:
         yield from _describe_tokens(batch, tokens, of_these, is_done=is_done)
     is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
@@ -272,7 +273,7 @@ def _describe_kept(undone: Undone) -> Iterator[str]:
     """Say what stays, which somebody may have believed to be gone, and how it goes."""
     if kept := undone.list_kept():
         stay = agree(len(kept), "stays as it is", "stay as they are")
-        yield f"{len(kept):,} {stay}. Remove in PingOne's console what still works and should go:"
+        yield f"{len(kept):,} {stay}. In PingOne's console, remove those that must not work any longer:"
     for each in kept[:MOST_LINES]:
         named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
         yield f"  {named}: {each.why}"
@@ -330,8 +331,8 @@ def _describe_tokens(batch: str, tokens: TokenCounts, of_these: str, *, is_done:
         were, stay = agree(tokens.not_ours, "was", "were"), agree(tokens.not_ours, "it stays", "they stay")
         yield f"{count_things(tokens.not_ours, 'token')} {were} in the inventory before the batch: {stay} there."
     if tokens.open_imports:
-        have, they = agree(tokens.open_imports, "has", "have"), agree(tokens.open_imports, "it is", "they are")
-        yield f"{count_things(tokens.open_imports, 'import')} {have} not ended: with --yes {they} followed first."
+        is_running, it = agree(tokens.open_imports, "is", "are"), agree(tokens.open_imports, "it", "them")
+        yield f"{count_things(tokens.open_imports, 'import')} {is_running} still running: --yes waits for {it} first."
     if tokens.obstacle:
         yield f"Tokens stay in the inventory. {tokens.obstacle}"
 

@@ -283,12 +283,12 @@ CUT_OFF = (
     "the file again"
 )
 CUT_IN_TWO = (
-    "the row may continue in the next line, which together make another row: remove the line break between them, or "
-    "get the file again"
+    "the row may continue on the next line, since the two together make another row: remove the line break between "
+    "them, or get the file again"
 )
 CUT_IN_TWO_ABOVE = (
-    "the row may begin in the line above, which together make another row: remove the line break between them, or "
-    "get the file again"
+    "the row may begin on the line above, since the two together make another row: remove the line break between "
+    "them, or get the file again"
 )
 TOO_SHORT = (
     "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it "

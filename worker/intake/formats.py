@@ -371,7 +371,7 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     pairs = [pair.partition("=") for pair in said["data"].split(",") if pair.strip()]
     data = {name.strip().lower(): value.strip() for name, _, value in pairs}
     if len(data) < len(pairs):
-        raise RowRefused("a name is twice in the column Data: ask for the file again")
+        raise RowRefused("a name appears twice in the column Data: ask for the file again")
     names = {"otp_type": "tokentype", "digits": "otplength", "time_step": "totptimestep", "counter": "tokenstate"}
     try:
         if not pairs or not all(sign for _, sign, _ in pairs):

@@ -256,7 +256,7 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
 
 # What was undone.
 
-STAY = "{}. Remove in PingOne's console what still works and should go:"
+STAY = "{}. In PingOne's console, remove those that must not work any longer:"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ STAY = "{}. Remove in PingOne's console what still works and should go:"
                 "For 1 person the default device changes: 1 is asked for its next one,*",
                 "1 token of box would be revoked. 1 was revoked by an earlier run.",
                 "1 token was in the inventory before the batch: it stays there.",
-                "1 import has not ended: with --yes it is followed first.",
+                "1 import is still running: --yes waits for it first.",
                 "Nothing was changed. To do it: oathbulk undo box --yes",
             ],
         ),

@@ -762,7 +762,7 @@ EXPECTED = {
         "the row has too many fields for this format",
         "check whether two lines were joined",
     ),
-    "rcdevs_key_twice.csv": ("row", 2, "a name is twice in the column Data", "ask for the file again"),
+    "rcdevs_key_twice.csv": ("row", 2, "a name appears twice in the column Data", "ask for the file again"),
     "etoken_dat_key_twice.dat": (
         "row",
         1,
