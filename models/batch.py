@@ -23,7 +23,7 @@ class BatchState(StrEnum):
     # No new call starts; `reason` says why. After an outage, outside its hours, or after a used-up quota, the upkeep
     # resumes it; otherwise a person does.
     PAUSED = "paused"
-    # A person cancelled it: its records are cancelled, those in progress when their call ends. A replay lets it run again.
+    # A person cancelled it: its records are cancelled, those in progress when their call ends. A replay reopens it.
     CANCELLED = "cancelled"
 
 

@@ -135,7 +135,7 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     assert len(pingone.posts) == len(pingone.active) == 8
 
     everything = desk.oathbulk("run")
-    assert (everything.code, "Works on wave-1, wave-2.\n" in everything.stderr) == (0, True), everything.stderr
+    assert (everything.code, "Working on wave-1, wave-2.\n" in everything.stderr) == (0, True), everything.stderr
     assert len(pingone.posts) == len(pingone.active) == 16
     # That of all batches ends with the last of them.
     watched = written.wait()

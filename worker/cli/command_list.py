@@ -61,14 +61,14 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "Bring corrected rows into their batch: an export of it, or the vendor's file or the list again.",
         ),
         "give": Place(
-            "loading", "give", "Give a token that waits to be given out to a person, and wait until it is active."
+            "loading", "give", "Give a person a token that waits to be given out, and wait until it is active."
         ),
         "status": Place(
             "status",
             "status",
             "Show counts, pace, time left, reasons, and what happens if nobody does anything.",
         ),
-        "pause": Place("batches", "pause", "Start no new call, or keep rows back past their date."),
+        "pause": Place("batches", "pause", "Stop starting new calls, or keep rows back past their date."),
         "resume": Place(
             "batches",
             "resume",

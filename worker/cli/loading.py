@@ -135,7 +135,7 @@ def give(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the token is active.")] = False,
     ticket: Ticket = None,
 ) -> None:
-    """Give a token that waits to be given out to a person, and wait until it is active."""
+    """Give a person a token that waits to be given out, and wait until it is active."""
     installation = Installation()
     actor = this_person(installation.settings, ticket)
     record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"

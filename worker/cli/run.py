@@ -134,7 +134,7 @@ def work_on(
         if not names:
             nothing = "no batch runs here: name a FILE to load, or a BATCH of those that `oathbulk status` lists"
             raise typer.BadParameter(nothing, param_hint="FILE")
-        error_console.print(f"Works on {', '.join(names)}.")
+        error_console.print(f"Working on {', '.join(names)}.")
     else:
         with installation.database.reading() as connection:
             only_batch = find_batch(connection, batch, Batch.id, may_be_purged=True).id

@@ -51,7 +51,7 @@ def simulator(
             "few or none.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Make up other tokens with another number.")] = 0,
+    seed: Annotated[int, typer.Option(help="A different number makes up different tokens.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second. Default: unlimited.")] = None,
     latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before each answer.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,

@@ -442,5 +442,5 @@ def _parse_path(text: str) -> Path:
     rows = [[float(number) for number in row.split(",")] for row in text.split(";") if row]
     path = tuple(Leg(seconds, sent, is_refused == 1) for seconds, sent, is_refused in rows)
     if not all(math.isfinite(leg.sent) and 0 < leg.seconds < math.inf and leg.sent >= leg.is_refused for leg in path):
-        raise ValueError("a leg is none")
+        raise ValueError("a leg is not valid")
     return path
