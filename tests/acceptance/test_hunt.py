@@ -69,7 +69,7 @@ FOUND_BY = {
     "takes_its_own_clock_for_pingones": 1011,
     "lets_records_go_before_their_date": 1101,
     "goes_on_with_a_claim_although_its_record_is_kept_back": 1030,
-    "rescues_nothing": 1003,
+    "rescues_nothing": 1000,
     "sends_again_without_a_read": 1003,
     "does_not_write_that_it_was_answered": 1001,
     "lets_nobody_lead_next": 1015,
