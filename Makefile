@@ -19,7 +19,7 @@ DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/de
 PROCESSES ?= 6
 # The same of the long tests, which wait for longer.
 FAULTS_PROCESSES ?= 10
-# Of a soak: minutes for the hunt, for pairs of faults, and for chaos.
+# Of a soak: minutes for the hunt, and as many for chaos.
 MINUTES ?= 30
 # Of a soak: the first seed of hunt and chaos.
 SEED ?= 1
@@ -86,11 +86,10 @@ mutation: .venv/.dev ## break the product in 92 places, and see which tests noti
 	@.venv/mutation/bin/pip install --quiet --disable-pip-version-check cosmic-ray coverage
 	.venv/mutation/bin/python tests/mutation/table.py
 
-# Each is run even if one before fails; each says at its end what it found.
+# The second is run even if the first fails; each says at its end what it found.
 soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7
 	@broken=0; export PYTHONPATH=tests; \
 	$(BIN)/python -m hunt --minutes $(MINUTES) --seed $(SEED) || broken=1; \
-	$(BIN)/python -m hunt --pairs --minutes $(MINUTES) --seed $(SEED) || broken=1; \
 	$(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --records $(RECORDS) || broken=1; \
 	exit $$broken
 

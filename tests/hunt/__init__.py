@@ -10,11 +10,10 @@ every wait, before a request goes out, after PingOne acted on it, before its ans
 by the seed, lets any other go on, moves time, or breaks something: a process dies (what it had not committed is rolled
 back), freezes for a minute, is asked to stop; a commit fails or succeeds unheard; messages are lost, doubled, delayed,
 reordered, wiped; publishing ends half-way; connections break before, after, or long before PingOne acts; answers of
-every kind; devices are locked, blocked, deleted, activated by others. Persons give every command: they pause, resume,
-cancel, close, replay, give tokens out, take them back, type OTPs, erase a person, and put the database back to a moment
-before. A mend, a load of the same tokens, an undo, a purge and a new key are strands of their own: they export, correct
-rows well or badly (fresh OTPs, those of before, another person, the vendor's seeds) and go on at once or later, while
-workers, another person or their own death come between. In some scenarios they go on when all is over.
+every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay. They
+mend, too: each mend is a strand that exports its batch, corrects rows well or badly (fresh OTPs, those of before,
+another person, the vendor's seeds) and brings the file back at once or later, while workers, another mend or its own
+death come between.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
 In half of the scenarios the batches were loaded with --import and --pair, and some records lack something: the device,
@@ -31,15 +30,13 @@ like the workers, and now and then one begins although another goes on.
     database, model_redis,        what the code stands on; each has the switch points and the faults of its kind
     model_network, model_pingone,
     tenant
-    processes                     workers, dispatchers and preparations; the places where the real code looks at the
-                                  clock, waits or reaches the network
-    persons                       commands between whose transactions others come: mend, load, undo, purge, new key
+    processes                     workers, dispatchers, preparations, and persons who mend a batch with a file; the
+                                  places where the real code looks at the clock, waits or reaches the network
     step_judge                    every commit and request, held against the promises at the moment when it happens
     end_judge                     what PingOne has and what our tables say at the end, held against the promises
     streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops
     mutants                       deliberate faults of our code, each of which the hunt has to find
     seeds                         many seeds; a failing one shrunk to the evils that it needs
-    walk                          a few days without chance, each with one fault at every place where it can come
 
 What is never generated, because nothing could fence it (docs/decisions/0003): a worker that freezes between the
 transport's last look at the clock and the first byte, for longer than is left of its lease. Here the two are one step;
@@ -54,6 +51,4 @@ what two transactions do to each other inside PostgreSQL is not seen here: tests
 
     python -m hunt --minutes 10 --seed 1        (with tests/ on the path) hunts on every core
     python -m hunt --replay 12345               tells one schedule again, event by event
-    python -m hunt --walk                       walks all single faults, and prints how many those are
-    python -m hunt --pairs --minutes 10         walks pairs of faults, drawn by the seed
 """

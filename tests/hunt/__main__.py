@@ -9,16 +9,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import count
 from multiprocessing import get_context
 
-from hunt import seeds, walk
+from hunt import seeds
 from hunt.seeds import Finding, Hunted
-from hunt.walk import Walked
 
 # Schedules that a process runs before it reports.
 CHUNK = 50
 # Seeds of one hunt; hunts that begin with neighboring numbers share none.
 SEEDS = 100_000_000
-# Parts of a day that processes walk.
-PARTS = 16
 # Findings after which a hunt ends: they are mostly one fault.
 ENOUGH = 10
 
@@ -26,8 +23,6 @@ ENOUGH = 10
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     without = options.without.split(",") if options.without else ()
-    if options.walk or options.pairs:
-        return walk_days(options.processes, options.minutes * 60 if options.pairs else None, options.seed)
     if options.replay is not None:
         told = seeds.tell(Finding(options.replay, "", without, options.steps))
         say("\n".join(told))
@@ -54,29 +49,6 @@ def hunt(seconds: float, seed: int, processes: int) -> int:
     return int(bool(hunted.findings))
 
 
-def walk_days(processes: int, seconds: float | None, seed: int) -> int:
-    """Every single fault of every day, as a table; or, for so many seconds, pairs of faults drawn by this seed. 1 if
-    one broke a promise."""
-    began, days = time.monotonic(), {name: Walked(walk.count_times(name)) for name in walk.DAYS}
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for name, walked in days.items():
-            faults = list(walk.list_faults(walked.times))
-            chunks = [faults[begin::PARTS] for begin in range(PARTS)]
-            together = 1
-            if seconds is not None:
-                chunks, together = [walk.draw_pairs(name, seed + part, round(seconds)) for part in range(PARTS)], 2
-            running = [pool.submit(walk.walk, name, chunk, together) for chunk in chunks]
-            for done in running:
-                if seconds is not None and time.monotonic() - began > seconds:
-                    done.cancel()
-                else:
-                    walked.add(done.result())
-            for fault, charge in walked.broken.items():
-                say(f"{name}, {fault}: {charge}")
-    say("\n".join(walk.describe(days)))
-    return int(any(walked.broken for walked in days.values()))
-
-
 def _chunks(pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float) -> Iterator[Hunted]:
     """Chunk by chunk; each process has one at a time."""
     begins = count(first, CHUNK)
@@ -101,8 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", type=int, metavar="SEED", help="tell this one schedule, event by event")
     parser.add_argument("--without", help="evils to leave out of it, with commas between them")
-    parser.add_argument("--walk", action="store_true", help="every single fault of a few days, as a table")
-    parser.add_argument("--pairs", action="store_true", help="pairs of faults on these days, drawn by the seed")
     parser.add_argument("--steps", type=int, help="how long its storm lasts")
     return parser
 

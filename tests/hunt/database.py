@@ -22,7 +22,7 @@ from hunt.schedule import Clock, Dice, Died, Strands
 from models.base import UtcDateTime
 from models.batch import BatchState
 from models.reason import PASSING
-from models.record_states import FINAL, OtpState, PairingState, Status
+from models.record_states import FINAL, OtpState, PairingState
 from worker.database import schema
 from worker.database.engine import Database
 
@@ -53,14 +53,6 @@ class HuntedDatabase(Database):
         in the append-only audit as well, must not change the next one's story."""
         self._empty()
         self.clock, self._strands, self._dice, self._committed = clock, strands, dice, lambda: None
-
-    def save(self) -> bytes | None:
-        """All that is committed, for `put_back`; None where that takes too long."""
-        return None
-
-    def put_back(self, saved: bytes) -> None:
-        """Put the database back to the moment at which this was saved, as a restore does."""
-        raise NotImplementedError
 
     @abstractmethod
     def _empty(self) -> None:
@@ -144,11 +136,7 @@ class HuntedSqlite(HuntedDatabase):
 
     def __init__(self) -> None:
         super().__init__("sqlite://")
-        event.listen(self.engine, "do_connect", _keep_statements)
         event.listen(self.engine, "connect", self._keep)
-        for begin in list(self.engine.dispatch.begin):
-            event.remove(self.engine, "begin", begin)
-        event.listen(self.engine, "begin", self._begin)
         schema.upgrade(self)
         self._as_built = self.raw.serialize()
 
@@ -156,31 +144,15 @@ class HuntedSqlite(HuntedDatabase):
         """On SQLite a transaction like any other."""
         return self.writing()
 
-    def save(self) -> bytes:
-        return self.raw.serialize()
-
-    def put_back(self, saved: bytes) -> None:
-        self.raw.deserialize(saved)
-
     def _empty(self) -> None:
-        self.put_back(self._as_built)
+        self.raw.deserialize(self._as_built)
 
     def _read_clock(self) -> ColumnElement[Any]:
         return bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True)
 
-    def _begin(self, connection: Connection) -> None:
-        """Begin a transaction as the product does, past SQLAlchemy."""
-        is_immediate = connection.get_execution_options().get("begins_immediate", False)
-        self.raw.execute("BEGIN IMMEDIATE" if is_immediate else "BEGIN")
-
     def _keep(self, connection: sqlite3.Connection, _record: object) -> None:
         # One thread has one connection to a database in memory: the judge looks through it, between transactions.
         self.raw = connection
-
-
-def _keep_statements(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> None:
-    """Keep all statements that a connection has prepared; the driver forgets all but the latest 128."""
-    named["cached_statements"] = 5000
 
 
 class HuntedPostgres(HuntedDatabase):
@@ -243,7 +215,7 @@ _RECORDS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_unt
     otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
     finalized_at IS NULL AS is_not_finalized, otps IS NULL AS is_without_otps, next_counter, posts_forgiven,
     serial_number, user_id, owner_id, is_in_inventory, import_job_id, is_token_made, is_device_made, pairing, pairings,
-    username, not_before, undone_until, serial_key"""
+    username, not_before"""
 # A date of this year or later is a person's who keeps a record back.
 _LET_GO_BY_A_PERSON = "9"
 
@@ -296,11 +268,6 @@ class Row(namedtuple("Row", _names(_RECORDS))):
     def sent_things(self) -> tuple[int, int, int]:
         """How many requests of each kind are written down, since the record began again."""
         return self.otp1_posts, self.otp2_posts, self.pairings
-
-    @property
-    def is_on_the_table(self) -> bool:
-        """It waits to be given out."""
-        return self.status == Status.PENDING and not self.user_id and self.username is None
 
     @property
     def is_prepared(self) -> bool:

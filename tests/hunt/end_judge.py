@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -14,11 +13,11 @@ from support.judges.otp_calls import POSTS_PER_OTP
 from hunt import initial_state
 from hunt.database import Row
 from hunt.schedule import Broken
-from hunt.step_judge import MOST_PAIRINGS
 from hunt.tenant import EXTRA, FIND, INVALID, PAIR, POST, READ, REFUSED, SETTINGS, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record_states import OtpState, Status
+from worker.rules.decisions import MOST_PAIRINGS
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario
@@ -28,29 +27,19 @@ COUNTED = (Outcome.ACTIVE, Outcome.RETRY, Outcome.LOST)
 
 def judge_end(scenario: Scenario) -> None:
     """Raises Broken."""
-    for charge in (*scenario.pingone.charges, *_secrets(scenario), *_keys(scenario)):
+    for charge in (*scenario.pingone.charges, *_secrets(scenario)):
         raise Broken(charge)
     for row in scenario.step_judge.rows.values():
         device = scenario.pingone.devices[row.serial_number]
         told = chain(_history(scenario, row), _calls(scenario, row), _changes(scenario, row))
-        for charge in chain(_activity(scenario, row, device), told, _reason(scenario, row, device)):
+        for charge in chain(_activity(row, device), told, _reason(scenario, row, device)):
             raise Broken(f"record {row.id}: {charge}")
 
 
-def _activity(scenario: Scenario, row: Row, device: ModelDevice) -> Iterator[str]:
-    """Promise 4: what we made ACTIVE ends active, unless a restore has forgotten whose it was."""
-    made_by, judge = device.activated_by, scenario.step_judge
-    is_forgotten = made_by is not None and made_by.is_forgotten and row.id in judge.unmarked
-    if made_by is not None and row.id == made_by.record_id and row.status != Status.ACTIVE and not is_forgotten:
-        yield f"{made_by} made its device ACTIVE, and it is {row.status} ({row.reason})"
-
-
-def refuse_name(scenario: Scenario, name: str) -> None:
-    """A person was erased: the name is nowhere. Raises Broken."""
-    named = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
-    for text in _texts(scenario):
-        if named.search(text):
-            raise Broken(f"{name} was erased, and stands in {text!r}")
+def _activity(row: Row, device: ModelDevice) -> Iterator[str]:
+    """Promise 4: what we made ACTIVE ends active."""
+    if device.activated_by is not None and row.status != Status.ACTIVE:
+        yield f"{device.activated_by} made its device ACTIVE, and it is {row.status} ({row.reason})"
 
 
 def _history(scenario: Scenario, row: Row) -> Iterator[str]:
@@ -71,8 +60,7 @@ def _calls(scenario: Scenario, row: Row) -> Iterator[str]:
     may be missing there, unless it may have changed something."""
     made = defaultdict[str, list[Call]](list)
     for call in scenario.pingone.calls:
-        if not call.is_forgotten:
-            made[call.attempt].append(call)
+        made[call.attempt].append(call)
     lines = "SELECT lease_id, outcome, calls FROM attempt WHERE record_id = ?"
     attempts = {attempt for attempt in made if attempt.startswith(f"oathbulk-record-{row.id}-")}
     for lease_id, outcome, calls in scenario.database.raw.execute(lines, (row.id,)).fetchall():
@@ -95,11 +83,9 @@ def _read_calls(calls: Any) -> list[dict[str, Any]]:
 
 def _changes(scenario: Scenario, row: Row) -> Iterator[str]:
     """Promise 7: whom a person's command has taken the token from stands in its history, and nobody else."""
-    lines = "SELECT user_id, username, device_id, audit_id FROM change WHERE record_id = ?"
+    lines = "SELECT user_id, username, audit_id FROM change WHERE record_id = ?"
     changes = scenario.database.raw.execute(lines, (row.id,)).fetchall()
-    told = {(user_id, username) for user_id, username, *_ in changes}
-    if gone := scenario.step_judge.removed[row.id] - {device_id for _, _, device_id, _ in changes}:
-        yield f"its history does not tell that it had {gone}"
+    told = {(user_id, username) for user_id, username, _ in changes}
     if missing := scenario.step_judge.replaced[row.id] - told:
         yield f"its history does not tell that it was that of {missing}"
     if others := told - scenario.step_judge.owners[row.id]:
@@ -157,8 +143,6 @@ def _reason(scenario: Scenario, row: Row, device: ModelDevice) -> Iterator[str]:
 
 def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call], scenario: Scenario) -> bool:
     verdicts = {(call.ordinal, call.verdict) for call in heard if call.is_post}
-    # Another row may name somebody else by now.
-    person = device.find_person(row.user_id, row.username) or device.person
     match reason:
         case Reason.INVALID_OTP:
             return (1, INVALID) in verdicts
@@ -172,21 +156,21 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
             return bool({(1, REFUSED), (2, REFUSED)} & verdicts)
         case Reason.ACCOUNT_NOT_USABLE:
             is_refused = any(call.kind in (POST, PAIR) and call.verdict == REFUSED for call in heard)
-            return is_refused or person.kind == "disabled"
+            return is_refused or device.person.kind == "disabled"
         case Reason.USER_NOT_FOUND:
-            return person.kind == "none"
+            return device.person.kind == "none"
         case Reason.USER_AMBIGUOUS:
-            return person.kind == "two"
+            return device.person.kind == "two"
         case Reason.TOKEN_TAKEN:
-            return any(owner_id != row.user_id for owner_id in device.owners.values())
+            return bool(device.foreign_ids)
         case Reason.TOKEN_DIFFERS:
             return device.is_different
         case Reason.TOKEN_NOT_IN_INVENTORY:
-            return device.seed is None or device.is_different or device.was_revoked
+            return device.seed is None or device.is_different
         case Reason.PAIRING_FAILED:
             return row.pairings >= MOST_PAIRINGS
         case Reason.DEVICE_NOT_FOUND:
-            is_gone = device.was_deleted or any(owner_id != row.user_id for owner_id in device.owners.values())
+            is_gone = device.was_deleted or bool(device.foreign_ids)
             return is_gone and not _should_be_paired_again(row, device, scenario)
         case Reason.BUDGET_SPENT:
             # A new pair of a seed takes two posts.
@@ -206,14 +190,6 @@ def _should_be_paired_again(row: Row, device: ModelDevice, scenario: Scenario) -
     return bool(found[0]) and not device.device_id and not is_half_done
 
 
-def _keys(scenario: Scenario) -> Iterator[str]:
-    """Once everything was encrypted with a new key, nothing is under the old one."""
-    sealed = scenario.database.raw.execute("SELECT id, otps, spent FROM record") if scenario.is_encrypted_anew else ()
-    for record_id, *values in sealed:
-        if not all(map(initial_state.BOTH_KEYS.is_sealed_by_first_key, filter(None, values))):
-            yield f"record {record_id} is under the old key"
-
-
 def _secrets(scenario: Scenario) -> Iterator[str]:
     """Promise 1: in what is stored or logged, no OTP and no client secret stands in the clear."""
     secrets = [initial_state.CLIENT_SECRET, "access-token-"]
@@ -229,7 +205,7 @@ def _secrets(scenario: Scenario) -> Iterator[str]:
 
 
 def _texts(scenario: Scenario) -> Iterator[str]:
-    for table in ("batch", "record", "attempt", "change", "refused_rows", "inventory_job", "audit"):
+    for table in ("batch", "record", "attempt", "inventory_job"):
         for values in scenario.database.raw.execute(f"SELECT * FROM {table}"):
             yield from (_readable(value) for value in values if isinstance(value, str | bytes))
     yield from map(str, scenario.logs)

@@ -18,7 +18,6 @@ from worker.batches import hours
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
-from worker.fleet import Processes
 from worker.leases.lease import Leases
 from worker.leases.moves import set_date
 from worker.leases.queue import Queue
@@ -70,9 +69,6 @@ def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:
         device.person = replace(device.person, kind=dice.pick("creation", ("one",) * 12 + ("none", "two", "disabled")))
         device.people = [device.person]
         lacking |= {"user_id": "", "username": device.person.username}
-    if dice.chance("table", 0.1):
-        # It lies on a table, and nobody knows yet who takes it.
-        lacking |= {"user_id": "", "username": None}
     return lacking
 
 
@@ -89,10 +85,8 @@ def _set_up(dice: Dice, device: ModelDevice, was_there: str) -> None:
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
-KEY, NEW_KEY = generate_key(), generate_key()
+KEY = generate_key()
 KEYRING = Keyring([KEY])
-# What all processes have, since a new key is going to be used.
-BOTH_KEYS = Keyring([NEW_KEY, KEY])
 # Seconds that a TOTP pair is sent after its load, and that PingOne takes it beyond that.
 GOOD_FOR = 120.0
 GRACE = 60.0
@@ -140,14 +134,9 @@ def upkeep(thresholds: Thresholds) -> Upkeep:
     return Upkeep(database(), thresholds)
 
 
-@cache
-def processes() -> Processes:
-    return Processes(database(), "a process")
-
-
 def forget_statements() -> None:
     """The next scenario's are built anew, from the code as it is then."""
-    for parts in (leases, queue, upkeep, processes):
+    for parts in (leases, queue, upkeep):
         parts.cache_clear()
 
 
@@ -164,7 +153,7 @@ def environment(*, resync_on_first_call: bool) -> Environment:
 
 def settings(dice: Dice) -> Settings:
     return Settings(
-        encryption_keys=f"{NEW_KEY},{KEY}",
+        encryption_keys=KEY,
         otp_post_budget=dice.pick("settings", (2, 3, 3, 3, 5)),
         max_attempts=dice.pick("settings", (1, 2, 8, 8)),
         tuning=Tuning(
@@ -216,9 +205,9 @@ def device(dice: Dice, number: int) -> ModelDevice:
     )
 
 
-def make_pair(dice: Dice, stream: str, now: float, *, is_whole: bool = False) -> ModelPair:
-    """Half of them out of step; a fifth of them TOTP, produced now. `is_whole`: it has a second OTP for sure."""
-    has_second = dice.chance(stream, 0.85) or is_whole
+def make_pair(dice: Dice, stream: str, now: float) -> ModelPair:
+    """Half of them out of step; a fifth of them TOTP, produced now."""
+    has_second = dice.chance(stream, 0.85)
     return ModelPair(
         first=f"{dice.whole(stream, 0, 49_999_999):08}",
         second=f"{dice.whole(stream, 50_000_000, 99_999_999):08}" if has_second else None,
@@ -234,9 +223,7 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     halves = [half for half in (devices[:split], devices[split:]) if half]
     canary = 1 if dice.chance("batches", 0.1) else None
     lacking = choose_lacking(dice, devices)
-    names = [
-        load_batch(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)
-    ]
+    names = [_load(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)]
     if dice.happens("window", 0.6):
         _give_window(database, dice)
     if dice.happens("dates", 0.3):
@@ -246,7 +233,7 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
 
 def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial: int | None) -> list[str]:
     """One batch, of whose first records up to this row something must become active before others go; its name."""
-    name = load_batch(database, "batch 1", devices, None)
+    name = _load(database, "batch 1", devices, None)
     with database.writing() as connection:
         connection.execute(update(Batch).values(trial=trial))
     return [name]
@@ -271,15 +258,14 @@ def _give_window(database: HuntedDatabase, dice: Dice) -> None:
         hours.check_hours(database, connection, batch_id)
 
 
-def load_batch(
+def _load(
     database: HuntedDatabase,
     name: str,
     devices: list[ModelDevice],
     canary: int | None,
     lacking: dict[str, dict[str, object]] | None = None,
 ) -> str:
-    """Load a batch; its name. `lacking`: by serial number, what the rows of a batch do not say that may make what it
-    lacks."""
+    """`lacking`: by serial number, what the rows of a batch do not say that may make what it lacks."""
     batch = {
         "name": name,
         "environment": "default",

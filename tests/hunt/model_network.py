@@ -9,7 +9,7 @@ from functools import partial
 
 from hunt.model_pingone import ModelPingOne
 from hunt.schedule import Clock, Dice, Died, Strands
-from hunt.tenant import EPOCH, FIND, FREE, PAIR, UNPAIR, Call, Reply, answer
+from hunt.tenant import EPOCH, FIND, PAIR, Call, Reply, answer
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request
 
@@ -185,9 +185,6 @@ class ModelNetwork:
                 # Four of them are taken for the truth.
                 evil = "rate_limited"
             call.device.misses += 1
-            if call.kind == FIND:
-                # The look-up says that the token, or its user, is not there, whatever is.
-                call.verdict, call.acted_at = FREE, call.sent_at
         self._strands.sleep(self._lag())
         call.heard_at = self._clock.monotonic()
         return nothing_done(evil)
@@ -196,9 +193,6 @@ class ModelNetwork:
         lag = deadline if evil == "timeout" else self._lag()
         may_act_later = evil in ("reset", "timeout", "server_error")
         acts = self._dice.pick("acts", ("never", "before", "after") if may_act_later else ("never", "before"))
-        if call.kind == UNPAIR and evil in ("no_status", "other_device"):
-            # Any success is an answer to it, which says nothing else.
-            acts = "before"
         if evil == "late":
             lag, acts = self._dice.between("late", 0.0, deadline), "after"
         if acts == "before":

@@ -29,10 +29,8 @@ from hunt.tenant import (
     POST,
     READ,
     REFUSED,
-    REVOKE,
     SETTINGS,
     TAKEN,
-    UNPAIR,
     WAITING,
     Call,
     ModelDevice,
@@ -40,7 +38,6 @@ from hunt.tenant import (
     Person,
     Reply,
     Tenant,
-    Tokens,
     answer,
 )
 from worker.pingone.wire import Request
@@ -55,22 +52,21 @@ LONGEST_JOB = 5.0
 
 @dataclass
 class Job:
-    """A job, and the request that began it: an import, or a revocation."""
+    """A job, and the import that began it."""
 
     call: Call
     ends_at: float
     fails: bool
     state: str = "IN_PROGRESS"
     created: int = 0
-    revoked: int = 0
     duplicates: tuple[str, ...] = ()
     was_told: bool = False
 
 
 class ModelJobs:
-    """Creates tokens that are not there, and leaves alone those that are; revokes tokens that nobody has."""
+    """Creates tokens that are not there, and leaves alone those that are."""
 
-    def __init__(self, tenant: Tenant, dice: Dice, tokens: Tokens) -> None:
+    def __init__(self, tenant: Tenant, dice: Dice, tokens: dict[str, ModelDevice]) -> None:
         self._tenant = tenant
         self._dice = dice
         self._tokens = tokens
@@ -102,10 +98,7 @@ class ModelJobs:
         if job.state != "IN_PROGRESS":
             job.was_told = self._tenant.forgets_jobs
             duplicates = [{"serialNumber": serial, "maskedSecret": "6E******"} for serial in job.duplicates]
-            is_import = job.call.kind == IMPORT
-            told["result"] = (
-                {"created": job.created, "duplicates": duplicates} if is_import else {"revoked": job.revoked}
-            )
+            told["result"] = {"created": job.created, "duplicates": duplicates}
         return answer(200, **told)
 
     def _end(self, job: Job) -> None:
@@ -113,22 +106,11 @@ class ModelJobs:
             job.state = "FAILED"
             return
         there = [self._tokens[serial] for serial in job.call.serial_numbers]
-        if job.call.kind == REVOKE:
-            self._revoke(job, there)
-            return
         job.duplicates = tuple(token.serial_number for token in there if token.is_in_inventory)
         for token in there:
             if not token.is_in_inventory:
                 token.is_in_inventory, token.imported_by = True, job.call
         job.created, job.state = len(there) - len(job.duplicates), "DONE"
-
-    def _revoke(self, job: Job, tokens: list[ModelDevice]) -> None:
-        """A token that somebody has stays, as one does that is not there."""
-        for token in tokens:
-            if token.is_in_inventory and not token.device_id:
-                token.is_in_inventory, token.imported_by, token.was_revoked = False, None, True
-                job.revoked += 1
-        job.state = "DONE"
 
 
 # Tokens on a page.
@@ -140,7 +122,9 @@ class ModelInventory:
     """Acts on the calls that are about no device. `making` is told of every pairing that makes a device,
     before it does."""
 
-    def __init__(self, tenant: Tenant, dice: Dice, tokens: Tokens, making: Callable[[Call], None]) -> None:
+    def __init__(
+        self, tenant: Tenant, dice: Dice, tokens: dict[str, ModelDevice], making: Callable[[Call], None]
+    ) -> None:
         self._tenant = tenant
         self._dice = dice
         self._tokens = tokens
@@ -154,10 +138,7 @@ class ModelInventory:
         self._requests[call.number] = request
         if call.kind == IMPORT:
             described = json.loads(request.content)["tokens"]
-            call.serial_numbers = tuple(each["serialNumber"].upper() for each in described)
-        if call.kind == REVOKE:
-            token_ids = json.loads(request.content)["tokenIds"]
-            call.serial_numbers = tuple(each.removeprefix("token-") for each in token_ids)
+            call.serial_numbers = tuple(each["serialNumber"] for each in described)
 
     def act(self, call: Call, now: float) -> None:
         """Now it takes effect."""
@@ -233,7 +214,7 @@ class ModelInventory:
     def _list_devices(self, call: Call, token: ModelDevice, now: float) -> Reply:
         is_shown = token.owner_id == call.user_id and now >= token.seen_from
         call.verdict, call.device_id = (TAKEN, token.device_id) if is_shown else (FREE, "")
-        devices = [describe(token) | {"type": "OATH_TOKEN", "serialNumber": token.serial_number}]
+        devices = [{"id": token.device_id, "type": "OATH_TOKEN", "serialNumber": token.serial_number}]
         return answer(200, _embedded={"devices": devices if is_shown else []}, count=1 if is_shown else 0)
 
     def _list(self, call: Call, request: Request, now: float) -> Reply:
@@ -250,19 +231,6 @@ class ModelInventory:
 
     def _import(self, call: Call, _request: Request, now: float) -> Reply:
         return self.jobs.begin(call, now)
-
-    _revoke = _import
-
-    def _unpair(self, call: Call, _request: Request, _now: float) -> Reply:
-        """Remove a device from its user."""
-        token = call.device
-        assert token is not None
-        if (call.device_id, call.user_id) != (token.device_id, token.owner_id):
-            return answer(404, "NOT_FOUND")
-        token.undone_ids.add(token.device_id)
-        token.delete()
-        call.verdict = FREE
-        return 204, {"correlation-id": "correlation-1"}, b""
 
     def _job(self, call: Call, request: Request, _now: float) -> Reply:
         return self.jobs.tell(call, request.url.rpartition("/")[2])
@@ -301,10 +269,8 @@ def _users(person: Person) -> Iterator[dict[str, Any]]:
         yield {"id": str(uuid.UUID(int=5)), "username": person.username, "enabled": True}
 
 
-_JOBS = {
-    "application/vnd.pingidentity.job.oathtokens.create+json": IMPORT,
-    "application/vnd.pingidentity.job.oathtokens.revoke+json": REVOKE,
-}
+# By serial number.
+Tokens = Mapping[str, ModelDevice]
 
 
 def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None]:
@@ -312,8 +278,7 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
     url = urlsplit(request.url)
     match url.path.split("/")[4:]:
         case ["users", _, "devices", device_id]:
-            kind = {"POST": POST, "GET": READ, "DELETE": UNPAIR}[request.method]
-            return kind, _find_device(device_id, tokens)
+            return (POST if request.method == "POST" else READ), _find_device(device_id, tokens)
         case ["users", _, "devices"] if request.method == "POST":
             return PAIR, tokens[json.loads(request.content)["serialNumber"]]
         case ["users", user_id, "devices"]:
@@ -329,7 +294,7 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
         case ["mfaSettings"]:
             return SETTINGS, None
         case ["oathJobs"]:
-            return _JOBS[request.headers["Content-Type"]], None
+            return IMPORT, None
         case ["oathJobs", _]:
             return JOB, None
     raise AssertionError(f"nobody answers at {request.url}")
@@ -341,7 +306,7 @@ def is_malformed(request: Request, call: Call, tokens: Tokens) -> bool:
     is_wrong = not request.headers["Authorization"].startswith("Bearer access-token-")
     if call.kind in (POST, PAIR):
         is_wrong |= call.device is None or call.user_id != call.device.user_id
-    if call.kind in (READ, UNPAIR):
+    if call.kind == READ:
         is_wrong |= call.device is None or call.user_id not in _find_user_ids(call.device)
     if call.kind == IMPORT:
         described = json.loads(request.content)["tokens"]
@@ -381,7 +346,7 @@ class ModelPingOne:
     def __init__(self, clock: Clock, tenant: Tenant, dice: Dice) -> None:
         self._clock = clock
         self._tenant = tenant
-        self.devices = Tokens()
+        self.devices: dict[str, ModelDevice] = {}
         self.calls: list[Call] = []
         self.charges: list[str] = []
         self.inventory = ModelInventory(tenant, dice, self.devices, lambda call: self.judge.making(call))
@@ -402,26 +367,22 @@ class ModelPingOne:
         """The first byte is here."""
         kind, device = recognize(request, self.devices)
         otp = self._otp(request) if kind == POST else ""
-        attempt = request.headers["X-Ping-External-Transaction-Id"]
-        record_id = int(attempt.split("-")[2]) if attempt.startswith("oathbulk-record-") else 0
         call = Call(
             number=len(self.calls) + 1,
             device=device,
-            ordinal=self._ordinal(request, device, otp, record_id) if device and kind == POST else 0,
-            attempt=attempt,
+            ordinal=self._ordinal(request, device, otp) if device and kind == POST else 0,
+            attempt=request.headers["X-Ping-External-Transaction-Id"],
             sent_at=self._clock.monotonic(),
             otp=otp,
             counter=device.seed.find(otp, self._clock.monotonic()) if device and device.seed and otp else None,
             kind=kind,
             user_id=find_user(request),
-            batch_id=int(request.headers["X-Ping-External-Session-Id"].rpartition("-")[2]),
-            record_id=record_id,
         )
         if kind == POST:
             call.has_flag = bool(json.loads(request.content).get("oathResync", False))
-        if kind in (READ, POST, UNPAIR):
+        if kind in (READ, POST):
             call.device_id = request.url.rpartition("/")[2]
-        if kind not in (READ, POST):
+        else:
             self._look_at(call, request)
         if is_malformed(request, call, self.devices):
             self.charges.append(f"{call} is malformed")
@@ -468,11 +429,11 @@ class ModelPingOne:
         """The OTP that a post brings."""
         return str(json.loads(request.content)["otp"])
 
-    def _ordinal(self, request: Request, device: ModelDevice, otp: str, record_id: int) -> int:
+    def _ordinal(self, request: Request, device: ModelDevice, otp: str) -> int:
         """Which OTP a post brings. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
         fields = json.loads(request.content)
         known = {pair.first: 1 for pair in device.pairs} | {pair.second: 2 for pair in device.pairs}
-        ordinal = self.judge.rows[record_id].marked if device.seed else known.get(otp, 0)
+        ordinal = self.judge.row_of(device).marked if device.seed else known.get(otp, 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
         if (
             ordinal == 0

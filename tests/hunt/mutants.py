@@ -10,20 +10,17 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import and_, false, true, update
+from sqlalchemy import false, true
 from sqlalchemy.exc import OperationalError
 
-from hunt import initial_state, persons
+from hunt import initial_state
 from hunt.model_network import ModelTransport
 from models.batch import BatchState
-from models.change import Change
 from models.encrypted import Keyring
 from models.record import Record
-from models.record_states import PairingState, Status
-from worker import purging
-from worker.batches import commands, imports, mending, removal, undo
+from models.record_states import PairingState
+from worker.batches import imports, mending
 from worker.batches.imports import Tokens
-from worker.batches.loading import Conflicts
 from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
 from worker.clocks import PingOneClock
@@ -34,7 +31,6 @@ from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
 from worker.pingone.client import Call, Client
-from worker.pingone.clients import Pairings
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Envelope
@@ -598,100 +594,6 @@ def mends_a_record_that_is_in_work() -> list[Patch]:
         return real(self, connection, batch, *others)
 
     return [around(Mender, "mend_rows", mend_rows)]
-
-
-# What forgets, of what was sent or of what a command has in hand.
-
-
-@mutant("UNIQUE constraint failed", amid=("loaded_again",))
-def takes_a_serial_number_in_other_letters_for_another_token() -> list[Patch]:
-    def split(real: Any, self: Conflicts, rows: Any) -> Any:
-        known, look_up = {row.serial_number for row in rows}, Conflicts._look_up
-
-        def look(*given: Any) -> list[Any]:
-            return [each for each in look_up(*given) if each.serial_number in known]
-
-        with _patched(Conflicts, "_look_up", look):
-            return real(self, rows)
-
-    return [around(Conflicts, "split", split)]
-
-
-@mutant("removes a device that the undo does not have in hand", amid=("batch_undone",))
-def takes_nothing_in_hand_for_an_undo() -> list[Patch]:
-    def hold(real: Any, database: Any, connection: Any, record_ids: Any) -> Any:
-        with connection.begin_nested() as nested:
-            held = real(database, connection, record_ids)
-            nested.rollback()
-        return held
-
-    return [around(undo, "hold", hold)]
-
-
-@mutant("goes on with", amid=("batch_undone", "loaded_again"))
-def loads_what_an_undo_has_in_hand() -> list[Patch]:
-    return [around(Conflicts, "_explain_undo", lambda *_: None)]
-
-
-@mutant("does not call a device its own", amid=("restored",))
-def calls_no_device_its_own_that_a_restore_forgot() -> list[Patch]:
-    def distrust(real: Any, database: Any, connection: Any, ids: Any, **named: Any) -> Any:
-        count = real(database, connection, ids, **named)
-        connection.execute(update(Record).where(Record.id.in_(ids), Record.device_id == "").values(owner_id=None))
-        return count
-
-    return [around(commands, "distrust", distrust)]
-
-
-@mutant("goes out while no read has told what became of", amid=("restored",))
-def trusts_a_database_that_was_put_back() -> list[Patch]:
-    return [around(commands, "distrust", lambda *_, **__: 0)]
-
-
-@mutant("removes a device that its record did not make", amid=("batch_undone",))
-def removes_devices_that_others_made() -> list[Patch]:
-    is_there = and_(Record.device_id != "", Record.user_id != "")
-    return [(module, "HAS_DEVICE", is_there) for module in (undo, removal)]
-
-
-@mutant("it forgets its device, which is there", amid=("batch_undone",))
-def takes_a_lost_removal_for_done() -> list[Patch]:
-    def remove(real: Any, *arguments: Any, **named: Any) -> bool:
-        try:
-            return bool(real(*arguments, **named))
-        except errors.OutcomeUnknown:
-            return True
-
-    return [around(Pairings, "unpair", remove)]
-
-
-@mutant("does not tell that it had", amid=("batch_undone",))
-def forgets_the_device_that_an_undo_removed() -> list[Patch]:
-    return [around(moves, "keep_former", lambda *_, **__: None)]
-
-
-@mutant("was erased, and stands in", amid=("person_erased",))
-def erases_a_person_from_records_alone() -> list[Patch]:
-    def update(real: Any, table: Any) -> Any:
-        return real(table).where(false()) if table is Change else real(table)
-
-    return [around(purging, "update", update)]
-
-
-@mutant("is under the old key", amid=("new_key",))
-def says_that_it_encrypted_with_the_new_key() -> list[Patch]:
-    return [around(persons, "reencrypt", lambda *_: 0)]
-
-
-@mutant("although a read is owed", amid=("closed",))
-def closes_what_is_in_work() -> list[Patch]:
-    def close(real: Any, database: Any, connection: Any, batch_id: int, chosen: Any) -> int:
-        busy = update(Record).where(Record.batch_id == batch_id, chosen, Record.status == Status.ACTIVATING)
-        values = {"status": Status.CANCELLED, "lease_id": None, "lease_until": None, "finalized_at": database.now()}
-        connection.execute(busy.values(values))
-        return int(real(database, connection, batch_id, chosen))
-
-    return [around(moves, "close", close)]
 
 
 # What the history tells.

@@ -4,7 +4,6 @@ can pass over what nobody would notice."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,24 +11,20 @@ from structlog.testing import capture_logs
 
 from hunt import initial_state
 from hunt.database import Row
-from hunt.end_judge import judge_end, refuse_name
+from hunt.end_judge import judge_end
 from hunt.initial_state import STRANGER
 from hunt.model_network import ModelNetwork
 from hunt.model_pingone import ModelPingOne
 from hunt.model_redis import ModelBroker, ModelPace
-from hunt.persons import PERSON, Loading, Mending, Undoing, command, encrypt_anew, purge
-from hunt.processes import Beat, Preparer, Process, Worker, in_place
+from hunt.processes import Beat, Preparer, Process, Worker, in_place, mend_batch
 from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
-from hunt.step_judge import COMMANDS, LOAD, MEND, NEW_KEY, PURGE, UNDO, StepJudge
-from hunt.tenant import ModelDevice, Tenant
+from hunt.step_judge import MEND, StepJudge
+from hunt.tenant import ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import Status
-from worker.batches.commands import Batches, NotPossible, distrust_all
-from worker.batches.finding import BatchPurged
-from worker.batches.mending import give, mend_pair, take_back
-from worker.config.settings import Settings
-from worker.purging import Erasure
+from worker.audit import Actor
+from worker.batches.commands import Batches, NotPossible
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
 CREWS = ((1, 1), (1, 1), (1, 1, 1))
@@ -39,29 +34,26 @@ CROWDS = ((5,), (4, 3))
 class Scenario:
     """`without`: evils that are left out; `steps`: how long the storm lasts; `tell`: keep a record of the events."""
 
-    # Steps of a storm in which nobody has anything to do, but for a person who may give a command.
-    idle_steps = 15
-
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
         self.seed = seed
-        self._without = without
-        self.dice = self._make_dice()
+        self.dice = Dice(seed, without)
         self.events = [event for event in EVENTS if self.dice.knows(event[0])]
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
         self.steps = steps if steps is not None else self.dice.pick("steps", (100, 200, 300, 600))
         self.is_crowded = self.dice.chance("crowd", 0.25)
-        self.settings = self._choose_settings()
+        self.settings = initial_state.settings(self.dice)
         self.environment = initial_state.environment(
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
         )
-        self.pingone = ModelPingOne(self.clock, self._choose_tenant(), self.dice)
+        tenant = initial_state.tenant(self.dice, self.environment)
+        self.pingone = ModelPingOne(self.clock, tenant, self.dice)
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
         self.leases = initial_state.leases(self.settings.tuning.lease, self.settings.max_attempts)
-        self.batches = Batches(self.database, PERSON)
+        self.batches = Batches(self.database, Actor("a person"))
         self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings, self.note)
         self.pingone.judge = self.step_judge
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)
@@ -69,11 +61,7 @@ class Scenario:
         self.beat = Beat(self)
         self.processes: list[Process] = []
         self.preparers: list[Preparer] = []
-        self.born = self.mends_begun = self.loads = 0
-        self.undos: list[tuple[Undoing, Strand]] = []
-        self.is_encrypted_anew = False
-        # What a restore puts back: the database, and what the judge knew of it.
-        self.backup: tuple[bytes, dict[str, object]] | None = None
+        self.born = self.mends_begun = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
         self.logs: list[dict[str, object]] = []
@@ -81,8 +69,6 @@ class Scenario:
     def run(self) -> None:
         """Raises Broken."""
         models = in_place(self.seed, self.clock, self.strands, self.network, self.broker)
-        # Statements are built by the thousand; collected as they come, they would take a third of a schedule's time.
-        gc.disable()
         with models, capture_logs() as self.logs:
             try:
                 self._begin()
@@ -90,7 +76,6 @@ class Scenario:
             finally:
                 for strand in list(self.strands.alive()):
                     self.strands.kill(strand)
-                gc.enable()
 
     @contextmanager
     def commanding(self) -> Iterator[None]:
@@ -98,16 +83,10 @@ class Scenario:
         self.step_judge.is_command = True
         try:
             yield
-        except (NotPossible, BatchPurged) as error:
+        except NotPossible as error:
             self.note(str(error))
         finally:
             self.step_judge.is_command = False
-
-    @property
-    def batch_names(self) -> list[str]:
-        """The batches that are not purged; all, where none is left."""
-        kept = {row.batch_id for row in self.step_judge.rows.values()}
-        return [batch.name for batch in self.step_judge.batches.values() if batch.id in kept or not kept]
 
     def paused(self) -> list[str]:
         """The batches that wait for a person."""
@@ -151,16 +130,13 @@ class Scenario:
         self.born += 1
         idle[0].start(f"prep {self.born}")
 
-    def commands(self, *names: str) -> list[Strand]:
-        """The commands of persons that are at work."""
-        return [strand for strand in self.strands.alive() if strand.name.startswith(names or COMMANDS)]
+    def mending(self) -> list[Strand]:
+        return [strand for strand in self.strands.alive() if strand.name.startswith(MEND)]
 
-    def start_command(self, name: str, body: Callable[[], None]) -> Strand:
-        """A person types a command, perhaps beside another one."""
-        if self.commands():
-            self.dice.happened["two_persons"] += 1
+    def start_mend(self) -> None:
         self.born += 1
-        return self.strands.start(f"{name} {self.born}", command(self, body))
+        self.mends_begun += 1
+        self.strands.start(f"{MEND} {self.born}", lambda: mend_batch(self))
 
     def replace_processes(self) -> None:
         """For a process that ended another begins; the messages of one that died may come again."""
@@ -184,27 +160,17 @@ class Scenario:
 
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
-        devices = self._load()
+        devices, self.batch_names = self._load()
         self.pingone.devices.update({device.serial_number: device for device in devices})
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
         for threads in self._choose_threads():
             self._start_process(threads)
 
-    def _make_dice(self) -> Dice:
-        return Dice(self.seed, self._without)
-
-    def _choose_settings(self) -> Settings:
-        return initial_state.settings(self.dice)
-
-    def _choose_tenant(self) -> Tenant:
-        return initial_state.tenant(self.dice, self.environment)
-
-    def _load(self) -> list[ModelDevice]:
-        """Load the batches; the devices."""
+    def _load(self) -> tuple[list[ModelDevice], list[str]]:
+        """The devices, and the names of the batches."""
         devices = initial_state.devices(self.dice, at_least=6 if self.is_crowded else 1)
-        initial_state.load(self.database, self.dice, devices)
-        return devices
+        return devices, initial_state.load(self.database, self.dice, devices)
 
     def _choose_threads(self) -> Sequence[int]:
         """Of each worker process."""
@@ -213,12 +179,6 @@ class Scenario:
     def _go_on(self) -> None:
         storm(self)
         calm(self)
-        if self.dice.happens_at_all("afterwards"):
-            # What persons do when all is over.
-            self.note("-- afterwards")
-            self.dice.is_calm, self.steps = False, AFTERWARDS
-            storm(self)
-            calm(self)
         judge_end(self)
 
     def _start_process(self, threads: int = 1) -> Process:
@@ -233,19 +193,16 @@ class Scenario:
             self.step_judge.committed()
         finally:
             for record_id, row in self.step_judge.rows.items() if self.told is not None else ():
-                if row != before.get(record_id):
-                    self.note(f"record {record_id}: {before.get(record_id)} -> {row}")
+                if row != before[record_id]:
+                    self.note(f"record {record_id}: {before[record_id]} -> {row}")
         if self.step_judge.rows != before:
             self.agenda.tick_soon()
 
 
-# Steps of the storm when all is over.
-AFTERWARDS = 60
 # Steps that a process is frozen at most.
 LONGEST_FREEZE = 300
 # Mends of a scenario at most; each takes as long as some dozen steps.
 MOST_MENDS = 8
-MOST_LOADS, MOST_UNDOS = 3, 4
 
 
 def befall(scenario: Scenario) -> None:
@@ -256,8 +213,6 @@ def befall(scenario: Scenario) -> None:
             happen(scenario)
     if scenario.paused() and scenario.dice.chance("mended", 0.05):
         resume(scenario)
-    if scenario.dice.knows("restored") and scenario.dice.chance("backup", 0.02) and (saved := scenario.database.save()):
-        scenario.backup = saved, scenario.step_judge.save()
 
 
 def _a_strand(scenario: Scenario, name: str) -> Strand | None:
@@ -285,14 +240,9 @@ def freeze(scenario: Scenario) -> None:
 
 def _until_it_is_late(scenario: Scenario, strand: Strand, record_id: int) -> None:
     """Its record is taken away, and another worker claims it: just then it goes on."""
-    row = scenario.step_judge.rows.get(record_id)
-    lease_id = row and row.lease_id
-
-    def is_late() -> bool:
-        now = scenario.step_judge.rows.get(record_id)
-        return now is None or now.lease_id not in (None, lease_id)
-
-    strand.frozen, strand.thaws = LONGEST_FREEZE, is_late
+    lease_id = scenario.step_judge.rows[record_id].lease_id
+    strand.frozen = LONGEST_FREEZE
+    strand.thaws = lambda: scenario.step_judge.rows[record_id].lease_id not in (None, lease_id)
     scenario.note(f"{strand.name} freezes until another works on record {record_id}")
 
 
@@ -374,12 +324,6 @@ def resume(scenario: Scenario) -> None:
     for row in scenario.step_judge.rows.values():
         if row.is_kept_back:
             _command_part(scenario, scenario.batches.let_begin, row)
-    if scenario.dice.is_calm:
-        for row in on_the_table(scenario):
-            _give(scenario, row)
-            # What cannot be given out is closed.
-            if scenario.step_judge.rows[row.id].is_on_the_table:
-                _command_part(scenario, scenario.batches.cancel, row)
 
 
 def _command_part(scenario: Scenario, command: Callable[[str, list[str]], object], row: Row) -> None:
@@ -390,8 +334,8 @@ def _command_part(scenario: Scenario, command: Callable[[str, list[str]], object
 
 
 def keep_back(scenario: Scenario) -> None:
-    if rows := list(scenario.step_judge.rows.values()):
-        _command_part(scenario, scenario.batches.pause, scenario.dice.pick("kept_back", rows))
+    row = scenario.dice.pick("kept_back", list(scenario.step_judge.rows.values()))
+    _command_part(scenario, scenario.batches.pause, row)
 
 
 def let_begin(scenario: Scenario) -> None:
@@ -417,143 +361,8 @@ def replay_transient(scenario: Scenario) -> None:
 
 def mend(scenario: Scenario) -> None:
     """At most two at once, and a few in all."""
-    if scenario.has_given_up() and len(scenario.commands(MEND)) < 2 and scenario.mends_begun < MOST_MENDS:
-        scenario.mends_begun += 1
-        scenario.start_command(MEND, Mending(scenario).run)
-
-
-def load_again(scenario: Scenario) -> None:
-    """Some tokens of a batch, as another one."""
-    is_any_over = any(row.is_final for row in scenario.step_judge.rows.values())
-    if is_any_over and not scenario.commands(LOAD) and scenario.loads < MOST_LOADS:
-        scenario.start_command(LOAD, Loading(scenario).run)
-
-
-def undo(scenario: Scenario) -> None:
-    """One that was killed is typed again; or another one begins, of a batch that was mostly stopped before."""
-    is_any_made = any(row.is_device_made or row.is_token_made for row in scenario.step_judge.rows.values())
-    if scenario.commands(UNDO) or not (is_any_made or scenario.dice.chance("undo", 0.02)):
-        return
-    again = [each for each, strand in scenario.undos if strand.is_over and not each.is_done]
-    if again and scenario.dice.chance("undo", 0.7):
-        undo_again(scenario, again[0])
-    elif len(scenario.undos) < MOST_UNDOS:
-        name = scenario.dice.pick("undo", scenario.batch_names)
-        stop = scenario.dice.pick(
-            "undo", (scenario.batches.cancel, scenario.batches.cancel, scenario.batches.pause, lambda _: None)
-        )
-        with scenario.commanding():
-            stop(name)
-        undo_again(scenario, Undoing(scenario, name))
-
-
-def undo_again(scenario: Scenario, undoing: Undoing) -> None:
-    scenario.undos = [each for each in scenario.undos if each[0] is not undoing]
-    scenario.undos.append((undoing, scenario.start_command(UNDO, undoing.run)))
-
-
-def start_purge(scenario: Scenario) -> None:
-    rows = scenario.step_judge.rows.values()
-    is_any_over = {row.batch_id for row in rows} - {row.batch_id for row in rows if not row.is_final}
-    if is_any_over and not scenario.commands(PURGE):
-        scenario.start_command(PURGE, lambda: purge(scenario))
-
-
-def use_new_key(scenario: Scenario) -> None:
-    if not scenario.commands(NEW_KEY) and not scenario.is_encrypted_anew:
-        scenario.start_command(NEW_KEY, lambda: encrypt_anew(scenario))
-
-
-def erase(scenario: Scenario) -> None:
-    """A person is to be forgotten, whom a file named for a token."""
-    rows = scenario.step_judge.rows.values()
-    names = [row.username for row in rows if row.is_final and row.username]
-    names += [username for owners in scenario.step_judge.replaced.values() for _, username in owners if username]
-    if not names:
-        return
-    name = scenario.dice.pick("erased", sorted(names))
-    scenario.step_judge.is_erasing = True
-    with scenario.commanding():
-        erased = Erasure(scenario.database, PERSON).erase(name)
-    scenario.step_judge.is_erasing = False
-    scenario.note(f"erased {name}: {erased}")
-    scenario.dice.happened["records_erased"] += erased.batches.total()
-    if erased.batches and not erased.in_progress:
-        refuse_name(scenario, name)
-
-
-def close(scenario: Scenario) -> None:
-    if rows := list(scenario.step_judge.rows.values()):
-        _command_part(scenario, scenario.batches.cancel, scenario.dice.pick("closed", rows))
-
-
-def restore(scenario: Scenario) -> None:
-    """The database is lost, with all processes; a copy of an earlier moment takes its place, and is distrusted."""
-    if scenario.backup is None:
-        return
-    saved, known = scenario.backup
-    scenario.dice.happened["databases_put_back"] += 1
-    for strand in list(scenario.strands.alive()):
-        scenario.strands.kill(strand)
-    scenario.database.put_back(saved)
-    scenario.step_judge.restored(known)
-    scenario.undos, scenario.backup = [], None
-    scenario.is_encrypted_anew = False
-    with scenario.commanding():
-        scenario.note(f"distrusts {distrust_all(scenario.database, scenario.settings, PERSON)}")
-    scenario.agenda.tick_soon()
-
-
-def on_the_table(scenario: Scenario) -> list[Row]:
-    """The records that wait to be given out."""
-    return [row for row in scenario.step_judge.rows.values() if row.is_on_the_table]
-
-
-def _give(scenario: Scenario, row: Row) -> None:
-    person = scenario.pingone.devices[row.serial_number].person
-    name = scenario.step_judge.batches[row.batch_id].name
-    with scenario.commanding():
-        give(scenario.database, PERSON, name, row.serial_number, person.user_id, may_have_two=True)
-
-
-def give_out(scenario: Scenario) -> None:
-    if rows := on_the_table(scenario):
-        _give(scenario, scenario.dice.pick("table", rows))
-
-
-def take_from(scenario: Scenario) -> None:
-    """A token was given to the wrong person, who had it until now."""
-    if not scenario.step_judge.rows:
-        return
-    row = scenario.dice.pick("table", list(scenario.step_judge.rows.values()))
-    name = scenario.step_judge.batches[row.batch_id].name
-    with scenario.commanding():
-        take_back(scenario.database, PERSON, name, row.serial_number, row.user_id or row.username or "")
-
-
-def type_pair(scenario: Scenario) -> None:
-    """Two OTPs are typed at the desk, fresh ones or those of before."""
-    failed = [row for row in scenario.step_judge.rows.values() if row.status == Status.DEAD_LETTER]
-    if not failed:
-        return
-    row = scenario.dice.pick("typed", failed)
-    device = scenario.pingone.devices[row.serial_number]
-    pair = initial_state.make_pair(scenario.dice, "typed", scenario.clock.monotonic(), is_whole=True)
-    if scenario.dice.chance("typed", 0.3):
-        pair = scenario.dice.pick("typed", device.pairs)
-    elif not device.seed:
-        device.pairs.append(pair)
-    with scenario.commanding():
-        mend_pair(
-            scenario.database,
-            initial_state.BOTH_KEYS,
-            PERSON,
-            scenario.step_judge.batches[row.batch_id].name,
-            row.serial_number,
-            (pair.first, pair.second or ""),
-            totp_max_age=initial_state.GOOD_FOR,
-            may_have_two=True,
-        )
+    if scenario.has_given_up() and len(scenario.mending()) < 2 and scenario.mends_begun < MOST_MENDS:
+        scenario.start_mend()
 
 
 # Each with its share: how often it comes at one step, in a scenario of ordinary mood.
@@ -583,16 +392,6 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("replayed_some", 0.003, replay_some),
     ("replayed_transient", 0.003, replay_transient),
     ("batch_mended", 0.1, mend),
-    ("loaded_again", 0.04, load_again),
-    ("batch_undone", 0.05, undo),
-    ("closed", 0.006, close),
-    ("batch_purged", 0.03, start_purge),
-    ("person_erased", 0.02, erase),
-    ("new_key", 0.01, use_new_key),
-    ("restored", 0.006, restore),
-    ("given_out", 0.02, give_out),
-    ("taken_back", 0.01, take_from),
-    ("pair_typed", 0.02, type_pair),
 ]
 
 
@@ -626,7 +425,6 @@ class Agenda:
                 return True
             is_stopped = committed.batches[row.batch_id].state == BatchState.PAUSED
             is_ready = (row.is_prepared or row.needs_read) and (row.waits_until or now) <= now
-            is_ready &= (row.undone_until or "") <= now
             if row.status == Status.PENDING and is_ready and row.scheduled_at <= now and not is_stopped:
                 return True
         return False
@@ -636,8 +434,7 @@ class Agenda:
         for row in committed.rows.values():
             batch = committed.batches[row.batch_id]
             is_free = batch.prepared_until is None or batch.prepared_until <= now
-            is_lacking = row.status == Status.PENDING and not row.is_prepared and not row.is_on_the_table
-            is_lacking &= (row.undone_until or "") <= now
+            is_lacking = row.status == Status.PENDING and not row.is_prepared
             if is_lacking and is_free and batch.state == BatchState.RUNNING:
                 return True
         return False
@@ -663,7 +460,6 @@ class Agenda:
         moments += [moment_of(row.waits_until) for row in rows if row.waits_until and not row.is_kept_back]
         # A lease has run out when its end is past.
         moments += [moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
-        moments += [moment_of(row.undone_until) + 0.001 for row in rows if row.undone_until]
         moments += [moment_of(batch.changes_at) for batch in batches if batch.changes_at]
         moments += [moment_of(batch.prepared_until) for batch in batches if batch.prepared_until]
         return min((moment for moment in moments if moment > now), default=now + 1.0)
@@ -674,13 +470,15 @@ class Agenda:
 MOMENTS = 100
 # Switch points between two of them; more is a loop that never waits.
 SWITCHES = 3000
+# Steps of a storm in which nobody has anything to do, but for a person who may replay something.
+IDLE_STEPS = 10
 
 
 def storm(scenario: Scenario) -> None:
     idle = 0
     for _ in range(scenario.steps):
         idle = idle + 1 if scenario.agenda.is_finished() and scenario.is_quiet() else 0
-        if idle > scenario.idle_steps:
+        if idle > IDLE_STEPS:
             return
         befall(scenario)
         scenario.replace_processes()
@@ -700,13 +498,6 @@ def calm(scenario: Scenario) -> None:
     scenario.note("-- calm")
     for strand in scenario.strands.alive():
         strand.frozen = 0
-    _work(scenario)
-    for undoing in [each for each, _ in scenario.undos if not each.is_done]:
-        # Its process died: the command is typed again.
-        with scenario.commanding():
-            scenario.batches.pause(undoing.name)
-        undo_again(scenario, undoing)
-        _work(scenario)
     for _ in range(MOMENTS):
         _work(scenario)
         if scenario.agenda.is_finished():

@@ -246,10 +246,6 @@ class Dice:
         self.happened[evil] += 1
         return True
 
-    def happens_at_all(self, part: str) -> bool:
-        """Whether the scenario has this part, which most have not."""
-        return self.knows(part) and self.permits(part)
-
     def permits(self, part: str) -> bool:
         """Whether the scenario keeps this part, which is no evil by itself, but may be left out like one."""
         if part in self._without:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from typing import Any
 
 from support.judges.otp_calls import POSTS_PER_OTP
@@ -13,34 +12,15 @@ from support.judges.otp_calls import POSTS_PER_OTP
 from hunt.database import BatchRow, Row, read_batches, read_records
 from hunt.model_pingone import ModelPingOne
 from hunt.schedule import SPARE, Broken, Clock, Strands
-from hunt.tenant import (
-    EXTRA,
-    FIND,
-    FREE,
-    IMPORT,
-    JOB,
-    LIST,
-    PAIR,
-    READ,
-    REFUSED,
-    REVOKE,
-    SEEN_AFTER,
-    TAKEN,
-    UNPAIR,
-    Call,
-    ModelDevice,
-    Tokens,
-)
+from hunt.tenant import EXTRA, FIND, FREE, IMPORT, JOB, LIST, PAIR, READ, REFUSED, SEEN_AFTER, TAKEN, Call, ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, PairingState, Status
 from worker.config.settings import Settings
+from worker.rules.decisions import MOST_PAIRINGS
 
-# Requests to pair that may go out for a record between two replays.
-MOST_PAIRINGS = 3
-# How the name of a strand begins that is a person's command, between whose transactions others come.
-MEND, LOAD, UNDO, PURGE, NEW_KEY = "mend", "load", "undo", "purge", "new key"
-COMMANDS = (MEND, LOAD, UNDO, PURGE, NEW_KEY)
+# How the name of a strand begins that mends a batch.
+MEND = "mend"
 
 
 class StepJudge:
@@ -71,50 +51,34 @@ class StepJudge:
         self._published: Counter[int] = Counter()
         # When, by the processes' clock, each record's OTP was marked as going out last.
         self._marked_at: dict[int, float] = {}
-        # The counters of each token's seed to whose OTP an answer is committed; and of pairs, the OTPs themselves.
-        self._answered: set[tuple[str, int | str]] = set()
+        # The counters of each record's seed to whose OTP an answer is committed; and of pairs, the OTPs themselves.
+        self._answered: set[tuple[int, int | str]] = set()
         # How many calls there were when each record's budget began.
         self._budget_from: dict[int, int] = {}
         # Whose each record was at any time, by id and name; and of whom a person's command has taken it.
         self.owners = defaultdict[int, set[tuple[str, str | None]]](set)
         self.replaced = defaultdict[int, set[tuple[str, str | None]]](set)
-        # The devices of each that a person's command has taken away.
-        self.removed = defaultdict[int, set[str]](set)
-        # Records that were loaded when nobody knew any more what a purged batch had done, and tokens of purged ones.
-        self.unknown_before: dict[int, int] = {}
-        self.purged: set[str] = set()
-        # Since a restore: the first call that is known again, and records of which nothing can tell that they went.
-        self._known_from = 0
-        self.unmarked: set[int] = set()
-        # Records without a device or an owner then: what made one since, by its age, was theirs.
-        self.unpaired: set[int] = set()
-        # Seeds that were marked then by an earlier restore: docs/operating.md says not to restore such a backup, since
-        # their counters are not skipped again.
-        self.marked: set[int] = set()
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
         self.is_command = False
-        # It erases a person's names.
-        self.is_erasing = False
 
-    def start_judging(self, devices: Tokens) -> None:
+    def start_judging(self, devices: dict[str, ModelDevice]) -> None:
         self._devices = devices
         self._look()
+        self._records_of = {row.serial_number: row.id for row in self.rows.values()}
         for row in self.rows.values():
             self.owners[row.id].add((row.user_id, row.username))
 
     def committed(self) -> None:
         before, batches = self.rows, self.batches
         self._look()
-        for record_id in before.keys() ^ self.rows.keys():
-            self._come_or_go(before.get(record_id), self.rows.get(record_id))
+        if before.keys() != self.rows.keys():
+            raise Broken("records came or went")
         for batch in self.batches.values():
-            if batch.id in batches and batch.state != batches[batch.id].state:
+            if batch.state != batches[batch.id].state:
                 self._stopped[batch.id] = self._strands.progress()
         for record_id, row in self.rows.items():
-            if record_id not in before:
-                continue
             # After a step of the clock, it may be the same time once more.
             if row.otp_sent_at != before[record_id].otp_sent_at or row.sent_things != before[record_id].sent_things:
                 self._marked_at[record_id] = self._clock.monotonic()
@@ -124,56 +88,9 @@ class StepJudge:
 
     @property
     def is_asked_for(self) -> bool:
-        """Whether a person's command is at work; some are strands, which others come between."""
-        return self.is_command or self.is_in(*COMMANDS)
-
-    def is_in(self, *commands: str) -> bool:
-        """Whether the strand of such a command is at work."""
+        """Whether a person's command is at work; a mend is one that others come between."""
         strand = self._strands.current
-        return strand is not None and strand.name.startswith(commands)
-
-    def _come_or_go(self, before: Row | None, row: Row | None) -> None:
-        """A record comes by a load or a mend, and goes by a purge once it is final."""
-        if row is not None:
-            if not self.is_in(LOAD, MEND):
-                raise Broken(f"record {row.id} came, and nobody loaded it")
-            self._budget_from[row.id] = len(self._calls)
-            self.owners[row.id].add((row.user_id, row.username))
-            self.creations.come(row)
-            if self.purged:
-                self.unknown_before[row.id] = len(self._calls)
-        elif before is not None:
-            if not self.is_in(PURGE) or not before.is_final:
-                raise Broken(f"record {before.id} went, and it was {before.status}")
-            self.purged.add(before.serial_key)
-
-    @property
-    def is_restored(self) -> bool:
-        """Whether the database was put back at some time."""
-        return self._known_from > 0
-
-    def save(self) -> dict[str, Any]:
-        """What is known of what is committed, for `restored`."""
-        names = ("_answered", "_budget_from", "owners", "replaced", "removed", "unknown_before")
-        known = {name: deepcopy(getattr(self, name)) for name in names}
-        return known | {"calls": len(self._calls), "creations": self.creations.save()}
-
-    def restored(self, known: dict[str, Any]) -> None:
-        """The database was put back to the moment of `save`. What went out since is forgotten; of records that waited
-        for their date then nothing tells that they went."""
-        for call in self._calls[known.pop("calls") :]:
-            call.is_forgotten = True
-        self._look()
-        self.creations.restored(known.pop("creations"))
-        for name, value in known.items():
-            setattr(self, name, deepcopy(value))
-        self._known_from = len(self._calls)
-        now = f"{self._clock.text()}000"
-        self.unmarked = {row.id for row in self.rows.values() if row.is_final or (row.waits_until or "") > now}
-        bare = [row for row in self.rows.values() if not (row.device_id or row.pairings or row.owner_id)]
-        self.unpaired = {row.id for row in bare} - self.unmarked
-        seeds = [row for row in self.rows.values() if row.next_counter is not None]
-        self.marked = {row.id for row in seeds if row.state(1) == row.state(2) == OtpState.SENT}
+        return self.is_command or (strand is not None and strand.name.startswith(MEND))
 
     def published(self, record_id: object, environment: object) -> None:
         """Promise 1, and commit before publish."""
@@ -186,8 +103,6 @@ class StepJudge:
     def beginning(self, batch_id: int, *, is_change: bool) -> None:
         """A call begins. Its strand may have asked whether it may just before the batch was stopped, but not have come
         further since."""
-        if self.is_in(UNDO):
-            return
         state = self.batches[batch_id].state
         may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_change)
         strand = self._strands.current
@@ -202,7 +117,7 @@ class StepJudge:
         self.creations.arriving(call)
         if not call.is_post or call.device is None:
             return
-        row = self.rows[call.record_id]
+        row = self.row_of(call.device)
         for charge in (*self._right(call, row), *self._counters(call, row), *self._order(call, row)):
             raise Broken(f"{call} {charge}")
 
@@ -213,15 +128,8 @@ class StepJudge:
             raise Broken(f"{call} makes a second device of its token")
 
     def posts_of(self, device: ModelDevice) -> list[Call]:
-        """Posts on which PingOne acted, or may have acted for all that we could know; not those to a device that an
-        undo has removed since."""
-        mine = [call for call in self._calls if call.device is device and call.is_post and not call.did_nothing]
-        return [call for call in mine if call.device_id not in device.undone_ids]
-
-    def _posts_of_record(self, record_id: int) -> list[Call]:
-        """The same of one record, as far as it can know of them."""
-        mine = [call for call in self._calls if call.record_id == record_id and call.is_post and not call.did_nothing]
-        return [call for call in mine if not call.is_forgotten]
+        """Posts on which PingOne acted, or may have acted for all that we could know."""
+        return [call for call in self._calls if call.device is device and call.is_post and not call.did_nothing]
 
     def is_told(self, post: Call) -> bool:
         """A read was answered after the post could change nothing any more."""
@@ -229,8 +137,7 @@ class StepJudge:
         return not post.is_pending and any(
             call.device is post.device
             and call.kind == READ
-            and call.number > max(post.number, self._known_from if post.is_forgotten else 0)
-            and not call.is_forgotten
+            and call.number > post.number
             and call.heard_at is not None
             and call.acted_at is not None
             and call.acted_at >= over_at
@@ -243,13 +150,16 @@ class StepJudge:
 
     def _check_window(self, before: Row, row: Row) -> None:
         """No OTP is marked as going out once the window of its batch has closed, whether or not a tick has noticed.
-        What a tick writes after a step of the clock marks nothing, and nothing goes out by the mark of a restore."""
+        What a tick writes after a step of the clock marks nothing."""
         strand = self._strands.current
-        if self.is_command or (strand is not None and strand.name.startswith("tick")):
+        if strand is not None and strand.name.startswith("tick"):
             return
         closes_at = self.batches[row.batch_id].closes_at
         if row.otp_sent_at != before.otp_sent_at and closes_at is not None and row.otp_sent_at >= closes_at:
             raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
+
+    def row_of(self, device: ModelDevice) -> Row:
+        return self.rows[self._records_of[device.serial_number]]
 
     def check_lease(self, call: Call, row: Row) -> Iterator[str]:
         is_held = row.lease_id is not None and call.attempt == f"oathbulk-record-{row.id}-{row.lease_id[:8]}"
@@ -277,13 +187,6 @@ class StepJudge:
             yield "brings an OTP that has expired"
         if row.attempts - row.attempts_forgiven > self._settings.max_attempts:
             yield "goes out in one attempt more than are allowed"
-        if row.id in self.unknown_before and not self._is_read_since(row.id):
-            yield "goes out, and its device was not read although a batch was purged"
-
-    def _is_read_since(self, record_id: int) -> bool:
-        """Whether the device of a record was read since it came, or made."""
-        mine = [call for call in self._calls if call.record_id == record_id and call.heard_at is not None]
-        return any(call.kind in (READ, PAIR) for call in mine if call.number > self.unknown_before[record_id])
 
     @property
     def _grace(self) -> float:
@@ -300,8 +203,7 @@ class StepJudge:
             return
         if row.next_counter <= call.counter:
             yield f"brings the OTP of counter {call.counter}, and {row.next_counter} is committed as unused"
-        known = [post for post in posts if not (post.is_forgotten and row.id in self.marked)]
-        if any((post.counter or 0) >= call.counter for post in known):
+        if any((post.counter or 0) >= call.counter for post in posts):
             yield f"brings the OTP of counter {call.counter}, and that one or a later one went before"
         if seed.seed.time_step and seed.step_at(call.sent_at) != call.counter:
             yield "brings an OTP outside its time step"
@@ -320,19 +222,16 @@ class StepJudge:
             yield "goes out, and PingOne has not asked for OTP 2"
         if call.ordinal == 2 and row.otp1_state != OtpState.ANSWERED:
             yield f"goes out while OTP 1 is committed as {row.otp1_state}"
-        same = [post for post in posts if post.otp == call.otp and not post.is_forgotten]
-        if not has_seed and len(same) >= POSTS_PER_OTP:
+        if not has_seed and sum(post.otp == call.otp for post in posts) >= POSTS_PER_OTP:
             yield f"brings its OTP more than {POSTS_PER_OTP} times"
-        if (row.serial_key, call.otp) in self._answered:
+        if (row.id, call.otp) in self._answered:
             yield "brings an OTP that was answered"
-        if self._count_budget(call, self._posts_of_record(row.id)) >= self._settings.otp_post_budget:
+        if self._count_budget(call, posts) >= self._settings.otp_post_budget:
             yield f"is one post more than the budget of {self._settings.otp_post_budget}"
         for post in posts:
             # That the answer to OTP 1 is written down was looked at above; of an earlier pair it has to be as well.
-            is_known = post.ordinal < call.ordinal and post.heard_at is not None and not post.is_forgotten
-            is_known |= (row.serial_key, post.counter if has_seed else post.otp) in self._answered
-            is_known |= post.is_forgotten and row.id in self.unmarked
-            is_known |= post.record_id not in self.rows
+            is_known = post.ordinal < call.ordinal and post.heard_at is not None
+            is_known |= (row.id, post.counter if has_seed else post.otp) in self._answered
             if not is_known and not self.is_told(post):
                 yield f"goes out while no read has told what became of {post}"
 
@@ -343,7 +242,7 @@ class StepJudge:
         assert device is not None
         same = {otp for pair in device.find_pairs(call.otp) for otp in (pair.first, pair.second)}
         of_pair = sum(post.otp in same for post in posts) if len(device.find_pairs(call.otp)) == 1 else 0
-        return max(of_pair, len(self._in_budget(call.record_id, posts)))
+        return max(of_pair, len(self._in_budget(self.row_of(device).id, posts)))
 
     def _in_budget(self, record_id: int, posts: list[Call]) -> list[Call]:
         return [post for post in posts if post.number > self._budget_from.get(record_id, 0)]
@@ -351,12 +250,9 @@ class StepJudge:
     def _check(self, old: Row, new: Row) -> None:
         before, now = (old.user_id, old.username), (new.user_id, new.username)
         self.owners[new.id].add(now)
-        if before != now and self.is_asked_for and not self.is_erasing:
+        if before != now and self.is_asked_for:
             self.replaced[new.id].add(before)
-        if self.is_in(UNDO) and old.device_id and not new.device_id:
-            self.removed[new.id].add(old.device_id)
-        ends = self._ends(new) if old.status != new.status else ()
-        charges = (*self._moves(old, new), *self._otps(old, new), *self.creations.check(old, new), *ends)
+        charges = (*self._moves(old, new), *self._otps(old, new), *self.creations.check(old, new), *self._ends(new))
         for charge in charges:
             raise Broken(f"record {new.id}: {charge}")
 
@@ -384,20 +280,18 @@ class StepJudge:
                 yield f"{what} {early:.1f} s before its date"
 
     def _otps(self, old: Row, new: Row) -> Iterator[str]:
-        posts = self._posts_of_record(new.id)
+        posts = self.posts_of(self._devices[new.serial_number])
         is_renewed = new.posts_forgiven != old.posts_forgiven
         if is_renewed:
             yield from self._budget(old, new)
         for ordinal in (1, 2):
             mine = [post for post in posts if post.ordinal == ordinal]
             was_answered = old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal)
-            # A new device has taken none of them.
-            is_renewed |= self.is_in(UNDO) and not new.device_id
             if new.next_counter is None and was_answered and not is_renewed:
                 yield f"OTP {ordinal} was answered, and is {new.state(ordinal)} again"
             if new.state(ordinal) == OtpState.ANSWERED != old.state(ordinal):
                 answered = {post.otp for post in mine[-1:]} if new.next_counter is None else {new.next_counter - 1}
-                self._answered |= {(new.serial_key, each) for each in answered}
+                self._answered |= {(new.id, each) for each in answered}
             is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
             if is_marked:
                 yield from self._date(old, f"OTP {ordinal} is marked")
@@ -430,23 +324,17 @@ class StepJudge:
             if not new.is_without_otps:
                 yield "it is active and keeps its OTPs"
         elif new.is_final:
-            # That there is no such device is an answer as well, or that its token is somebody else's by now, or always
-            # was, since a row named another person's device; the record keeps its open fate for a replay.
+            # That there is no such device is an answer as well, or that its token is somebody else's by now; the record
+            # keeps its open fate for a replay.
             is_gone = new.reason == Reason.DEVICE_NOT_FOUND
-            is_others = new.device_id in device.former_ids or device.owners.get(new.device_id) != new.user_id
-            is_gone |= new.reason == Reason.TOKEN_TAKEN and is_others
-            # Nothing can be read for nobody.
-            is_gone |= not new.user_id
+            is_gone |= new.reason == Reason.TOKEN_TAKEN and new.device_id in device.former_ids
             if new.needs_read and not is_gone:
                 yield f"it is {new.status} although a read is owed"
             for post in self.posts_of(device):
-                is_mine = post.record_id == new.id and not post.is_forgotten
-                if is_mine and post.heard_at is None and not self.is_told(post):
+                if post.heard_at is None and not self.is_told(post):
                     yield f"it is {new.status}, and no read has told what became of {post}"
 
 
-# Seconds by which the age of a device may differ from that of the request that made it, and a few more.
-UNSURE = 130.0
 # How a job ended, as far as somebody heard of it.
 _ENDED = ("DONE", "FAILED")
 
@@ -466,27 +354,6 @@ class CreationJudge:
         # The device with which a person's command let each record go again: whosever it is, a row named it.
         self._named: dict[int, str] = {}
 
-    def save(self) -> tuple[dict[int, int], dict[int, str]]:
-        """What is known of what is committed, for `restored`."""
-        return dict(self._forgiven), dict(self._named)
-
-    def restored(self, known: tuple[dict[int, int], dict[int, str]]) -> None:
-        """The database was put back to the moment of `save`."""
-        self._forgiven, self._named = map(dict, known)
-        for row in self._judge.rows.values():
-            if not row.is_final:
-                self._assign(row)
-
-    def come(self, row: Row) -> None:
-        """A record comes by a load or a mend."""
-        self._named[row.id] = row.device_id
-        self._assign(row)
-
-    def _assign(self, row: Row) -> None:
-        """The token of a record goes to the person that its row names."""
-        device = self._pingone.devices[row.serial_number]
-        device.person = device.find_person(row.user_id, row.username) or device.person
-
     def arriving(self, call: Call) -> None:
         """A request's first byte is about to go out."""
         if call.kind == PAIR and call.device is not None:
@@ -495,13 +362,6 @@ class CreationJudge:
         if call.is_post and call.device is not None:
             for charge in self._otp(call, call.device):
                 raise Broken(f"{call} {charge}")
-        if call.kind == UNPAIR and call.device is not None:
-            for charge in self._removal(call, call.device):
-                raise Broken(f"{call} {charge}")
-        for serial in call.serial_numbers if call.kind == REVOKE else ():
-            imported_by = self._pingone.devices[serial].imported_by
-            if imported_by is None or imported_by.batch_id != call.batch_id:
-                raise Broken(f"{call} revokes token {serial}, which its batch did not import")
         for serial in call.serial_numbers if call.kind == IMPORT else ():
             for charge in self._import(call, serial):
                 raise Broken(f"{call}, with token {serial}, {charge}")
@@ -513,10 +373,7 @@ class CreationJudge:
             self._named[new.id] = new.device_id
         yield from self._person(old, new, device)
         if old.is_final and not new.is_final:
-            self._forgiven[new.id] = len(self._pairings_of_record(new.id))
-            if (new.user_id, new.username) == (old.user_id, old.username):
-                # Another batch may have given its token to somebody else meanwhile.
-                self._assign(new)
+            self._forgiven[new.id] = len(self._pairings_of(device))
         if new.device_id != old.device_id:
             yield from self._device(old, new, device)
         is_named = new.device_id == self._named.get(new.id)
@@ -524,27 +381,20 @@ class CreationJudge:
             yield "it goes on with another person's device"
         # What a look-up found counts as made until a read has told its age: it may have been made by hand, days later.
         is_read = new.pairing != PairingState.SENT
-        is_read &= not self._is_unsure(device)
         if is_read and new.is_device_made and new.device_id and new.device_id not in device.our_ids:
             yield "it calls a device its own that it did not make"
-        is_sure = self._judge.is_clock_trusted and not self._clock.ahead and new.id not in self._named
-        is_mine = device.makers.get(new.device_id) == new.id and new.pairing == PairingState.PAIRED
-        if is_mine and is_sure and new.id in self._judge.unpaired and not new.is_device_made:
-            yield "it does not call a device its own that it made"
-        # What an undo has just revoked is so until that is written down.
-        is_new = not (old.is_token_made and old.is_in_inventory)
-        if is_new and new.is_token_made and new.is_in_inventory and device.imported_by is None:
+        if new.is_token_made and device.imported_by is None:
             yield "it calls a token imported by us, which was there before"
         if new.pairings > MOST_PAIRINGS:
             yield f"it is paired {new.pairings} times"
-        made = len(self._pairings_of_record(new.id)) - self._forgiven.get(new.id, 0)
+        made = len(self._pairings_of(device)) - self._forgiven.get(new.id, 0)
         if made > new.pairings:
             yield f"{made} requests to pair went out, and {new.pairings} are written down"
         yield from self._marks(old, new)
 
     def _person(self, old: Row, new: Row, device: ModelDevice) -> Iterator[str]:
         """Who gets the token. Another row than that of the load may name somebody else, by a mend."""
-        if (new.user_id, new.username) in ((old.user_id, old.username), ("", None)) or self._judge.is_erasing:
+        if (new.user_id, new.username) == (old.user_id, old.username):
             return
         if self._judge.is_asked_for:
             named = device.find_person(new.user_id, new.username)
@@ -558,70 +408,37 @@ class CreationJudge:
         if new.user_id not in ("", device.user_id):
             yield "it goes to somebody whom the assignment does not name"
 
-    def _is_unsure(self, device: ModelDevice) -> bool:
-        """Whether after a restore nobody can tell whose a device is: its age does, give or take two minutes, and where
-        no clock was set."""
-        is_clock_trusted = self._judge.is_clock_trusted and not self._clock.ahead
-        return self._judge.is_restored and not (is_clock_trusted and device.made_at <= -UNSURE)
-
     def _marks(self, old: Row, new: Row) -> Iterator[str]:
         is_marked = new.pairings > old.pairings and new.status == Status.ACTIVATING
         if is_marked and self._judge.batches[new.batch_id].state != BatchState.RUNNING:
             yield "it is to be paired although its batch does not run"
         is_sent_now = new.otp1_state == OtpState.SENT != old.otp1_state
-        if is_sent_now and not new.device_id and new.status == Status.ACTIVATING:
+        if is_sent_now and not new.device_id:
             yield "OTP 1 is to go out, and no device is written down"
 
     def _device(self, old: Row, new: Row, device: ModelDevice) -> Iterator[str]:
         if new.device_id and new.device_id not in (device.device_id, *device.former_ids):
             yield f"its device {new.device_id} is another token's"
-        if not new.device_id and old.device_id == device.device_id and not self._judge.is_in(MEND):
-            is_known = not self._judge.is_asked_for or self._judge.is_in(UNDO)
-            if is_known and old.is_device_made:
-                yield "it forgets its device, which is there"
+        if not new.device_id and old.device_id == device.device_id and not self._judge.is_asked_for:
+            yield "it forgets its device, which is there"
 
     def _pairings_of(self, device: ModelDevice) -> list[Call]:
-        """Those that made a device, or may have, for all that we could know; not those whose device an undo has removed
-        since."""
+        """Those that made a device, or may have, for all that we could know."""
         calls = self._pingone.calls
         mine = [call for call in calls if call.kind == PAIR and call.device is device and not call.did_nothing]
-        mine = [call for call in mine if call.heard_at is None or call.verdict not in (REFUSED, TAKEN)]
-        return [call for call in mine if call.device_id not in device.undone_ids]
-
-    def _pairings_of_record(self, record_id: int) -> list[Call]:
-        """The same of one record, as far as it can know of them."""
-        calls = self._pingone.calls
-        mine = [call for call in calls if call.kind == PAIR and call.record_id == record_id and not call.did_nothing]
-        mine = [call for call in mine if call.heard_at is None or call.verdict not in (REFUSED, TAKEN)]
-        return [call for call in mine if not call.is_forgotten]
-
-    def _removal(self, call: Call, device: ModelDevice) -> Iterator[str]:
-        """An undo is about to remove a device."""
-        row = self._judge.rows[call.record_id]
-        if device.makers.get(call.device_id) != row.id and not self._is_unsure(device):
-            yield "removes a device that its record did not make"
-        if (row.undone_until or "") <= f"{self._clock.text()}000":
-            yield "removes a device that the undo does not have in hand"
-        for other in self._judge.rows.values():
-            is_other = other.serial_key == row.serial_key and other.id != row.id
-            if is_other and (
-                not other.is_final or (other.status == Status.ACTIVE and other.device_id == call.device_id)
-            ):
-                yield f"removes a device that record {other.id} goes on with"
+        return [call for call in mine if call.heard_at is None or call.verdict not in (REFUSED, TAKEN)]
 
     def _pairing(self, call: Call, device: ModelDevice) -> Iterator[str]:
-        row = self._judge.rows[call.record_id]
+        row = self._judge.row_of(device)
         yield from self._judge.check_lease(call, row)
         if row.pairing != PairingState.SENT:
             yield f"goes out while its pairing is committed as {row.pairing}"
             return
         yield from self._judge.check_mark(call, row)
-        if len(self._pairings_of_record(row.id)) - self._forgiven.get(row.id, 0) >= MOST_PAIRINGS:
+        if len(self._pairings_of(device)) - self._forgiven.get(row.id, 0) >= MOST_PAIRINGS:
             yield f"is one pairing more than {MOST_PAIRINGS}"
         for earlier in self._pairings_of(device):
             is_unknown = earlier.heard_at is None or earlier.device_id == device.device_id
-            is_unknown |= earlier.is_forgotten and row.id not in self._judge.unmarked
-            is_unknown &= earlier.record_id in self._judge.rows
             if is_unknown and not self._is_looked_up(earlier):
                 yield f"goes out while no two look-ups have told what became of {earlier}"
 
@@ -633,7 +450,6 @@ class CreationJudge:
         over_at = pairing.sent_at if pairing.acted_at is None else pairing.acted_at
         later = [call for call in self._pingone.calls if call.kind == FIND and call.device is pairing.device]
         later = [call for call in later if call.heard_at is not None and (call.acted_at or 0.0) >= over_at]
-        later = [call for call in later if not call.is_forgotten]
         if any(call.verdict == TAKEN and call.device_id in pairing.device.former_ids for call in later):
             return True
         free = [call.acted_at or 0.0 for call in later if call.verdict == FREE]
@@ -641,7 +457,7 @@ class CreationJudge:
         return len(free) > 1 and is_apart
 
     def _otp(self, call: Call, device: ModelDevice) -> Iterator[str]:
-        row = self._judge.rows[call.record_id]
+        row = self._judge.row_of(device)
         if call.device_id in device.foreign_ids and call.device_id != self._named.get(row.id):
             yield "brings an OTP to another person's device"
         if call.device_id != row.device_id:
@@ -651,8 +467,7 @@ class CreationJudge:
 
     def _import(self, call: Call, serial: str) -> Iterator[str]:
         device = self._pingone.devices[serial]
-        rows = self._judge.rows.values()
-        row = next(row for row in rows if row.batch_id == call.batch_id and row.serial_key == serial.lower())
+        row = self._judge.row_of(device)
         found = self._connection.execute("SELECT state FROM inventory_job WHERE id = ?", (row.import_job_id,))
         if found.fetchone() != ("sent",):
             yield "goes out, and its job is not written down as sent"
@@ -662,7 +477,6 @@ class CreationJudge:
             yield f"imports it again, as {device.imported_by} did"
         for earlier in self._pingone.calls:
             is_mine = earlier.kind == IMPORT and serial in earlier.serial_numbers and not earlier.did_nothing
-            is_mine &= not device.was_revoked
             if is_mine and not self._is_job_told(earlier) and not self._is_inventory_read(earlier):
                 yield f"goes out while nothing has told what became of {earlier}"
 
@@ -670,7 +484,6 @@ class CreationJudge:
         return any(
             call.kind == JOB and call.previous is imported and call.heard_at is not None and call.verdict in _ENDED
             for call in self._pingone.calls
-            if not call.is_forgotten
         )
 
     def _is_inventory_read(self, imported: Call) -> bool:
@@ -679,8 +492,7 @@ class CreationJudge:
             return False
         job_end = self._pingone.inventory.jobs.find_end(imported)
         over_at = imported.sent_at if job_end is None else job_end
-        calls = [call for call in self._pingone.calls if not call.is_forgotten]
-        last_pages = [call for call in calls if call.kind == LIST and call.is_last]
+        last_pages = [call for call in self._pingone.calls if call.kind == LIST and call.is_last]
         return any(call.heard_at is not None and (_first_page(call).acted_at or 0.0) >= over_at for call in last_pages)
 
 

@@ -155,10 +155,9 @@ class StreamScenario(Scenario):
         lost = [call for call in self.posts if not call.device.is_active]
         return sum(not _is_half_done(rows[call.device.serial_number]) for call in lost)
 
-    def _load(self) -> list[ModelDevice]:
+    def _load(self) -> tuple[list[ModelDevice], list[str]]:
         devices = [initial_state.device(self.dice, number) for number in range(1, RECORDS + 1)]
-        initial_state.load_one(self.database, devices, trial=3 if self._is_trial else None)
-        return devices
+        return devices, initial_state.load_one(self.database, devices, trial=3 if self._is_trial else None)
 
     def _choose_threads(self) -> Sequence[int]:
         return (1,) * WORKERS

@@ -16,8 +16,6 @@ ACTIVE, EXTRA, INVALID, REFUSED, WAITING, MISSING = "active", "extra", "invalid"
 MADE, FREE, TAKEN = "made", "free", "taken"
 # What a call is for.
 READ, POST, PAIR, FIND, LIST, IMPORT, JOB, PEOPLE = "read", "post", "pair", "find", "list", "import", "job", "people"
-# What an undo does: it removes a device, and revokes tokens.
-UNPAIR, REVOKE = "unpair", "revoke"
 # A read of no consequence, by which it is found out whether PingOne answers.
 SETTINGS = "settings"
 # Seconds for which a device that was just made is not seen by look-ups, nor by another pairing: less than a record
@@ -93,9 +91,6 @@ class ModelDevice:
     # Whose each device was; those that we made, and those of them whose pairing was answered with ACTIVE.
     owners: dict[str, str] = field(default_factory=dict)
     our_ids: set[str] = field(default_factory=set)
-    # Those that an undo removed, and the record that made each.
-    undone_ids: set[str] = field(default_factory=set)
-    makers: dict[str, int] = field(default_factory=dict)
     told_active_ids: set[str] = field(default_factory=set)
     failures: int = 0
     # 404s for a device that is there: a client that saw too many may take it for missing.
@@ -114,7 +109,6 @@ class ModelDevice:
     is_in_inventory: bool = True
     is_different: bool = False
     imported_by: Call | None = None
-    was_revoked: bool = False
     # Everybody whom a file named for it.
     people: list[Person] = field(default_factory=list)
 
@@ -169,7 +163,6 @@ class ModelDevice:
         self.owners[device_id] = owner_id or self.user_id
         if made_by:
             self.our_ids.add(device_id)
-            self.makers[device_id] = made_by.record_id
 
     def delete(self) -> None:
         """Its device is gone, and with it what PingOne knew of the OTPs that were sent."""
@@ -180,13 +173,6 @@ class ModelDevice:
         self.asked.clear()
         self.failures, self.asked_after = 0, None
         self.activated_by = self.made_by = None
-
-
-class Tokens(dict[str, ModelDevice]):
-    """The tokens of a tenant by serial number, in whatever letters somebody writes it."""
-
-    def __getitem__(self, serial_number: str) -> ModelDevice:
-        return super().__getitem__(serial_number.upper())
 
 
 @dataclass
@@ -226,11 +212,6 @@ class Call:
     begins_with: int = 0
     is_last: bool = False
     previous: Call | None = None
-    # The batch in whose name it is made, and the record; 0: it is about several.
-    batch_id: int = 0
-    record_id: int = 0
-    # A restore put the database back to a moment before it: nothing that is written down knows of it.
-    is_forgotten: bool = False
 
     @property
     def is_post(self) -> bool:
@@ -239,7 +220,7 @@ class Call:
 
     @property
     def is_change(self) -> bool:
-        return self.kind in (POST, PAIR, IMPORT, UNPAIR, REVOKE)
+        return self.kind in (POST, PAIR, IMPORT)
 
     @property
     def may_have_changed(self) -> bool:
