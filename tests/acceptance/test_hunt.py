@@ -60,7 +60,7 @@ FOUND_BY = {
     "gives_the_counter_of_a_lost_otp_back": 1002,
     "goes_on_with_a_pair_whose_second_otp_was_lost": 1002,
     "sends_otp_2_in_the_time_step_of_otp_1": 1011,
-    "sends_otp_2_after_its_time_step": 1058,
+    "sends_otp_2_after_its_time_step": 1727,
     "takes_its_own_clock_for_pingones": 1011,
     "lets_records_go_before_their_date": 1438,
     "goes_on_with_a_claim_although_its_record_is_kept_back": 1506,
