@@ -13,7 +13,7 @@ from shlex import quote
 from typing import Any
 from unicodedata import normalize
 
-from sqlalchemy import Connection, Row, case, delete, func, null, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, null, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from models.attempt import AttemptLine
@@ -242,8 +242,8 @@ _COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.u
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The records that name a person: for each batch, how many are in a final status, so that their names are erased;
-    and serial number and batch of records in progress, which stay."""
+    """The records that name a person, themselves or in their history: for each batch, how many lose the names; and
+    serial number and batch of records in progress, which stay."""
 
     batches: Counter[str] = field(default_factory=Counter)
     in_progress: Sequence[tuple[str, str]] = ()
@@ -260,20 +260,23 @@ class Erasure:
         """Find the records that name the person by this user name, email address, external id or PingOne id, ignoring
         case, without changing anything."""
         with self._database.reading() as connection:
-            return _sort(_find(connection, person, is_locking=False))
+            return _sort(_find(connection, person, is_locking=False), _find_former(connection, person))
 
     def erase(self, person: str) -> Erased:
-        """Erase the names of the person from the records that are in a final status."""
+        """Erase the names of the person from the records that are in a final status, and from the history of those that
+        were theirs before."""
         with self._database.changing_many(LOAD_LOCK) as connection:
-            erased = _sort(rows := _find(connection, person, is_locking=True))
+            rows, former = _find(connection, person, is_locking=True), _find_former(connection, person)
+            erased = _sort(rows, former)
             if not erased.batches:
                 return erased
             ids = [row.id for row in rows if row.status in FINAL]
             # Without its names, a record that is not active can no longer find its user, and so may not run again.
             otps = case((Record.status == Status.ACTIVE, Record.otps), else_=null())
             connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
-            connection.execute(update(Change).where(Change.record_id.in_(ids)).values(dict.fromkeys(NAMES, null())))
-            facts: dict[str, Any] = {"records": len(ids), "batches": sorted(erased.batches)}
+            history = or_(Change.record_id.in_(ids), Change.id.in_([line.id for line in former]))
+            connection.execute(update(Change).where(history).values(dict.fromkeys(NAMES, null())))
+            facts: dict[str, Any] = {"records": erased.batches.total(), "batches": sorted(erased.batches)}
             audit.append(self._database, connection, self._actor, Action.PURGE_PERSON, None, facts)
         self._database.empty_log()
         return erased
@@ -286,17 +289,30 @@ def _fold(name: str) -> str:
 
 def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[*tuple[Any, ...]]]:
     """Find the records that name this person."""
-    name, user_id = _fold(person), person.lower()
-    like = (func.lower(column).like(_make_pattern(person), escape="\\") for column in _NAMES)
     records = select(*_COLUMNS).join(Batch, Batch.id == Record.batch_id).where(is_of_kept_batch())
-    records = records.where(or_(Record.user_id == user_id, *like)).order_by(Record.id)
+    records = records.where(_may_name(Record, person)).order_by(Record.id)
     found = connection.execute(records.with_for_update(of=Record) if is_locking else records)
+    return [row for row in found if _is_named(row, person)]
 
-    def is_named(row: Row[*tuple[Any, ...]]) -> bool:
-        names = (getattr(row, name) for name in NAMES)
-        return row.user_id == user_id or any(each is not None and _fold(each) == name for each in names)
 
-    return [row for row in found if is_named(row)]
+def _find_former(connection: Connection, person: str) -> list[Row[*tuple[Any, ...]]]:
+    """Find the lines of records' history that name this person: whose a token was before."""
+    columns = (Change.id, Change.record_id, Change.user_id, *(getattr(Change, name) for name in NAMES), Batch.name)
+    lines = select(*columns).join(Record, Record.id == Change.record_id).join(Batch, Batch.id == Record.batch_id)
+    found = connection.execute(lines.where(is_of_kept_batch(), _may_name(Change, person)).order_by(Change.id))
+    return [line for line in found if _is_named(line, person) and any(getattr(line, name) for name in NAMES)]
+
+
+def _may_name(table: type[Record | Change], person: str) -> ColumnElement[bool]:
+    """SQL condition that every row meets which names this person, and a few others."""
+    columns = (getattr(table, name) for name in NAMES)
+    like = (func.lower(column).like(_make_pattern(person), escape="\\") for column in columns)
+    return or_(table.user_id == person.lower(), *like)
+
+
+def _is_named(row: Row[*tuple[Any, ...]], person: str) -> bool:
+    names = (getattr(row, name) for name in NAMES)
+    return row.user_id == person.lower() or any(each is not None and _fold(each) == _fold(person) for each in names)
 
 
 def _make_pattern(name: str) -> str:
@@ -309,8 +325,10 @@ def _make_pattern(name: str) -> str:
     return re.sub("\0|ss", "%", escaped)
 
 
-def _sort(rows: Sequence[Row[*tuple[Any, ...]]]) -> Erased:
+def _sort(rows: Sequence[Row[*tuple[Any, ...]]], former: Sequence[Row[*tuple[Any, ...]]]) -> Erased:
+    known = {row.id for row in rows}
+    others = {line.record_id: line.name for line in former if line.record_id not in known}
     return Erased(
-        Counter(row.name for row in rows if row.status in FINAL),
+        Counter([*(row.name for row in rows if row.status in FINAL), *others.values()]),
         [(row.serial_number, row.name) for row in rows if row.status not in FINAL],
     )

@@ -121,9 +121,12 @@ def test_the_schedule_changes_no_history_and_every_change_has_its_line(database:
     assert all(line is not None for _, line, *_ in changes(database))
 
 
-def test_an_erasure_goes_through_the_changes_and_a_purge_takes_them_along(database: MovingDatabase) -> None:
+@pytest.mark.parametrize("owner", ["lea.santos", "somebody.else"])
+def test_an_erasure_goes_through_the_changes_and_a_purge_takes_them_along(database: MovingDatabase, owner: str) -> None:
     made = make_batch(database, [LEA | MADE | {"status": Status.ACTIVE}], state=BatchState.CANCELLED)
     undo(database, made)
+    with database.writing() as connection:
+        connection.execute(update(Record).values(username=owner))
     Erasure(database, TESTER).erase("Lea.Santos")
     assert changes(database) == [(made.ids[0], 1, None, DEVICE)]
     assert search(database, Sought(text="lea.sant"), 50).found == []

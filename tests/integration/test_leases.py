@@ -19,6 +19,7 @@ from support.data.batches import (
     look_at_batch,
     make_batch,
     rescue,
+    statuses,
 )
 from support.data.calls import called, write_answer
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
@@ -31,7 +32,7 @@ from models.record import Record
 from models.record_states import FINAL, NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
 from worker.leases.lease import Claim, Leases
-from worker.leases.moves import put_first
+from worker.leases.moves import give_up, put_first
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.pingone.wire import read_plain_id
@@ -402,6 +403,14 @@ def test_a_batch_ran_at_a_time_since_which_it_was_neither_loaded_nor_resumed(
     batches.pause("shipment")
     batches.resume("shipment")
     assert not leases.ran(claimed, timedelta(seconds=5))
+
+
+def test_a_preparation_gives_up_nothing_whose_device_a_read_has_still_to_tell_of(database: MovingDatabase) -> None:
+    open_pairing = FREE | {"pairing": SENT, "pairings": 1}
+    made = make_batch(database, [open_pairing, open_pairing | {"user_id": ""}, FREE])
+    with database.writing() as connection:
+        assert give_up(database, connection, made.ids, Reason.TOKEN_NOT_IN_INVENTORY) == 2
+    assert statuses(database, made) == ["pending", "dead_letter", "dead_letter"]
 
 
 # Handing back what was not claimed.

@@ -327,6 +327,8 @@ SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
         (ANSWERED, {"serial": token(0)["serial"].lower()}),
         # A slip in the serial number: the device is the same.
         (ANSWERED, {"serial": "OTHER1"}),
+        # Another device of the same token.
+        (ANSWERED, {"device_id": "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"}),
     ],
 )
 def test_an_otp_that_was_sent_before_is_refused(desk: LoadingDesk, past: dict[str, Any], row: Token) -> None:

@@ -228,9 +228,7 @@ class Conflicts:
             return self._explain_in_progress("serial number" if is_same_token else "device", found)
         # A mend checks the record's own OTPs.
         is_itself = is_same_token and found.batch_id == self._batch_id
-        # OTPs that were meant for another device may be sent to this one.
-        is_other_device = row.device_id and found.device_id != row.device_id
-        if is_itself or is_other_device or not isinstance(row.otps, OtpPair):
+        if is_itself or not isinstance(row.otps, OtpPair):
             return None
         if find_used_otps(self._keyring, found, self.open(found)) & {row.otps.first, row.otps.second}:
             return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")

@@ -449,7 +449,7 @@ class Undo:
         # After a jump of the clock, the time of the request is no guide, but the date of the record's look-up is.
         over_after = self._settings.tuning.over_after
         is_put_off = Record.scheduled_at.between(self._database.now(0.001), self._database.now(over_after))
-        was_sent_lately = Record.otp_sent_at > self._database.now(-over_after)
+        was_sent_lately = Record.otp_sent_at.between(self._database.now(-over_after), self._database.now())
         is_under_way = and_(HAS_OPEN_PAIRING, or_(was_sent_lately, is_put_off))
         under_way = select(Record.id).where(Record.batch_id == batch.id, is_under_way).limit(1)
         while True:

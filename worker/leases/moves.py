@@ -163,13 +163,15 @@ def close(database: Database, connection: Connection, batch_id: int, chosen: Col
 def give_up(
     database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, evidence: str = ""
 ) -> int:
-    """Make these records dead letters, if they are pending. `evidence`: what PingOne showed or said, in a sentence.
-    Returns how many."""
+    """Make these records dead letters, if they are pending. One whose device or token a read has still to tell of waits
+    for that. `evidence`: what PingOne showed or said, in a sentence. Returns how many."""
     if not record_ids:
         return 0
     seed_detail, pair_detail = (write_detail(reason, evidence, has_seed=has_seed) for has_seed in (True, False))
     detail = case((Record.next_counter.is_not(None), seed_detail), else_=pair_detail)
-    statement = move(database, Status.PENDING, Status.DEAD_LETTER).where(Record.id.in_(record_ids))
+    # Nothing can be read for nobody.
+    may_end = and_(Record.id.in_(record_ids), or_(~needs_read(), Record.user_id == ""))
+    statement = move(database, Status.PENDING, Status.DEAD_LETTER).where(may_end)
     return connection.execute(statement.values(reason=reason, detail=detail)).rowcount
 
 

@@ -277,6 +277,8 @@ class Pairings(Reads):
         return self.find_token(serial_number, with_devices=False, call=call)
 
     def _find_among_devices(self, serial_number: str, user_id: str, forbidden: Forbidden, call: Call) -> Pairing | None:
+        if not user_id:
+            raise forbidden
         try:
             tokens = [device for device in self.list_devices(user_id, call=call) if device.type == OATH_TOKEN]
         except NotFound:

@@ -275,7 +275,7 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
 def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
     """What follows a look-up of whose device the token is. None: nobody's, as far as can be seen."""
     match answer:
-        case Pairing() if not user_id and progress.verdict is None:
+        case Pairing() | errors.Forbidden() if not user_id and progress.verdict is None:
             # Cancelled after a restore, before its person was looked up: nothing shows whether it is theirs.
             return _without_request(progress), Retry(0.0, is_counted=False, why=Failure.NOT_FOUND)
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():

@@ -167,10 +167,11 @@ def test_what_follows_a_request_to_pair(before, answer, progress, step):
 
 
 # What follows a look-up of whose device the token is.
-def test_whose_person_was_not_looked_up_is_not_said_to_have_anothers_token() -> None:
+@pytest.mark.parametrize("answer", [Pairing(NEW, OTHER), errors.Forbidden()])
+def test_whose_person_was_not_looked_up_is_not_said_to_have_anothers_token(answer) -> None:
     """A batch was cancelled after a restore: its records are read, and nobody is looked up any more."""
     restored = known(SENT, 1, first=OtpProgress(OtpState.SENT, 1), attempts=1)
-    progress, decision = decide_after_search(restored, Pairing(NEW, OTHER), "", LIMITS)
+    progress, decision = decide_after_search(restored, answer, "", LIMITS)
     assert (progress.needs_read, progress.pairing.device_id) == (False, "")
     assert decision == back("not_found", 0.0)
 
