@@ -116,6 +116,19 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
         assert (refused.code, len(told), "the database is at revision 9999" in told[0]) == (3, 1, True)
 
 
+def test_a_damaged_database_is_told_although_what_is_read_of_it_can_be_read(set_out):
+    desk, _ = set_out
+    with contextlib.closing(sqlite3.connect(desk.home / "oathbulk.db")) as database:
+        database.executescript("PRAGMA journal_mode = DELETE; VACUUM")
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_change_unnamed'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with (desk.home / "oathbulk.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    faults, told = examine(desk)
+    assert ("database" in faults, "restore a backup" in told["database"]) == (True, True)
+
+
 def test_a_database_that_was_lost_is_not_made_anew_and_doctor_names_one_cure(set_out):
     desk, _ = set_out
     database, log = desk.home / "oathbulk.db", desk.home / "oathbulk.db-wal"

@@ -176,7 +176,11 @@ def test_a_token_is_given_out_before_all_others_and_its_history_says_by_whom(
     [
         ("12", "cleo@x.test", "has the token as 0012: write it that way"),
         ("0099", "cleo@x.test", "has no token 0099"),
-        ("0020", "cleo@x.test", "the token is ann@x.test's, and active: run `oathbulk pause shipment` if the"),
+        (
+            "0020",
+            "cleo@x.test",
+            "and active: if the batch runs, end `oathbulk run` and type `oathbulk pause shipment` first",
+        ),
         ("0021", "cleo@x.test", "the token is bob@x.test's already"),
         ("0022", "cleo@x.test", "failed or is closed: take it back at the desk"),
         ("0023", "cleo@x.test", "PingOne has the token as a device already"),

@@ -733,9 +733,9 @@ def _find_on_the_table(
     if record.status == Status.ACTIVE:
         batch, where = quote(name), quote(f"serial={record.serial_number}")
         raise NotGiven(
-            f"the token is {whose}'s, and active: run `oathbulk pause {batch}` if the batch runs, "
-            f"`oathbulk undo {batch} --where {where} --yes`, `oathbulk mend {batch} LIST` with the token and its new "
-            f"person, and `oathbulk resume {batch}`"
+            f"the token is {whose}'s, and active: if the batch runs, end `oathbulk run` and type `oathbulk pause "
+            f"{batch}` first; then `oathbulk undo {batch} --where {where} --yes`, `oathbulk mend {batch} LIST` with "
+            f"the token and its new person, and `oathbulk resume {batch}`"
         )
     if record.status not in FINAL:
         raise NotGiven(f"the token is {whose}'s already, and in progress")

@@ -20,7 +20,7 @@ import redis
 import typer
 from pydantic import SecretStr
 from rich.console import Group
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import HEAD
@@ -298,10 +298,15 @@ def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
 
 
 def _check_database(installation: Installation) -> CheckOutcome:
-    """Check that the database answers and has this version's schema, and that commits are durable on PostgreSQL,
-    whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
+    """Check that the database answers and has this version's schema; on PostgreSQL also that commits are durable,
+    whatever an administrator's defaults are, and of SQLite that the file is not damaged. Raises DBAPIError,
+    OtherEncoding, SchemaOutdated."""
     database = installation.database
     if database.is_sqlite:
+        with database.reading() as connection:
+            damage = connection.execute(text("PRAGMA quick_check(1)")).scalar()
+        if damage != "ok":
+            return fault(f"the file is damaged: {damage}", "restore a backup (docs/operating.md, After a restore)")
         return CheckOutcome(f"sqlite, at revision {HEAD}")
     with database.writing() as connection:
         commits, isolation, standbys, is_read_only = connection.execute(_SELECT_IN_FORCE).one()
