@@ -20,7 +20,7 @@ import redis
 import typer
 from pydantic import SecretStr
 from rich.console import Group
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import HEAD
@@ -304,7 +304,7 @@ def _check_database(installation: Installation) -> CheckOutcome:
     database = installation.database
     if database.is_sqlite:
         with database.reading() as connection:
-            damage = connection.execute(text("PRAGMA quick_check(1)")).scalar()
+            damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if damage != "ok":
             return fault(f"the file is damaged: {damage}", "restore a backup (docs/operating.md, After a restore)")
         return CheckOutcome(f"sqlite, at revision {HEAD}")
