@@ -1,6 +1,8 @@
 """The network of the chaos tests: it passes on, is cut, stalls and heals."""
 
+import gc
 import socket
+from contextlib import ExitStack
 
 import pytest
 from chaos.links import Network
@@ -35,3 +37,16 @@ def test_a_link_passes_on_what_is_said_unless_it_stalls_or_is_cut_and_heals() ->
         link.heal()
         with socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE), listener.accept()[0]:
             pass
+
+
+def test_a_network_that_ends_while_connections_come_leaves_none_open() -> None:
+    """Python warns of an open one when it is collected, in whatever test that happens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(20):
+            with ExitStack() as clients, Network() as network:
+                link = network.link(listener.getsockname()[1])
+                for _ in range(20):
+                    clients.enter_context(socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE))
+                link.cut()
+                link.heal()
+    gc.collect()
