@@ -366,6 +366,18 @@ def test_a_replay_takes_a_cancel_back_and_never_touches_what_is_active_or_on_its
     assert statuses(database, other) == on_its_way
 
 
+def test_a_replay_of_a_large_batch_is_told_as_it_begins(
+    monkeypatch: pytest.MonkeyPatch, database: MovingDatabase, batches: Batches
+) -> None:
+    monkeypatch.setattr(moves, "ROWS_TOGETHER", 2)
+    made, heard = make_batch(database, 3), Heard()
+    batches.cancel(made.name)
+
+    assert batches.replay(made.name, on_progress=heard) == Replayed(3)
+
+    assert heard == [("Replaying a batch of 3 rows", 0, None)]
+
+
 def test_a_large_batch_is_cancelled_in_parts_and_told_between_them(
     monkeypatch: pytest.MonkeyPatch, database: MovingDatabase, batches: Batches
 ) -> None:

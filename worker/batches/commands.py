@@ -163,7 +163,13 @@ class Batches:
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 
-    def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
+    def replay(
+        self,
+        name: str,
+        reasons: Collection[Reason] | None = None,
+        where: Sequence[str] = (),
+        on_progress: OnProgress = tell_nobody,
+    ) -> Replayed:
         """Make dead letters with these reasons pending again. Without reasons, replay all dead letters and the records
         that were cancelled with the batch. With `where`, replay the records that meet all conditions, including those
         that an undo cancelled. Raises UnknownBatch, UnknownColumn."""
@@ -171,6 +177,9 @@ class Batches:
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
+            if batch.total > moves.ROWS_TOGETHER:
+                # One statement, so nothing is known in between: in parts, PostgreSQL reads its own dead index entries.
+                on_progress(f"Replaying a batch of {batch.total:,} rows", 0)
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
@@ -204,7 +213,7 @@ class Batches:
             self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
 
     def _find(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
-        columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
+        columns = (Batch.id, Batch.state, Batch.reason, Batch.total, Batch.environment, Batch.environment_id)
         return find_batch(connection, name, *columns, is_locking=True)
 
     def _has_failed_or_closed(self, connection: Connection, batch_id: int) -> bool:

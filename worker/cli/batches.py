@@ -76,7 +76,8 @@ def replay(
 ) -> None:
     """Send dead letters and cancelled records again."""
     installation = Installation()
-    replayed = installation.batches(ticket).replay(batch, reason, where or ())
+    with showing_progress("Nothing was changed.") as progress:
+        replayed = installation.batches(ticket).replay(batch, reason, where or (), progress)
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))
     print_waves(installation, batch)
 
