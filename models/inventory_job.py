@@ -25,7 +25,7 @@ class JobState(StrEnum):
     """The state of a job. Each member says what is true of it, and who continues it."""
 
     # Its request was about to go out, and no answer is recorded: PingOne may be working on it. The preparation looks
-    # its tokens up once no answer can come any more.
+    # its tokens up once no answer can come anymore.
     SENT = "sent"
     # PingOne gave it an id. The preparation asks for its result.
     RUNNING = "running"

@@ -181,7 +181,7 @@ def has_begun(record: type[Record] = Record) -> ColumnElement[bool]:
 
 
 def needs_read(record: type[Record] = Record) -> ColumnElement[bool]:
-    """Whether only a read can end the record: the fate of an OTP or its pairing is unknown, or a verdict waits for
+    """Whether only a read can end the record: the outcome of an OTP or its pairing is unknown, or a verdict waits for
     confirmation."""
     return or_(
         record.otp1_state == OtpState.SENT,

@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 # The `reason` of a record that an undo closed: only a mend, or a person who selects it, sends it again.
 TAKEN_BACK = "taken_back"
-# The reason of a record that a person closed, because nobody wants its token any more.
+# The reason of a record that a person closed, because nobody wants its token anymore.
 CLOSED = "closed"
 # Ends of records that go again only if a person selects them, without anything sent.
 ENDED_BY_PERSON = (TAKEN_BACK, CLOSED)
@@ -51,7 +51,7 @@ TRANSITIONS = frozenset(
         # Not settled now; it is due again at `scheduled_at`. Or its lease ran out, because the worker died; or it was
         # taken away, because the database was restored from a backup.
         (Status.ACTIVATING, Status.PENDING),
-        # Refused for good, or a budget is spent, and the fate of each OTP is known.
+        # Refused for good, or a budget is spent, and the outcome of each OTP is known.
         (Status.ACTIVATING, Status.DEAD_LETTER),
         # Its batch was cancelled; from `activating` only instead of going back to pending.
         (Status.PENDING, Status.CANCELLED),

@@ -30,5 +30,5 @@ class RefusedRow(Base):
     # Why it was refused: a word of `models.row_fault.RowFault`, and a sentence with the cure.
     reason: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str] = mapped_column(String(LONGEST_DETAIL))
-    # Whether a person closed it, because nobody wants its token any more.
+    # Whether a person closed it, because nobody wants its token anymore.
     is_closed: Mapped[bool] = mapped_column(default=False)

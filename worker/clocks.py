@@ -3,7 +3,7 @@ change them. Whether the database's clock was set; how far away a server is; the
 problem. And PingOne's clock, by which TOTP seeds make their OTPs. Imports nothing of oathbulk.
 
 `time.monotonic` stops while a machine is suspended. After such a stop, an OTP would go out minutes after it was marked
-as sent, and a call would wait for an answer that nobody expects any more. So deadlines use a clock that continues
+as sent, and a call would wait for an answer that nobody expects anymore. So deadlines use a clock that continues
 during a suspension, if the system has one (Linux):
 https://man7.org/linux/man-pages/man3/clock_gettime.3.html
 

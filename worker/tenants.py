@@ -34,7 +34,7 @@ TRIED = (
 
 
 # The message to people about an environment.
-LEARNT = {
+LEARNED = {
     NeedsFlag.UNKNOWN: "PingOne has not asked for a second OTP yet, so it is not known whether it wants oathResync "
     "with OTP 1",
     NeedsFlag.NO: "oathResync is not needed with OTP 1",
@@ -70,7 +70,7 @@ class Resync:
         """Learn from the answer to an OTP 1 of this record."""
 
 
-class LearntResync(Resync):
+class LearnedResync(Resync):
     """What an environment has shown so far; one object per process. Thread-safe.
 
     While every answer counts, this is read again for every record, since another worker may have learned more. Later it
@@ -154,7 +154,7 @@ class LearntResync(Resync):
 
         log = structlog.get_logger()
         if known.needs == NeedsFlag.TRIED:
-            log.warning("resync_on_first_call", learnt=TRIED, record_id=record_id)
+            log.warning("resync_on_first_call", learned=TRIED, record_id=record_id)
         else:
             log.info("resync_on_first_call", needed=known.sends_flag, record_id=record_id)
 

@@ -112,7 +112,7 @@ def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
     # A machine that was too busy to make more finds a lower one.
     assert 5 < known["ceiling"] < 20
     assert first.json["ceiling"] == known["ceiling"]
-    assert "PingOne throttles from about" in desk.oathbulk("pace").stdout
+    assert "PingOne throttles at about" in desk.oathbulk("pace").stdout
 
     # Its Valkey begins empty, and the database knows the limit.
     began = len(simulator.calls())

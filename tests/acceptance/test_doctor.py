@@ -17,7 +17,7 @@ from worker.simulator.shipment import MadeShipment
 from worker.simulator.world import UserSeed, WorldSeed
 
 STORED = ["keys", "database", "audit", "workers", "batches", "backup"]
-OF_PINGONE = ["learnt", "network", "access token", "roles", "clock"]
+OF_PINGONE = ["learned", "network", "access token", "roles", "clock"]
 CHECKS = ["home", "configuration", *STORED, "broker", *OF_PINGONE]
 USER = UserSeed(user_id="0a7b0000-5e1f-4c0d-8000-0000000000a1")
 ADD_ROLE = "→ give the worker application the role"
@@ -78,8 +78,8 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(set_out):
         "PINGONE_CLIENT_SECRET": "wrong",
     }
     faults, told = examine(desk, **wrong)
-    # Without a database nobody knows of workers, nor of what was learnt.
-    assert list(told) == [check for check in CHECKS if check not in ("workers", "batches", "learnt")]
+    # Without a database nobody knows of workers, nor of what was learned.
+    assert list(told) == [check for check in CHECKS if check not in ("workers", "batches", "learned")]
     # With a database of one's own, so must be the keys.
     assert faults == ["keys", "database", "broker", "access token"]
     assert told["roles"] == "not known: there is no access token"
@@ -88,7 +88,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(set_out):
 
     unset = dict.fromkeys(("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"), "")
     faults, told = examine(desk, **unset)
-    assert (faults, list(told)) == (["configuration"], CHECKS[: CHECKS.index("learnt")])
+    assert (faults, list(told)) == (["configuration"], CHECKS[: CHECKS.index("learned")])
     assert [name for name in unset if f"{name} is not set" not in told["configuration"]] == []
 
 

@@ -53,7 +53,7 @@ def measure(arguments: argparse.Namespace, directory: Path) -> None:
         ):
             # As large as the dispatcher makes it, and not as small as tests have it.
             fleet.variables.pop("_OATHBULK_TUNING__window", None)
-            # The simulator answers whether it has to be learnt.
+            # The simulator answers whether it has to be learned.
             ways = {"PINGONE_RESYNC_ON_FIRST_CALL": arguments.resync}
             for name, server, seconds in (
                 ("OATHBULK_DATABASE_URL", postgres, arguments.database),

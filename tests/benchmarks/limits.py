@@ -110,7 +110,7 @@ def share(seconds: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def run_ours(rig: Rig, case: Case, workers: int, rate: float | None) -> None:
-    # The tenant is known: what is learnt of it once, a few records at a time, is no matter of its limit.
+    # The tenant is known: what is learned of it once, a few records at a time, is no matter of its limit.
     rig.variables |= {"PINGONE_RESYNC_ON_FIRST_CALL": "false", "_OATHBULK_TUNING__first_records": "0"}
     ours = Ours(rig, rate=rate)
     ours.start(workers)

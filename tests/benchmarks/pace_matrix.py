@@ -202,7 +202,7 @@ class Result:
     steady: float
     # The part of all requests that was refused.
     refused: float
-    # Refusals that were learnt from.
+    # Refusals that were learned from.
     met: int
     # Seconds after the limit changed until 95 % of it was used; None where it does not change, or never.
     back_after: float | None

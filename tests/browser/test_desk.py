@@ -168,7 +168,7 @@ def test_everything_works_without_scripts(browser: Browser, fleet: Fleet) -> Non
         page.goto(link_to("/batch", name=BATCH))
         page.get_by_role("link", name="Replay: device_not_found").click()
         page.get_by_role("button", name="Replay").click()
-        expect(page.locator(".done")).to_contain_text("record of shipment goes again")
+        expect(page.locator(".done")).to_contain_text("record of shipment is tried again")
 
 
 # At a table, where a scanner types, and hands do without a mouse.

@@ -1,4 +1,4 @@
-"""The home that all is shown from: batches in every state, processes, a pace, what was learnt, and an audit."""
+"""The home that all is shown from: batches in every state, processes, a pace, what was learned, and an audit."""
 
 import shutil
 from collections.abc import Mapping

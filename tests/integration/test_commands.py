@@ -281,7 +281,7 @@ def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, b
 # Replay.
 
 
-def test_a_new_budget_does_not_make_an_unknown_fate_known(
+def test_a_new_budget_does_not_make_an_unknown_outcome_known(
     database: MovingDatabase, leases: Leases, batches: Batches
 ) -> None:
     """An OTP got lost, and then the device could not be found."""

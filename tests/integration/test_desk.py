@@ -507,7 +507,7 @@ def test_dead_letters_of_one_reason_go_again(database: MovingDatabase, desk: Web
     # A replay would leave these as they are.
     assert '<option value="rejected"' not in page
     said = desk.command_well("replay", "shipment", reason="locked", ticket="CHG-8")
-    assert said.startswith("2 records of shipment go again.")
+    assert said.startswith("2 records of shipment are tried again.")
     assert statuses(database, shipment).count(Status.DEAD_LETTER) == 1
     assert (last_line(database).facts["reasons"], last_line(database).ticket) == (["locked"], "CHG-8")
     # A form that was shown before somebody cancelled the batch lets nothing of that go.

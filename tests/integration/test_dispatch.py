@@ -104,7 +104,7 @@ def stage(database: MovingDatabase) -> Stage:
 # What is due goes onto the queue.
 
 
-def test_while_an_environment_is_learnt_few_records_go_at_once_and_more_with_each_otp_that_is_taken(
+def test_while_an_environment_is_learned_few_records_go_at_once_and_more_with_each_otp_that_is_taken(
     stage: Stage,
 ) -> None:
     make_batch(stage.database, 20)

@@ -26,7 +26,7 @@ from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.resync import REFUSALS, TAKEN, FirstOtpAnswer, NeedsFlag
 from worker.rules.steps import Active, Limits, OtpProgress, Pair, Retry, SendOtp
-from worker.tenants import LearntResync, read_resync
+from worker.tenants import LearnedResync, read_resync
 
 # Which counter it takes: none is used twice.
 
@@ -184,7 +184,7 @@ def claim_each(database: MovingDatabase, leases: Leases, states: list[dict[str, 
     return [claim for claim in claims if claim is not None]
 
 
-# Whether an environment wants the flag for a resync with it, learnt by several workers at once.
+# Whether an environment wants the flag for a resync with it, learned by several workers at once.
 
 
 def known(database: MovingDatabase, environment_id: str = ENVIRONMENT_ID) -> Any:
@@ -193,14 +193,14 @@ def known(database: MovingDatabase, environment_id: str = ENVIRONMENT_ID) -> Any
 
 
 @pytest.fixture
-def resync(database: MovingDatabase) -> LearntResync:
-    return LearntResync(database, ENVIRONMENT_ID, TESTER)
+def resync(database: MovingDatabase) -> LearnedResync:
+    return LearnedResync(database, ENVIRONMENT_ID, TESTER)
 
 
 def test_what_one_worker_learns_the_others_of_its_environment_know_and_the_audit_says_it_once(
-    database: MovingDatabase, resync: LearntResync
+    database: MovingDatabase, resync: LearnedResync
 ) -> None:
-    other = LearntResync(database, ENVIRONMENT_ID, TESTER)
+    other = LearnedResync(database, ENVIRONMENT_ID, TESTER)
     assert known(database).needs == NeedsFlag.UNKNOWN
     for record_id in range(REFUSALS + 3):
         assert other.sends_flag() == (record_id >= REFUSALS)
@@ -212,7 +212,7 @@ def test_what_one_worker_learns_the_others_of_its_environment_know_and_the_audit
 
 
 def test_no_answer_is_lost_when_many_learn_at_once(database: MovingDatabase) -> None:
-    workers = [LearntResync(database, ENVIRONMENT_ID, TESTER) for _ in range(8)]
+    workers = [LearnedResync(database, ENVIRONMENT_ID, TESTER) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda worker: worker.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=1), workers * 3))
     assert known(database).taken == 24
@@ -221,13 +221,13 @@ def test_no_answer_is_lost_when_many_learn_at_once(database: MovingDatabase) -> 
 def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found(database: MovingDatabase) -> None:
     made = make_batch(database, 5)
     database.change(update(Batch).values(trial=3))
-    resync = LearntResync(database, ENVIRONMENT_ID, TESTER, Upkeep(database, Thresholds()).end_trials)
+    resync = LearnedResync(database, ENVIRONMENT_ID, TESTER, Upkeep(database, Thresholds()).end_trials)
     for record_id in made.ids[:REFUSALS]:
         resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=record_id)
     assert look_at_batch(database, made.batch_id).trial is None
 
 
-def test_where_nothing_is_learnt_any_more_nothing_is_written(database: MovingDatabase, resync: LearntResync) -> None:
+def test_where_nothing_is_learned_any_more_nothing_is_written(database: MovingDatabase, resync: LearnedResync) -> None:
     for _ in range(TAKEN + 5):
         resync.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=1)
     seen_at = database.values(select(TenantFact.seen_at))

@@ -347,7 +347,7 @@ def test_a_seed_in_place_of_a_pair_leaves_out_what_the_pair_has_used(mends: Mend
     assert (record.next_counter, record.has_second_otp, record.otp1_posts) == (5, True, 0)
 
 
-def test_fresh_otps_do_not_make_an_unknown_fate_known(mends: Mends) -> None:
+def test_fresh_otps_do_not_make_an_unknown_outcome_known(mends: Mends) -> None:
     box = mends.load([token(0)], "box", REFUSED)
     lost = {"otp1_state": OtpState.SENT, "reason": Reason.DEVICE_NOT_FOUND}
     mends.database.change(update(Record).values(lost))
@@ -361,7 +361,7 @@ def test_fresh_otps_do_not_make_an_unknown_fate_known(mends: Mends) -> None:
     assert claimed.progress.with_device_waiting().first == OtpProgress(OtpState.UNSENT, 0)
 
 
-def test_another_device_has_no_unknown_fate(mends: Mends) -> None:
+def test_another_device_has_no_unknown_outcome(mends: Mends) -> None:
     box = mends.load([token(0)], "box", REFUSED)
     mends.database.change(update(Record).values(otp1_state=OtpState.SENT, reason=Reason.DEVICE_NOT_FOUND))
     assert mends.mend([mends.export()[0] | FRESH | {"device_id": str(uuid.UUID(int=78))}]).again == 1

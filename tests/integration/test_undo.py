@@ -432,7 +432,7 @@ def test_otps_that_a_new_device_would_refuse_go_by_no_replay_and_a_seed_begins_a
     ],
     ids=["made at another time", "somebody else's", "maybe there before", "made since"],
 )
-def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_ours(
+def test_what_came_of_a_pairing_of_unknown_outcome_is_removed_if_it_can_only_be_ours(
     database: MovingDatabase,
     pingone: PingOne,
     desk: Desk,
@@ -547,7 +547,7 @@ def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_i
         (-150.0, False),
     ],
 )
-def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
+def test_a_token_of_an_import_of_unknown_outcome_is_revoked_if_it_was_made_then(
     database: MovingDatabase, pingone: PingOne, desk: Desk, sent_ago: float, is_ours: bool
 ) -> None:
     seed = Seed(secret=Secret(b"12345678901234567890"))
@@ -595,7 +595,7 @@ def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
 
     with database.changing_many() as connection:
         made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
-        desk.command._revocation.note_fates(connection, made.batch_id, made=made_now, never_made=never_made)
+        desk.command._revocation.note_outcomes(connection, made.batch_id, made=made_now, never_made=never_made)
 
     assert [look(database, record_id).is_token_made for record_id in made.ids] == [True, False, False, False]
     assert [look(database, record_id).import_job_id for record_id in (lost[1], *again)] == [None, job, job]

@@ -40,7 +40,7 @@ def test_an_answer_leaves_a_second_and_the_time_that_it_took_and_several_leave_l
     assert earliest <= 100.0 + AHEAD <= latest < earliest + 0.15
 
 
-def test_a_clock_that_was_set_is_learnt_anew(clock: PingOneClock) -> None:
+def test_a_clock_that_was_set_is_learned_anew(clock: PingOneClock) -> None:
     clock.learn(date(10.1), sent=10.0, received=10.2)
     for at in (20.1, 21.1):
         clock.learn(date(at, ahead=AHEAD - 3600), sent=at - 0.1, received=at + 0.1)

@@ -137,7 +137,7 @@ _WHY = {
     Sight.HIDDEN: "PingOne does not show which token the device is: let the worker application read the inventory",
 }
 _NOT_KNOWN_FREE = "the token was not known to be free before it was paired, so the device may not be this batch's"
-_OTHER_TIME = "it was made at another time than this batch asked for it, so it is somebody else's: it stays"
+_OTHER_TIME = "it was not made when this batch asked for it, so it is somebody else's: it stays"
 _TAKEN = "the token is another person's device now: it stays"
 
 
@@ -332,9 +332,9 @@ def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
 
 _PAIRED = "it is paired as a device that this batch did not make: it stays until you remove that in PingOne"
 _OTHER_IMPORT = (
-    "the fate of its import is unknown, and the inventory's token with this serial number was made at another time"
+    "the outcome of its import is unknown, and the inventory's token with this serial number was made at another time"
 )
-_DIFFERS = "the fate of its import is unknown, and the inventory has another token with this serial number"
+_DIFFERS = "the outcome of its import is unknown, and the inventory has another token with this serial number"
 
 # Number of ids in one statement.
 _CHUNK = 1000
@@ -533,7 +533,7 @@ class Revocation:
         made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
         with self._database.changing_many() as connection:
             require(connection)
-            self.note_fates(connection, batch_id, made=made, never_made=never_made)
+            self.note_outcomes(connection, batch_id, made=made, never_made=never_made)
             return note_tokens_gone(self._database, connection, [row.id for row in found.absent], line)
 
     def note_revoked(self, tokens: Iterable[OwnToken], line: int) -> int:
@@ -548,20 +548,20 @@ class Revocation:
         with self._database.reading() as connection:
             return connection.scalar(counted) or 0
 
-    def note_fates(
+    def note_outcomes(
         self, connection: Connection, batch_id: int, *, made: Sequence[int], never_made: Sequence[int]
     ) -> None:
         """Write down which imports of unknown outcome created their token, by record id. Leaves out records whose token
         was imported again meanwhile."""
-        fates: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
+        outcomes: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
             (made, {"is_token_made": True, "is_in_inventory": True, "owner_id": NOBODY}),
             (never_made, {"import_job_id": None}),
         )
-        for record_ids, values in fates:
+        for record_ids, values in outcomes:
             for start in range(0, len(record_ids), _CHUNK):
                 records = update(Record).where(Record.id.in_(record_ids[start : start + _CHUNK]))
                 connection.execute(
-                    records.where(is_import_of_unknown_fate(batch_id), ~Record.is_token_made).values(values)
+                    records.where(is_import_of_unknown_outcome(batch_id), ~Record.is_token_made).values(values)
                 )
 
     def _end(self, job: int, state: JobState, **values: Any) -> None:
@@ -576,7 +576,7 @@ class Revocation:
         ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
         imported = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
             Record.batch_id == batch_id,
-            or_(and_(Record.is_token_made, Record.is_in_inventory), is_import_of_unknown_fate(batch_id)),
+            or_(and_(Record.is_token_made, Record.is_in_inventory), is_import_of_unknown_outcome(batch_id)),
         )
         with self._database.reading() as connection:
             return connection.execute(imported.order_by(Record.row_number)).all()
@@ -620,7 +620,7 @@ def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
     return may_be_made_by(count_ago(row.read_at, row.sent_at), token.age, LONGEST_JOB)
 
 
-def is_import_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:
+def is_import_of_unknown_outcome(batch_id: int) -> ColumnElement[bool]:
     """Whether it is unknown if the import created the record's token."""
     lost = select(InventoryJob.id).where(
         InventoryJob.batch_id == batch_id,

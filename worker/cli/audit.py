@@ -142,7 +142,7 @@ def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHea
     if missing:
         error_console.print(
             f"{len(missing)} of {count_things(heads, 'noted head')} {agree(len(missing), 'is', 'are')} not in the audit"
-            " any more:"
+            " anymore:"
         )
     for each in missing:
         error_console.print(f"{each.head.hash}: {each.why}.")

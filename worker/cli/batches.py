@@ -46,7 +46,7 @@ def resume(
         return
     hours = parse_hours(window, zone)
     if hours is not None and no_window:
-        raise typer.BadParameter("is the opposite of --window: give one of them", param_hint="--no-window")
+        raise typer.BadParameter("is the opposite of --window: use only one of them", param_hint="--no-window")
     change = HoursChange(hours) if hours is not None or no_window else None
     installation = Installation()
     lift_in = installation.license_of if now else None

@@ -52,7 +52,7 @@ from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, P
 from worker.pingone.transport import read_authorities
 from worker.reports.facts import BatchStatus
 from worker.reports.stall import DROPPED_CURE, STILL_AFTER, Fleet, describe_dropped, describe_sick
-from worker.tenants import LEARNT, describe_pairing_answer, read_resync
+from worker.tenants import LEARNED, describe_pairing_answer, read_resync
 
 # Seconds after which a check is abandoned: more than PostgreSQL gets to connect, and than four calls to PingOne.
 LONGEST_CHECK = 20.0
@@ -199,7 +199,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
     except ConfigError:
         return
     if is_read:
-        yield "learnt", examine(lambda: _describe_learnt(installation, environment.environment_id))
+        yield "learned", examine(lambda: _describe_learned(installation, environment.environment_id))
     way = "check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY and NO_PROXY"
     yield "network", examine(lambda: check_network(environment), way)
     granted = dict[str, str]()
@@ -428,12 +428,12 @@ def check_backup(stamp: Path | None) -> CheckOutcome:
     return CheckOutcome(detail)
 
 
-def _describe_learnt(installation: Installation, environment_id: str) -> CheckOutcome:
+def _describe_learned(installation: Installation, environment_id: str) -> CheckOutcome:
     """Say what this environment has taught, and by which record."""
     with installation.database.reading() as connection:
-        learnt = LEARNT[read_resync(connection, environment_id).needs]
+        learned = LEARNED[read_resync(connection, environment_id).needs]
         pairing = describe_pairing_answer(connection, environment_id)
-    return CheckOutcome(f"{learnt}; {pairing}" if pairing else learnt)
+    return CheckOutcome(f"{learned}; {pairing}" if pairing else learned)
 
 
 def check_network(environment: Environment) -> CheckOutcome:

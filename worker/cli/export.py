@@ -36,7 +36,7 @@ def export(
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="Include OTPs that are still kept.")] = False,
     hand_out: Annotated[
-        bool, typer.Option("--hand-out", help="List who has which active token, and how often to press it first.")
+        bool, typer.Option("--hand-out", help="List who has which active token, and how many times to press it first.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -104,8 +104,8 @@ def describe_way_back(installation: Installation, batch: str, file: Path, refuse
     lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
     if refused:
         lines.append(
-            f"Only the serial number is kept of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} "
-            f"not loaded: enter the other cells again. For seeds, mend with the vendor's file and the corrected "
+            f"Of the {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} not loaded, only the serial "
+            f"number is kept: enter the other cells again. For seeds, mend with the vendor's file and the corrected "
             f"list: oathbulk mend {quote(batch)} FILE --assign LIST"
         )
     return lines

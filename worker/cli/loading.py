@@ -266,7 +266,7 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     """Say what a mend did with the rows of its file, and whether anything works on them; one line each."""
     going = [
-        (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
+        (mended.again, f"{agree(mended.again, 'is', 'are')} tried again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
         (mended.given, f"{agree(mended.given, 'is', 'are')} given out"),
         (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} on another date"),
@@ -274,12 +274,12 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     ]
     staying = [
         (mended.active, "active"),
-        (mended.in_work, "in work"),
+        (mended.in_work, "still being worked on"),
         (mended.taken_back, "taken back by an undo or closed, and the file names no other person"),
         (mended.left_out, "active in other batches"),
     ]
     changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))
-    lines = [f"{batch}, rows of the file: {changed or 'none goes again'}."]
+    lines = [f"{batch}, rows of the file: {changed or 'none is tried again'}."]
     if left:
         lines.append(f"Unchanged: {left}.")
     if not (mended.again or mended.added or mended.given or mended.dated):

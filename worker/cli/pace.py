@@ -40,7 +40,7 @@ def pace(
 ) -> None:
     """Show or set how many requests a second a license's workers make. A change takes effect within a second."""
     if adapt and rate is not None:
-        raise typer.BadParameter("--rate and --adapt exclude each other: give one of them")
+        raise typer.BadParameter("--rate and --adapt exclude each other: use only one of them")
     installation = Installation()
     configured = installation.environment(environment)
     commands = installation.pace_commands(ticket)

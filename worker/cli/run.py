@@ -251,7 +251,7 @@ def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
 def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:
     """Print how the batches stand. `stopped`: how to continue, if the run ended before all were finished."""
     if stopped is not None:
-        # Nothing works on them here any more, so their recent speed says nothing about the time left.
+        # Nothing works on them here anymore, so their recent speed says nothing about the time left.
         statuses = [replace(status, pace=0.0) for status in statuses]
     if as_json:
         batches = [status.to_json() for status in statuses]
@@ -272,7 +272,7 @@ def describe_interruption(stopped: str | None) -> str:
 
 
 def choose_exit_code(status: BatchStatus) -> int:
-    """Choose the exit code for a batch that nothing works on here any more. Closed rows need nothing."""
+    """Choose the exit code for a batch that nothing works on here anymore. Closed rows need nothing."""
     if status.to_do:
         return WAITING_FOR_A_PERSON
     return SOME_FAILED if status.failed or status.state == BatchState.CANCELLED else ALL_ACTIVE

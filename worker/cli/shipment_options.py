@@ -123,15 +123,13 @@ class SourceOptions:
         Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent separately.")
     ] = None
     encoding: Annotated[Encoding | None, typer.Option(help="The encoding of secrets, if it is ambiguous.")] = None
-    otp_type: Annotated[OtpType | None, typer.Option(help="The type of the tokens, if the file does not say it.")] = (
-        None
-    )
-    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, 6 or 8, if the file does not say it.")] = None
+    otp_type: Annotated[OtpType | None, typer.Option(help="The type of the tokens, if the file does not say.")] = None
+    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, 6 or 8, if the file does not say.")] = None
     time_step: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="TOTP's time step, 30 or 60, if the file does not say it.")
+        int | None, typer.Option(metavar="SECONDS", help="TOTP's time step, 30 or 60, if the file does not say.")
     ] = None
     hash_algorithm: Annotated[
-        HashAlgorithm | None, typer.Option("--hash", help="TOTP's hash, if the file does not say it.")
+        HashAlgorithm | None, typer.Option("--hash", help="TOTP's hash, if the file does not say.")
     ] = None
     zone: Zone = None
     may_import: Annotated[
@@ -188,7 +186,7 @@ class SourceOptions:
         for option, is_unfit, problem in (
             ("--import", lacks_pair, "an imported token has no device yet: add --pair"),
             ("--only-assigned", lacks_list, "no list says who gets what: add --assign"),
-            ("--give-out", is_kept, "it loads the tokens that --only-assigned skips: give one of them"),
+            ("--give-out", is_kept, "it loads what --only-assigned skips: use only one of these two options"),
             ("--give-out", gives_unpaired, "a token to give out has no device yet: add --pair"),
             ("--digits", self.digits not in (None, *DIGITS), "PingOne takes only 6 or 8"),
             ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes only 30 or 60 seconds"),
@@ -241,7 +239,7 @@ def _read_secret(path: Path) -> bytes:
     except OSError as error:
         raise UnusableFile(path, f"cannot be read ({error.strerror})", "Check its path and its mode") from error
     except ConfigError as error:
-        raise UnusableFile(path, "can be read by every user", f"Close it: chmod 600 {path}") from error
+        raise UnusableFile(path, "can be read by every user", f"Make it private: chmod 600 {path}") from error
     if not secret.removeprefix(BYTE_ORDER_MARK).strip():
         raise UnusableFile(path, "is empty", "Write the key or the password into it, or give another file")
     if len(secret) > LONGEST_SECRET:

@@ -48,7 +48,7 @@ from worker.reports.outlook import (
     put_waiting_first,
 )
 from worker.rules.resync import NeedsFlag
-from worker.tenants import LEARNT
+from worker.tenants import LEARNED
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0
@@ -223,7 +223,7 @@ def draw_batch(
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook stands high, so that it is seen in the smallest terminal.
     texts: list[Text | str] = [put_waiting_first(status, future), *describe_failed(status)]
-    lesson = LEARNT[status.resync.needs] if status.resync.needs in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
+    lesson = LEARNED[status.resync.needs] if status.resync.needs in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
     costs = " · ".join(
         filter(None, (describe_steps(status), f"{_choose_pace(status):.1f} records/s", describe_costs(status)))
     )

@@ -1,5 +1,5 @@
-"""`oathbulk verify` reads what a batch has in PingOne back and names each difference, `oathbulk undo` takes away again
-what it made there."""
+"""`oathbulk verify` compares a batch with what PingOne has and names each difference; `oathbulk undo` removes what the
+batch made there."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -107,8 +107,8 @@ def undo(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Only tokens of this list: a CSV with a column serial, or one that names people; or serial numbers, "
-            "one on each line.",
+            help="Only tokens of this list: a CSV with a `serial` column, or one that names people; or serial numbers, "
+            "one per line.",
             show_default=False,
         ),
     ] = None,
@@ -307,7 +307,7 @@ def _describe_devices(batch: str, undone: Undone, of_these: str, *, is_done: boo
         are_looked_up = agree(devices.unknown_pairings, "it is looked up", "they are looked up")
         found = f"{ends[End.NEVER_MADE]:,} had made no device" if is_done else f"with --yes {are_looked_up} first"
         pairings = count_things(devices.unknown_pairings, "pairing")
-        yield f"{pairings} {agree(devices.unknown_pairings, 'was', 'were')} of unknown fate: {found}."
+        yield f"{pairings} {agree(devices.unknown_pairings, 'was', 'were')} of unknown outcome: {found}."
     heirs = [change.heir for change in undone.defaults.values()]
     if heirs:
         following, none = heirs.count(Heir.NEXT), heirs.count(Heir.NONE)

@@ -164,7 +164,7 @@ class Tuning(BaseModel):
 
     @property
     def over_after(self) -> float:
-        """Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with
+        """Seconds after which a request that was marked as sent gets no answer anymore, and PingOne is done with
         it."""
         return self.send_within + self.call_deadline + self.read_delay
 

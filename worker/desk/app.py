@@ -338,14 +338,14 @@ def set_pace(order: Order) -> str:
         case "share":
             share = _read_number(order.fields, "share", 0.01, 100)
             order.paces.set_share(license_, share / 100)
-            return f"License {license_} keeps to {share:g} % of what PingOne permits, from the next second on."
+            return f"License {license_} now keeps to {share:g} % of what PingOne permits."
         case "fixed":
             rate = _read_number(order.fields, "rate", LOWEST_RATE, HIGHEST_RATE)
             order.paces.fix(license_, rate)
-            return f"License {license_} stays at {rate:g} requests a second, from the next second on."
+            return f"License {license_} now stays at {rate:g} requests a second."
         case "adapt":
             order.paces.adapt(license_)
-            return f"License {license_} looks for the limit again, from the next second on."
+            return f"License {license_} now looks for the limit again."
         case "lift":
             order.paces.lift(license_)
             return f"The hold of license {license_} ends within seconds."

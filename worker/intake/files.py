@@ -92,7 +92,7 @@ class Hints:
 
     # `--encoding`: of secrets whose characters can be read in two ways.
     encoding: Encoding | None = None
-    # `--otp-type`, `--digits`, `--time-step` (seconds), `--hash`: of all tokens, if the file does not say it.
+    # `--otp-type`, `--digits`, `--time-step` (seconds), `--hash`: of all tokens, if the file does not say.
     otp_type: OtpType | None = None
     digits: int | None = None
     time_step: int | None = None

@@ -122,8 +122,8 @@ class CsvFormat:
     # Finds the columns before those of the layout, by a file's path and its first line that is not blank. Raises
     # UnusableFile.
     before: Callable[[Path, int, str], tuple[str, ...]] = lambda path, number, line: ()
-    # Refuses a file whose rows and hints together leave something open: by a row, and by all of them, which it yields
-    # again. Raises UnusableFile.
+    # Refuse a file if its rows and hints together are ambiguous: `check` looks at one row, `check_all` at all of them,
+    # which it passes on. Raises UnusableFile.
     check: Callable[[Path, Cells, Hints], None] = lambda path, row, hints: None
     check_all: Callable[[OpenFile, Iterator[Row | RowError]], Iterator[Row | RowError]] = lambda file, rows: rows
     empty: tuple[str, str] = HOLDS_NONE

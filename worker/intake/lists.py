@@ -54,8 +54,8 @@ MEANINGS = name_columns(tuple(column for column in COLUMNS if column.attribute i
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 GIVE_TOKENS = (
-    f"Give a CSV with a header that names the column serial, or the person by {_PERSON}; or only serial numbers, one "
-    f"on each line"
+    f"Give a CSV with a header that has the column `serial`, or names the person by {_PERSON}; or only "
+    f"serial numbers, one per line"
 )
 NO_PERSON = "the list names no person for this token: add a line for it, or skip such tokens with --only-assigned"
 LIST_CUT_OFF = (

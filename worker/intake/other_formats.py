@@ -31,7 +31,7 @@ from worker.vault.otps import OtpType
 # XML: a document is read element by element, and earlier ones are forgotten. A DTD or an entity is refused
 # (defusedxml), so nothing is looked up and nothing expands.
 
-# Maximum bytes between the ends of two parts: limits the memory. A token with its certificates has some kilobytes.
+# Maximum bytes between the ends of two parts: limits the memory. A token with its certificates takes a few kilobytes.
 MAX_PART = 2**20
 # Maximum nesting of elements; a token's are ten deep.
 MAX_DEPTH = 64
@@ -80,8 +80,8 @@ def read_parts(
     rename: Callable[[str], str] = cut_namespace,
     left_out: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Element]:
-    """Yield the root, as soon as it begins and so without its content, and then every outermost element that has one of
-    these names. `rename` makes the name of an element of `{namespace}name`. `left_out` receives the names of the root's
+    """Yield the root as soon as it begins, so without its content; then every outermost element that has one of these
+    names. `rename` makes the name of an element of `{namespace}name`. `left_out` receives the names of the root's
     other children. Raises UnusableFile if the document is not well-formed XML, which may be known at its end only."""
     source = PartSource(file)
     try:
@@ -236,7 +236,7 @@ def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
 # `value` (Graph) or `inventory` (uniQuk), or a single token.
 # https://learn.microsoft.com/en-us/graph/api/resources/hardwareoathtokenauthenticationmethoddevice
 
-# Maximum bytes of a file. It is read as a whole; 50,000 tokens have some 15 MiB.
+# Maximum bytes of a file. It is read as a whole; 50,000 tokens take about 15 MiB.
 MAX_JSON = 64 * 2**20
 # What uniQuk calls the encodings; `text` are the bytes of the characters themselves.
 GRAPH_ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
@@ -408,7 +408,7 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
     parts = [part.partition("=") for part in values[BLOCK_DATA].split(";") if part.strip()]
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
     if len(said) < len(parts):
-        raise RowRefused("a parameter is twice in sccTokenData: ask the vendor for the file again", serial)
+        raise RowRefused("a parameter appears twice in sccTokenData: ask the vendor for the file again", serial)
     mode = said.get("sccmode", "").upper()
     unfit = {
         "the block does not say how many digits an OTP has (sccPwLen): check whether it was cut off, and ask the "

@@ -189,11 +189,11 @@ def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
     said = read_number(token.digits, "the number of digits")
     digits = said if said is not None else hints.digits or DIGITS[0]
     if digits not in DIGITS:
-        raise RowRefused("the OTPs have neither 6 nor 8 digits, and PingOne takes no others: leave the token out")
+        raise RowRefused("the OTPs have neither 6 nor 8 digits, and PingOne takes only those: leave the token out")
     hash_algorithm = _read_hash(token.hash_algorithm) or hints.hash_algorithm or token.usual_hash
     if otp_type == "hotp" and hash_algorithm != "sha1":
         raise RowRefused(
-            "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; if this was "
+            "the token is HOTP with a hash other than SHA-1, which PingOne does not take: leave it out; if this was "
             "guessed from the secret's length and the vendor says SHA-1, add --hash sha1"
         )
     secret = token.secret
@@ -301,7 +301,7 @@ def make_secret(secret: bytes) -> Secret:
     unfit = {
         "the secret is missing: ask the vendor for the file again": not secret,
         f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}": len(secret) < MIN_BYTES,
-        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer ones: leave the token out": (
+        f"the secret has more than {MAX_BYTES} bytes, the most that PingOne takes: leave the token out": (
             len(secret) > MAX_BYTES
         ),
     }

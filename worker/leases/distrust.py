@@ -1,5 +1,5 @@
-"""Distrust of a restored database: nobody knows what went out since its backup. So its records are marked as sent, fate
-unknown, and read before anything else is sent, as after a worker's death. Every function works in the caller's
+"""Distrust of a restored database: nobody knows what went out since its backup. So its records are marked as sent,
+outcome unknown, and read before anything else is sent, as after a worker's death. Every function works in the caller's
 transaction."""
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from worker.leases.moves import may_begin
 from worker.leases.queue import Queue
 
 _HAS_SEED = Record.next_counter.is_not(None)
-# Normally a record never has two OTPs of unknown fate, so both together mark a distrusted seed.
+# Normally a record never has two OTPs of unknown outcome, so both together mark a distrusted seed.
 _IS_SEED_TRUSTED = and_(_HAS_SEED, or_(Record.otp1_state != OtpState.SENT, Record.otp2_state != OtpState.SENT))
 _IS_FIRST_UNSENT = Record.otp1_state == OtpState.UNSENT
 _MAY_SECOND_GO = and_(
@@ -87,7 +87,7 @@ def distrust(
     pending = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
     soonest = database.now(over_after)
     connection.execute(pending.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
-    # A post uses one counter, and after an OTP 1 of unknown fate another one is skipped.
+    # A post uses one counter, and after an OTP 1 of unknown outcome another one is skipped.
     skipped = 2 * post_budget - 1
     is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
     is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)

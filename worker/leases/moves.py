@@ -90,7 +90,7 @@ def may_call(database: Database, seconds_left: float = 0.0) -> ColumnElement[boo
 
 def may_begin(database: Database) -> ColumnElement[bool]:
     """Whether the date of a record has come, or the record has begun. One that has begun continues: PingOne deletes a
-    device that waits longer than a day, and a request of unknown fate must be looked up."""
+    device that waits longer than a day, and a request of unknown outcome must be looked up."""
     return or_(Record.not_before.is_(None), Record.not_before <= database.now(), has_begun())
 
 
@@ -265,9 +265,9 @@ def had_token() -> ColumnElement[bool]:
 def note_device_gone(
     database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool, line: int
 ) -> bool:
-    """Record that a record has no device any more, and cancel it. `device_id` is what its row says: empty after a
-    pairing of unknown fate, where only a look-up has shown whether a device `was_made`. `line`: the undo's audit line.
-    False: the row has changed meanwhile, or a worker has the record."""
+    """Record that a record has no device anymore, and cancel it. `device_id` is what its row says: empty after a
+    pairing of unknown outcome, where only a look-up has shown whether a device `was_made`. `line`: the undo's audit
+    line. False: the row has changed meanwhile, or a worker has the record."""
     is_unchanged = and_(Record.id == record_id, Record.device_id == device_id)
     return _cancel(database, connection, is_unchanged, _without_device() | {"is_device_made": was_made}, line) == 1
 
@@ -347,15 +347,15 @@ def _cancel(
 
 def _without_device() -> dict[str, Any]:
     """The columns of a record whose device is gone, and whose token is free. A seed begins another pair of OTPs for the
-    next device, and skips a counter if OTP 1's fate is unknown. A pair from a file keeps the OTPs that PingOne has
+    next device, and skips a counter if OTP 1's outcome is unknown. A pair from a file keeps the OTPs that PingOne has
     answered, so that they are recognized if a file brings them again, and no replay sends them."""
     has_seed = Record.next_counter.is_not(None)
     return {
         "device_id": "",
         "pairing": PairingState.UNSENT,
         "owner_id": NOBODY,
-        "otp1_state": _forget_fate(Record.otp1_state, has_seed),
-        "otp2_state": _forget_fate(Record.otp2_state, has_seed),
+        "otp1_state": _forget_outcome(Record.otp1_state, has_seed),
+        "otp2_state": _forget_outcome(Record.otp2_state, has_seed),
         "next_counter": case((Record.otp1_state == OtpState.SENT, Record.next_counter + 1), else_=Record.next_counter),
         "verdict": null(),
         "not_found": 0,
@@ -364,8 +364,8 @@ def _without_device() -> dict[str, Any]:
     }
 
 
-def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str]:
-    """The state of an OTP once its device is gone: unsent if a seed makes another one, or if its fate was unknown,
+def _forget_outcome(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str]:
+    """The state of an OTP once its device is gone: unsent if a seed makes another one, or if its outcome was unknown,
     since the next device cannot have taken it."""
     return case((or_(has_seed, state == OtpState.SENT), OtpState.UNSENT), else_=state)
 

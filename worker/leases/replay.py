@@ -179,7 +179,7 @@ def _look_for_tokens_again(
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     """The columns by which a record with a seed begins a new pair and a new budget. They stay unchanged without a seed.
-    A new budget does not make an unknown fate known: `sent` stays while the device can be read.
+    A new budget does not make an unknown outcome known: `sent` stays while the device can be read.
 
     After an OTP 1 that was answered, one counter is skipped: if PingOne still waits for the second OTP, it would take
     the next OTP 1 for it, and refuse it since it comes without `oathResync`."""

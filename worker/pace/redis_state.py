@@ -88,8 +88,8 @@ end
 # of; the number of answers that came since its last reservation, the last of their slots, and the process that had them
 # (empty where Redis was told of that a moment ago); then how far away slots may be, and how many.
 #
-# A hold that comes with a reservation is one that Redis may have forgotten. It counts only if none is in force, for
-# repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
+# A hold that comes with a reservation is one that Redis may have forgotten. It counts only if no hold is set, since
+# each repetition would move its end by the time that the message takes; and not if a person has lifted it since. An
 # answer counts only for the rate that its slot was given at.
 #
 # Returns nothing if there is no state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise the fields

@@ -156,8 +156,8 @@ class Rejected(PingOneError):
 
 
 class TooManyTerms(Rejected):
-    """The filter has too many terms, or is too long for a server on the way: ask for half of it at a time. A filter of
-    a single term is refused as such."""
+    """The filter has too many terms, or is too long for a server on the way: ask for half of it at a time. A filter
+    with a single term is `Rejected` instead."""
 
 
 class ExpandRefused(Rejected):
@@ -166,7 +166,7 @@ class ExpandRefused(Rejected):
 
 class TooManyTokens(Rejected):
     """The list of tokens is too long, for PingOne or for a server on the way: nothing was done; send half of it at a
-    time. A list of one token is refused as such."""
+    time. A list of one token is `Rejected` instead."""
 
 
 class InventoryFull(Rejected):

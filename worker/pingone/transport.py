@@ -141,7 +141,7 @@ class Exchange:
         self.is_over = False
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Handle one of httpx's trace events. Raises NotDelivered if the first byte must not go out any more."""
+        """Handle one of httpx's trace events. Raises NotDelivered if the first byte must not go out anymore."""
         if event == "http11.send_request_headers.started":
             self._check_first_byte(is_tunnel=info["request"].method == b"CONNECT")
         elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):

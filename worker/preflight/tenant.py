@@ -74,7 +74,7 @@ class TenantCheck:
         """Add PingOne's findings to a report. Raises NotDelivered, CredentialsRefused and PaceOutOfReach, since nothing
         can be asked then; and NotPingOne if none of the answers came from PingOne itself."""
         reads, verdicts, tell = self._reads, report.verdicts, self._on_progress
-        report.findings += check_learnt(known, is_fixed=self._environment.resync_on_first_call is not None)
+        report.findings += check_learned(known, is_fixed=self._environment.resync_on_first_call is not None)
         checks: dict[str, Callable[[], Iterable[Finding]]] = {
             "the clock": lambda: check_clock(measure_clock()),
             "the license": lambda: self._check_license(report),
@@ -214,15 +214,15 @@ def check_clock(offset: float) -> Iterator[Finding]:
         yield Finding("clock", Level.ASK, f"This machine's clock is {abs(offset):.0f} s {way} PingOne's: set it.")
 
 
-def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]:
+def check_learned(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]:
     """Say that it is not known yet how this environment wants OTP 1."""
     if not is_fixed and known.needs == NeedsFlag.UNKNOWN:
         yield Finding(
             "resync_unknown",
             Level.NOTE,
             "It is not known yet whether this environment wants oathResync with OTP 1, so the batch begins slowly "
-            "until PingOne asks for a second OTP. Learning it may cost up to three pairs of OTPs, but no token with "
-            "a seed. If you know it, set PINGONE_RESYNC_ON_FIRST_CALL; otherwise consider --canary.",
+            "until PingOne asks for a second OTP. Finding out may cost up to three pairs of OTPs, but never a token "
+            "with a seed. If you know, set PINGONE_RESYNC_ON_FIRST_CALL; otherwise consider --canary.",
         )
 
 
@@ -231,7 +231,7 @@ PERSON_TEXTS = {
     "whether the worker application's role covers their population.",
     "user_ambiguous": "Tokens for names that several people have: {n}. Give their user ids.",
     "account_not_usable": "Tokens for people whose account is disabled or locked: {n}. Enable or unlock it first.",
-    "other_person": "Tokens whose user id or name belongs to another person than the name beside it: {n}. Correct "
+    "other_person": "Tokens whose user id or name belongs to a different person than the name beside it: {n}. Correct "
     "one of the two.",
 }
 
@@ -294,7 +294,7 @@ def _judge_person(verdicts: Verdicts, row: GoodRow, users: Sequence[User]) -> No
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
         verdicts.doubt(
-            row.serial_number, "other_person", "the user id belongs to another person than the name beside it"
+            row.serial_number, "other_person", "the user id belongs to a different person than the name beside it"
         )
     elif judged := judge_person(meant or users):
         reason, detail = judged
@@ -321,7 +321,7 @@ TOKEN_TEXTS = {
     "token_not_in_inventory": "Tokens that are not in PingOne's inventory: {n}. Import them first.",
     "token_differs": "Tokens with other parameters in PingOne's inventory than in the file: {n}. Every OTP "
     "would be wrong: revoke them there, and import them again.",
-    "token_taken": "Tokens that are paired with another person or device than the file says: {n}. Correct the ids.",
+    "token_taken": "Tokens that are paired with a different person or device than the file says: {n}. Correct the ids.",
     "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. Pair them first.",
 }
 

@@ -42,7 +42,7 @@ from worker.process.broker import dropped
 from worker.process.parts import Parts, part
 from worker.records.activation import NOTHING_TO_DO, WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
-from worker.tenants import LearntResync, Resync
+from worker.tenants import LearnedResync, Resync
 
 
 class Activations:
@@ -99,8 +99,8 @@ class WorkerParts(Parts):
         # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
-        # What is learnt of each environment, by its id.
-        self._resyncs: dict[str, LearntResync] = {}
+        # What is learned of each environment, by its id.
+        self._resyncs: dict[str, LearnedResync] = {}
 
     @part
     def leases(self) -> Leases:
@@ -162,7 +162,7 @@ class WorkerParts(Parts):
         with self.building:
             if environment.environment_id not in self._resyncs:
                 actor = this_person(self.settings, name="worker")
-                self._resyncs[environment.environment_id] = LearntResync(
+                self._resyncs[environment.environment_id] = LearnedResync(
                     self.database, environment.environment_id, actor, self.upkeep.end_trials
                 )
             return self._resyncs[environment.environment_id]

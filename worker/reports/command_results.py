@@ -40,8 +40,8 @@ def describe_closed(batch: str, where: Sequence[str], rows: int) -> str:
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
     """Say how many records are sent again, whether a worker works on them, and which stay as they are and why; one line
     each."""
-    go = agree(replayed.records, "goes", "go")
-    lines = [f"{count_things(replayed.records, 'record')} of {batch} {go} again."]
+    are = agree(replayed.records, "is", "are")
+    lines = [f"{count_things(replayed.records, 'record')} of {batch} {are} tried again."]
     if replayed.out_of_hours is not None:
         lines.append(_describe_waiting(batch, replayed.out_of_hours))
     elif replayed.records and not fleet.alive:

@@ -103,7 +103,7 @@ class RowCounts:
 
     @property
     def closed(self) -> int:
-        """Rows that nobody needs any more: cancelled, closed by an undo, or closed by a person."""
+        """Rows that nobody needs anymore: cancelled, closed by an undo, or closed by a person."""
         return self.counts[Status.CANCELLED] + self.rows_closed
 
     def rows_to_json(self) -> dict[str, int]:
@@ -314,7 +314,7 @@ class BatchStatus(RowCounts):
 
     @property
     def final(self) -> int:
-        """Records in a final status, on which no worker works any more."""
+        """Records in a final status, on which no worker works anymore."""
         return sum(self.counts[status] for status in FINAL)
 
     @property

@@ -95,7 +95,7 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     if status.waits_for_a_person:
         resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
         return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
-    nothing_runs = f"No worker here works on it any more; {_count_to_do(status)} to do. {stopped}"
+    nothing_runs = f"No worker here works on it anymore; {_count_to_do(status)} to do. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
@@ -254,7 +254,7 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
         lines.append("No rate is set: it adapts to what PingOne permits.")
     if known.ceiling and known.found_at:
         found_at = f"{known.found_at:%Y-%m-%d %H:%M} UTC"
-        lines.append(f"PingOne throttles from about {known.ceiling:.1f} requests/s on (found {found_at}).")
+        lines.append(f"PingOne throttles at about {known.ceiling:.1f} requests/s (found {found_at}).")
     else:
         lines.append("PingOne's limit is not known yet.")
     if known.share < 1:
@@ -270,7 +270,7 @@ def _explain_slowness(status: BatchStatus) -> str:
     is still unknown. Empty if nothing does, or if PingOne's limit does."""
     if status.eta_if_listed_seconds is not None:
         return ""
-    learning = ["it is not known yet whether OTP 1 needs oathResync, so few tokens go at once"]
+    learning = ["it is not known yet whether OTP 1 needs oathResync, so only a few tokens are tried at a time"]
     causes = learning * status.is_learning + status.fleet.far_servers
     return f" What holds it back: {'; '.join(causes)}." if causes else ""
 
@@ -324,13 +324,13 @@ def _describe_still_read(status: BatchStatus) -> str:
 
 
 def _describe_in_work(status: BatchStatus) -> str:
-    """Say how many records of a paused batch are still in work, and when the wait for a dead worker ends; empty if none
-    is in work."""
+    """Say how many records of a paused batch are still being worked on, and when the wait for a dead worker ends; empty
+    if none is in work."""
     if status.in_work_until is None:
         return ""
     number, until = status.counts[Status.ACTIVATING], f"{status.in_work_until:%H:%M:%S} UTC"
     are, their = agree(number, "is", "are"), agree(number, "its", "their")
-    still = f" {count_things(number, 'record')} {are} still in work"
+    still = f" {count_things(number, 'record')} {are} still being worked on"
     if status.in_work_until <= datetime.now(UTC):
         return f"{still}, though {their} worker's time ran out at {until}; the next worker takes over."
     return f"{still}; if {their} worker died, the wait for it ends at {until}."

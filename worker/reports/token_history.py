@@ -65,7 +65,7 @@ class PastRecord:
         source = f"{self.otp_type.upper()} {'seed' if self.has_seed else 'pair'}"
         kept = "kept encrypted" if self.are_otps_kept else "erased"
         first, second = (
-            self._describe_unknown_fate(name)
+            self._describe_unknown_outcome(name)
             if state == OtpState.SENT
             else _describe_otp(state, is_posted=posts > 0, is_kept=self.are_otps_kept)
             for name, state, posts in (
@@ -79,7 +79,7 @@ class PastRecord:
             "otp2": second if self.has_second_otp else "the file brought none",
         }
 
-    def _describe_unknown_fate(self, name: CallName) -> str:
+    def _describe_unknown_outcome(self, name: CallName) -> str:
         """Describe an OTP that is marked as sent, but has no recorded answer. If no attempt has sent it since it was
         marked, the mark comes from a restore: what was sent since the backup is unknown."""
         since = [line for line in self.attempts if self.otp_sent_at and line.ended_at >= self.otp_sent_at]
@@ -150,7 +150,7 @@ class TokenHistory:
 
 
 def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
-    """Say what happened to an OTP whose fate is known. `is_kept`: it may be sent again."""
+    """Say what happened to an OTP whose outcome is known. `is_kept`: it may be sent again."""
     if state == OtpState.ANSWERED:
         return "answered by PingOne"
     if not is_posted:
@@ -475,7 +475,7 @@ def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
         )
     since = max((token.now - until + timedelta(seconds=lease)).total_seconds(), 0.0)
     return NextStep(
-        f"in work for {format_duration(since)}; if its worker died, it is due again at {until:%H:%M:%S} UTC"
+        f"being worked on for {format_duration(since)}; if its worker died, it is due again at {until:%H:%M:%S} UTC"
     )
 
 

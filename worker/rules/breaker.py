@@ -32,7 +32,7 @@ WATCHED_FAILURES = NO_ANSWER | {Failure.UNAUTHORIZED, Failure.OTHER_DEVICE}
 
 def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
     """Whether the answer to a failed call came from PingOne itself, and is not a 5xx. A Correlation-Id distinguishes it
-    from a proxy's page. It may leave the OTP's fate open, as with a tenant whose successes name no status."""
+    from a proxy's page. It may leave the OTP's outcome open, as with a tenant whose successes name no status."""
     return (http_status or 500) < 500 and correlation_id is not None
 
 

@@ -143,7 +143,7 @@ def decide_after_read(
         case errors.Forbidden() if not progress.needs_read:
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
         case errors.Forbidden() if progress.attempts > limits.attempts:
-            # The worker application may post but not read: it lacks a role without which no fate is ever known.
+            # The worker application may post but not read: it lacks a role without which no outcome is ever known.
             return progress, pause(progress, PauseReason.PERMISSIONS, limits)
         case (
             errors.OutcomeUnknown()
@@ -242,8 +242,8 @@ def _find_obstacle(device: Device) -> Reason | None:
 
 
 def choose_step_without_device(progress: Progress, limits: Limits) -> Next:
-    """What a record without a device does: look its token up if a request's fate is unknown, otherwise pair it, unless
-    it could send no OTP afterwards."""
+    """What a record without a device does: look its token up if a request's outcome is unknown, otherwise pair it,
+    unless it could send no OTP afterwards."""
     if progress.pairing.is_open or progress.verdict is not None:
         return progress, FindDevice()
     if not progress.pairing.is_allowed:
@@ -292,7 +292,7 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
         case errors.Forbidden() if progress.attempts > limits.attempts and not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.FORBIDDEN)
         case errors.Forbidden() if progress.attempts > limits.attempts:
-            # Without a look-up, its fate will never be known.
+            # Without a look-up, its outcome will never be known.
             return progress, pause(progress, PauseReason.PERMISSIONS, limits)
         case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
             delay = choose_read_delay(progress, limits)
@@ -339,7 +339,7 @@ def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limit
 
 def _take_device(progress: Progress, found: Pairing) -> Next:
     """Continue with a device that was found. We made it if the token was known to be free before a request of ours of
-    unknown fate; otherwise it existed before, or somebody else made it, and it is not ours to remove."""
+    unknown outcome; otherwise it existed before, or somebody else made it, and it is not ours to remove."""
     pairing = progress.pairing
     is_made = pairing.was_free and pairing.is_open and not pairing.device_id
     known = _with_new_device(progress) if pairing.device_id else progress
@@ -432,7 +432,7 @@ def send_next_otp(progress: Progress, limits: Limits) -> Next:
 
 
 def begin_new_pair(progress: Progress, limits: Limits) -> Next:
-    """What follows if the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are within
+    """What follows if the second OTP of a seed's pair cannot go anymore: another pair, if both of its OTPs are within
     the budget. Its token is out of step, so one OTP alone would be wasted."""
     again = progress.with_new_pair()
     if again.posts + 2 > limits.posts:
@@ -448,7 +448,7 @@ def may_go_again_with_flag(progress: Progress, limits: Limits) -> bool:
 
 
 def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
-    """The OTP that goes next, or the reason why none may. The fate of every earlier post is known."""
+    """The OTP that goes next, or the reason why none may. The outcome of every earlier post is known."""
     ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1
     if ordinal == 2 and progress.second is None:
         return DeadLetter(Reason.SECOND_OTP_MISSING)

@@ -53,7 +53,7 @@ class ResyncKnowledge:
 
     @property
     def is_for_good(self) -> bool:
-        """Whether no answer changes it any more."""
+        """Whether no answer changes it anymore."""
         return self.needs in (NeedsFlag.NO, NeedsFlag.YES)
 
     @property

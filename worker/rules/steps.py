@@ -66,7 +66,7 @@ class PairingProgress:
 
     @property
     def is_open(self) -> bool:
-        """Whether an unknown device, or one that may be ACTIVE, may exist: after a pairing request of unknown fate,
+        """Whether an unknown device, or one that may be ACTIVE, may exist: after a pairing request of unknown outcome,
         until a look-up has found the device and a read has shown its status; and while only the inventory has shown the
         device."""
         is_unread = self.state == PairingState.UNSENT and bool(self.device_id)
@@ -78,7 +78,7 @@ class PairingProgress:
         return self.is_open and bool(self.device_id) and not self.is_made and not self.pairings
 
     def sent(self) -> PairingProgress:
-        """A pairing request is about to go out, and its fate is unknown until its answer comes."""
+        """A pairing request is about to go out, and its outcome is unknown until its answer comes."""
         first = self.sent_ago.first if self.sent_ago and self.pairings else timedelta(0)
         sent_ago = SentAgo(first, last=timedelta(0))
         return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=sent_ago)
@@ -107,7 +107,7 @@ class PairingProgress:
         return replace(self, state=PairingState.PAIRED, device_id=device_id, is_made=is_made)
 
     def missed(self) -> PairingProgress:
-        """A look-up found the token free: for the first time after a request of unknown fate, or again."""
+        """A look-up found the token free: for the first time after a request of unknown outcome, or again."""
         if self.state == PairingState.SENT:
             return replace(self, state=PairingState.MISSED)
         return replace(self, state=PairingState.UNSENT, was_free=True)
@@ -162,7 +162,7 @@ class Progress:
 
     @property
     def needs_read(self) -> bool:
-        """Whether only a read can make this record final: the fate of an OTP or its pairing is unknown, or a verdict
+        """Whether only a read can make this record final: the outcome of an OTP or its pairing is unknown, or a verdict
         waits."""
         return self.is_open or self.verdict is not None or self.pairing.is_open
 
@@ -177,7 +177,7 @@ class Progress:
         return otp
 
     def with_otp_sent(self, ordinal: int, counter: int | None = None) -> Progress:
-        """The OTP is about to go out: its fate is unknown until an answer was read. `counter`: that of an OTP from a
+        """The OTP is about to go out: its outcome is unknown until an answer was read. `counter`: that of an OTP from a
         seed."""
         sent = self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
         return sent if counter is None else replace(sent, next_counter=counter + 1)
@@ -193,19 +193,19 @@ class Progress:
         return unsent if self.next_counter is None else replace(unsent, next_counter=self.next_counter - 1)
 
     def with_device_waiting(self) -> Progress:
-        """A read found the device still waiting: an OTP of unknown fate was not accepted, and may go again. `not_found`
-        stays: a record whose device is readable, but whose posts get 404s, must come to an end as well."""
+        """A read found the device still waiting: an OTP of unknown outcome was not accepted, and may go again.
+        `not_found` stays: a record whose device is readable, but whose posts get 404s, must come to an end as well."""
         known = replace(self, pairing=self.pairing.read())
         if known.next_counter is not None and known.is_open:
-            return known._with_pair_after_unknown_fate()
+            return known._with_pair_after_unknown_outcome()
         for ordinal in (1, 2) if self.second else (1,):
             if known.otp(ordinal).state == OtpState.SENT:
                 known = known.with_otp(ordinal, replace(known.otp(ordinal), state=OtpState.UNSENT))
         return known
 
-    def _with_pair_after_unknown_fate(self) -> Progress:
+    def _with_pair_after_unknown_outcome(self) -> Progress:
         """Begin another pair of a seed, since an OTP of this one may have reached PingOne. After an OTP 1 of unknown
-        fate one counter is skipped: if PingOne asked for the second OTP and that answer was lost, it would take the
+        outcome one counter is skipped: if PingOne asked for the second OTP and that answer was lost, it would take the
         next one as that, and refuse it for lacking `oathResync`."""
         assert self.next_counter is not None, "only a seed makes another pair"  # noqa: S101
         skipped = 1 if self.first.state == OtpState.SENT else 0
@@ -295,7 +295,7 @@ class Limits:
     # Seconds after an unanswered call until the device is read: PingOne may still be working on the call. A read
     # without a result is repeated in proportion to it.
     read_delay: float = 30.0
-    # Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with it.
+    # Seconds after which a request that was marked as sent gets no answer anymore, and PingOne is done with it.
     over_after: float = 55.0
     # Seconds after a 404 until the device is looked for again.
     not_found_delay: float = 10.0
@@ -315,7 +315,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class FindDevice:
-    """Look up whose device the token is: after a pairing of unknown fate, or if PingOne says that it is paired."""
+    """Look up whose device the token is: after a pairing of unknown outcome, or if PingOne says that it is paired."""
 
 
 @dataclass(frozen=True, slots=True)

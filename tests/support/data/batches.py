@@ -27,7 +27,7 @@ ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 
 def make_environment(**fields: Any) -> Environment:
     """Make the environment of the batches that `make_batch` makes. OTP 1 goes without `oathResync`, since a tenant
-    whose way is still to be learnt gets one record at once."""
+    whose way is still to be learned gets one record at once."""
     usual = {
         "name": "default",
         "environment_id": ENVIRONMENT_ID,

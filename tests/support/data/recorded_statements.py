@@ -101,7 +101,7 @@ def say(database: Database, statements: list[Statement]) -> None:
 def live(database: Database) -> None:
     """The life of a small batch: every statement of a worker, a dispatcher and a person's commands."""
     known = {"environment_id": "environment", "client_id": "id", "client_secret": "secret"}
-    # Nothing is to be learnt, so that all records may go at once.
+    # Nothing is to be learned, so that all records may go at once.
     environment = Environment(name="default", resync_on_first_call=False, **known)
     actor = Actor("a person")
     batches, leases = Batches(database, actor), Leases(database, lease=60)

@@ -93,7 +93,7 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
     again = "Continue with: oathbulk run pallet-7"
     page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
-    left = f"No worker here works on it any more; 600 rows are to do. {again}"
+    left = f"No worker here works on it anymore; 600 rows are to do. {again}"
     assert (left in page, "at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
     both = "This run has ended. Continue with: oathbulk resume pallet-7, then oathbulk run pallet-7"
@@ -275,7 +275,7 @@ STAY = "{}. In PingOne's console, remove those that must not work any longer:"
                 *(f"  row {place} (MADE{place}), ann@x.test: device and token" for place in range(10)),
                 "  and 2 more: -o FILE lists all",
                 "1 device of box would be removed; 1 is gone already. 1 was removed by an earlier run.",
-                "1 pairing was of unknown fate: with --yes it is looked up first.",
+                "1 pairing was of unknown outcome: with --yes it is looked up first.",
                 "For 1 person the default device changes: 1 is asked for its next one,*",
                 "1 token of box would be revoked; 2 are gone already. 1 was revoked by an earlier run.",
                 "1 token was in the inventory before the batch: it stays there.",

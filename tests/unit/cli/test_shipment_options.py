@@ -144,7 +144,7 @@ def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
     said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2)
     assert said.endswith("then: oathbulk mend 'july 1' left.csv")
-    assert of_refused.startswith("Only the serial number is kept of 2 rows that were not loaded: ")
+    assert of_refused.startswith("Of the 2 rows that were not loaded, only the serial number is kept: ")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
     assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
         "The PingOne of this rehearsal ended with it. To practice how tokens come back: "
@@ -189,7 +189,7 @@ def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
         ("password_file", b"\xef\xbb\xbf\r\n", 0o600, "is empty"),
         ("key_file", b" \n", 0o600, "is empty"),
         ("key_file", b"k" * 5000, 0o600, "is too long for a key or a password"),
-        ("key_file", b"k" * 16, 0o644, "can be read by every user. Close it: chmod 600 "),
+        ("key_file", b"k" * 16, 0o644, "can be read by every user. Make it private: chmod 600 "),
     ],
 )
 def test_a_file_of_a_key_or_a_password_that_will_not_do_is_named_with_its_own_fault(

@@ -163,7 +163,7 @@ def test_a_seed_is_made_of_what_the_file_says_and_a_hint_where_it_does_not(
         ({"digits": "six"}, "not a whole number"),
         ({"digits": "\u0666"}, "not a whole number"),
         ({"hash_algorithm": "sha384"}, "not SHA-1"),
-        ({"hash_algorithm": "sha256"}, "HOTP with another hash"),
+        ({"hash_algorithm": "sha256"}, "HOTP with a hash other"),
         ({"usual_hash": "sha512"}, "--hash sha1"),
         ({"counter": "-1"}, "not a whole number"),
         ({"counter": 2**63}, "8 bytes"),

@@ -499,7 +499,7 @@ OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
         ("2036-01-01T00:00:00Z", "2026-03-01T12:30:00+01:00", "expired"),
         (OF_HOTP, OF_HOTP.replace("hotp", "totp"), "does not say the token's time step"),
         (OF_HOTP, "", "HOTP or TOTP"),
-        ("<ResponseFormat", "<Suite>HMAC-SHA256</Suite><ResponseFormat", "another hash than SHA-1"),
+        ("<ResponseFormat", "<Suite>HMAC-SHA256</Suite><ResponseFormat", "a hash other than SHA-1"),
         ("<ResponseFormat", "<Suite>MD5</Suite><ResponseFormat", "not SHA-1"),
         ("<Counter><PlainValue>0<", "<Counter><PlainValue>none<", "not a whole number"),
         ("<Counter><PlainValue>0<", "<Counter><PlainValue>99999999999999999999<", "not a whole number"),

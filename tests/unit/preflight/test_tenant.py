@@ -142,7 +142,7 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
         (tenant.check_clock(61), "clock", Level.ASK, "This machine's clock is 61 s ahead of PingOne's: set it."),
         (tenant.check_clock(-300), "clock", Level.ASK, "This machine's clock is 300 s behind PingOne's: set it."),
         (
-            tenant.check_learnt(ResyncKnowledge(), is_fixed=False),
+            tenant.check_learned(ResyncKnowledge(), is_fixed=False),
             "resync_unknown",
             Level.NOTE,
             "It is not known yet whether this environment wants oathResync with OTP 1",
@@ -161,8 +161,8 @@ def test_what_the_environment_says_is_told(findings: list[Finding], name: str, l
         tenant.check_settings(MfaSettings(has_account_lock=False)),
         tenant.check_capabilities(Capabilities()),
         tenant.check_clock(59),
-        tenant.check_learnt(ResyncKnowledge(), is_fixed=True),
-        tenant.check_learnt(ResyncKnowledge(NeedsFlag.NO), is_fixed=False),
+        tenant.check_learned(ResyncKnowledge(), is_fixed=True),
+        tenant.check_learned(ResyncKnowledge(NeedsFlag.NO), is_fixed=False),
     ],
 )
 def test_an_environment_in_good_order_is_told_nothing_of(findings: list[Finding]) -> None:

@@ -621,14 +621,14 @@ def test_an_otp_goes_out_soon_after_its_mark_or_not_at_all_and_a_read_while_enou
     assert read <= SETTINGS.tuning.lease - SETTINGS.tuning.lease_left_for_post
 
 
-class UnlearntResync(Resync):
+class UnlearnedResync(Resync):
     def learn(self, seen: Any, *, had_flag: bool, record_id: int) -> None:
         raise ConfigError("the audit cannot be written")
 
 
-def test_what_is_learnt_is_learnt_after_the_answer_was_written_down():
+def test_what_is_learned_is_learned_after_the_answer_was_written_down():
     """Otherwise what fails there would leave an answered OTP as one of unknown fate, and it would go again."""
-    world = World(RESYNC, resync=UnlearntResync(False))
+    world = World(RESYNC, resync=UnlearnedResync(False))
     with pytest.raises(ConfigError):
         world.run()
     assert world.committed.first == ANSWERED
@@ -638,8 +638,8 @@ def test_the_audit_log_of_pingone_learns_batch_and_record():
     world = World(ACTIVE)
     world.run()
     (call,) = world.calls
-    learnt = (f"oathbulk-batch-{BATCH}", f"oathbulk-record-{RECORD}-01234567")
-    assert (call.session_id, call.transaction_id) == learnt
+    learned = (f"oathbulk-batch-{BATCH}", f"oathbulk-record-{RECORD}-01234567")
+    assert (call.session_id, call.transaction_id) == learned
 
 
 def test_nothing_that_an_activation_leaves_behind_shows_an_otp():

@@ -11,8 +11,8 @@ def test_a_replay_says_as_a_resume_does_that_no_worker_runs_and_what_brings_one(
     resumed = describe_resumed("box", None, nobody, lifts_hold=False)
     assert resumed.startswith("box may run, but no worker works on it. No worker runs. `oathbulk run box` starts one")
     replayed = describe_replayed("box", Replayed(2), None, nobody)
-    assert replayed.splitlines() == ["2 records of box go again.", resumed]
-    assert describe_replayed("box", Replayed(0), None, nobody) == "0 records of box go again."
+    assert replayed.splitlines() == ["2 records of box are tried again.", resumed]
+    assert describe_replayed("box", Replayed(0), None, nobody) == "0 records of box are tried again."
 
 
 def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do() -> None:

@@ -133,8 +133,8 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (
             replace(LEARNING, fleet=Fleet([make_known(0.04, 0.3)])),
-            f"{MINUTE_LEFT} What holds it back: it is not known yet whether OTP 1 needs oathResync, so few tokens go"
-            " at once; Redis is far (300 ms).",
+            f"{MINUTE_LEFT} What holds it back: it is not known yet whether OTP 1 needs oathResync, so only a few tokens "
+            "are tried at a time; Redis is far (300 ms).",
         ),
         (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),
         (replace(LEARNING, counts=LEARNING.counts | {"queued": 60, "pending": 537}), MINUTE_LEFT),
@@ -194,12 +194,13 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         (replace(PREPARED, unprepared_for=UNPREPARED_AFTER - 1), "The search for the best pace continues."),
         (
             replace(IN_WORK, in_work_until=LATER),
-            f"{BY_PERSON} 2 records are still in work; if their worker died, the wait for it ends at 00:00:00 UTC.",
+            f"{BY_PERSON} 2 records are still being worked on; if their worker died, the wait for it ends at 00:00:00 "
+            f"UTC.",
         ),
         (
             replace(IN_WORK, counts=IN_WORK.counts | {"activating": 1}, in_work_until=LONG_AGO),
-            f"{BY_PERSON} 1 record is still in work, though its worker's time ran out at 00:00:00 UTC; the next "
-            f"worker takes over.",
+            f"{BY_PERSON} 1 record is still being worked on, though its worker's time ran out at 00:00:00 UTC; "
+            f"the next worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
@@ -229,7 +230,7 @@ def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(
 def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on() -> None:
     again = describe_going_on("pallet-7")
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
-    left = f"No worker here works on it any more; 3 rows are to do. {again}"
+    left = f"No worker here works on it anymore; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)

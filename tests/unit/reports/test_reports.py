@@ -322,7 +322,7 @@ def later(seconds: float) -> datetime:
         (
             "activating",
             {"lease_until": later(48)},
-            ("in work for 12 s; if its worker died, it is due again at 12:30:48 UTC", None, None),
+            ("being worked on for 12 s; if its worker died, it is due again at 12:30:48 UTC", None, None),
         ),
         (
             "activating",

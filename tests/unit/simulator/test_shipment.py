@@ -103,7 +103,7 @@ STORIES = {
     "around the time": (CLOCK, [(1, False, 0, ACCEPTED)]),
     "the step before": (CLOCK, [(-1, False, 0, ACCEPTED), (-1, False, 0, REFUSED), (1, False, 30, ACCEPTED)]),
     "too late, or too early": (CLOCK, [(2, False, 0, EXTRA), (-20, False, 0, EXTRA), (21, False, 0, REFUSED)]),
-    "a clock's drift is learnt": (CLOCK, [(5, False, 0, EXTRA), (6, True, 0, ACCEPTED), (16, False, 300, ACCEPTED)]),
+    "a clock's drift is learned": (CLOCK, [(5, False, 0, EXTRA), (6, True, 0, ACCEPTED), (16, False, 300, ACCEPTED)]),
 }
 
 
