@@ -48,9 +48,10 @@ def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
     """Say why a batch is paused, and what it waits for."""
     if status.outage:
         return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
+    on_the_table = f" {describe_on_the_table(status)}" if status.on_the_table else ""
     if status.reason in PASSING:
-        return f"Paused ({status.reason}): {status.detail}"
-    in_work = _describe_in_work(status)
+        return f"Paused ({status.reason}): {status.detail}{on_the_table}"
+    in_work = f"{_describe_in_work(status)}{on_the_table}"
     if status.reason == PauseReason.PERSON:
         awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
         return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{in_work}"
@@ -176,15 +177,23 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
     return f"{begin}{' '.join(sentences)}" if sentences else ""
 
 
-def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, now: datetime | None = None) -> str:
+def describe_dates(
+    dates: Mapping[datetime | None, int],
+    zone: tzinfo | None,
+    now: datetime | None = None,
+    *,
+    gives_out: bool = False,
+) -> str:
     """Say how many rows may begin at once, how many at each date, and how many are kept back; and which time zone
     applies to dates without an offset: `zone`, or this machine's if that is None. `now`: None for this machine's
-    time. Empty if there are no rows."""
+    time. `gives_out`: rows without a person wait to be given out. Empty if there are no rows."""
+    table = " (those without a person: once they are given out)" if gives_out else ""
     written, now = sorted(date for date in dates if date and date < UNTIL_LET_GO), now or datetime.now(UTC)
     kept_back, total, past = dates.get(UNTIL_LET_GO), sum(dates.values()), [date for date in written if date <= now]
     if not written and not kept_back:
-        return f"{'The one token' if total == 1 else f'All {total:,} tokens'} may start at once." if total else ""
-    parts = [f"{dates[None]:,} at once"] if dates.get(None) else []
+        of_all = "The one token" if total == 1 else f"All {total:,} tokens"
+        return f"{of_all} may start at once{table}." if total else ""
+    parts = [f"{dates[None]:,} at once{table}"] if dates.get(None) else []
     if past:
         latest = f"whose date, {format_time(past[-1])}{' or before' * (len(past) > 1)}, is past: at once"
         parts.append(f"{sum(dates[date] for date in past):,} {latest}")

@@ -202,6 +202,16 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
             f"worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
+        (replace(IN_WORK, on_the_table=3), f"{BY_PERSON} 3 wait to be given out."),
+        (
+            replace(PAUSED, on_the_table=1),
+            "Paused (credentials): PingOne refused the credentials. Check them. 1 waits to be given out. Continue with:"
+            " oathbulk resume pallet-7",
+        ),
+        (
+            replace(IN_WORK, reason="window", detail="It waits.", on_the_table=3),
+            "Paused (window): It waits. 3 wait to be given out.",
+        ),
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
         (
             replace(batch(pending=3), waves=WAVES, fleet=Fleet()),
@@ -268,3 +278,9 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 )
 def test_when_everything_may_begin_is_always_said(dates: dict[datetime | None, int], said: str) -> None:
     assert describe_dates(dates, None, NOW).partition("Dates without")[0] == said
+
+
+def test_what_nobody_is_named_for_starts_when_it_is_given_out() -> None:
+    given = "at once (those without a person: once they are given out)"
+    assert describe_dates({None: 12}, None, gives_out=True) == f"All 12 tokens may start {given}."
+    assert describe_dates({None: 2, DATES[2]: 1}, UTC, NOW, gives_out=True).startswith(f"Tokens may start: 2 {given}, ")
