@@ -247,7 +247,7 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
     """Describe a license's pace, one line each: the rate, a hold if `tells_hold`, whether the rate adapts, the ceiling,
     the share, and who set the present values."""
     lines = [
-        f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "no request yet.")
+        f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "its pace is not known yet.")
     ]
     if known.hold and tells_hold:
         lines.append(describe_hold(known.hold))

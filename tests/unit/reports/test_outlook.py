@@ -29,6 +29,7 @@ from worker.reports.outlook import (
     describe_going_on,
     describe_outlook,
     describe_outlook_after_run,
+    describe_pace,
     explain_fleet,
     format_log_line,
 )
@@ -278,6 +279,11 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 )
 def test_when_everything_may_begin_is_always_said(dates: dict[datetime | None, int], said: str) -> None:
     assert describe_dates(dates, None, NOW).partition("Dates without")[0] == said
+
+
+def test_a_pace_that_is_not_stored_is_not_told_as_no_request() -> None:
+    # A short run ends before its pace is stored.
+    assert describe_pace(KnownPace("license"))[0] == "License license: its pace is not known yet."
 
 
 def test_what_nobody_is_named_for_starts_when_it_is_given_out() -> None:
