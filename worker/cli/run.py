@@ -41,7 +41,7 @@ from worker.pingone.auth import AccessTokens
 from worker.preflight.findings import Report
 from worker.reports import facts
 from worker.reports.facts import BatchStatus
-from worker.reports.outlook import describe_going_on, format_log_line
+from worker.reports.outlook import describe_going_on, format_log_line, put_resumes_first
 from worker.reports.stall import write_run
 
 # Seconds between two checks of the batches.
@@ -177,7 +177,7 @@ def _work(
     stopped = how_to_go_on if any(status.to_do for status in statuses) else None
     _print_summary(statuses, stopped, as_json=as_json)
     if is_interrupted:
-        error_console.print(describe_interruption(stopped), soft_wrap=True)
+        error_console.print(describe_interruption(stopped and put_resumes_first(statuses, stopped)), soft_wrap=True)
         return INTERRUPTED
     # The workers ended as soon as the batches were over, before they could send the notice. If the disk is full, the
     # next run sends it.

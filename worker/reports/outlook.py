@@ -93,9 +93,9 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     Workers elsewhere may still work on it."""
     if not status.to_do:
         return describe_outlook(status)
+    stopped = put_resumes_first([status], stopped)
     if status.waits_for_a_person:
-        resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
-        return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
+        return f"Paused ({status.reason}): {status.detail} This run has ended. {stopped}"
     nothing_runs = f"No worker here works on it any more; {_count_to_do(status)} to do. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
@@ -103,6 +103,20 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
 def describe_going_on(batch: str) -> str:
     """Name the command that continues a batch here after the run that worked on it has ended."""
     return f"{_GO_ON}{write_run(batch)}"
+
+
+def put_resumes_first(statuses: Sequence[BatchStatus], stopped: str) -> str:
+    """Put the `resume` of each batch before the command that continues them (`stopped`), unless something goes on
+    without one."""
+    resumes = [_write_resume(status) for status in statuses if status.to_do]
+    return _GO_ON + ", then ".join([*resumes, stopped.removeprefix(_GO_ON)]) if all(resumes) else stopped
+
+
+def _write_resume(status: BatchStatus) -> str:
+    """Write the `resume` without which nothing of a batch goes on; empty if something does."""
+    where = " --where …" * (not status.waits_for_a_person)
+    waits = status.waits_for_a_person or status.kept_back == status.to_do
+    return f"oathbulk resume {quote(status.name)}{where}" if waits else ""
 
 
 def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
@@ -247,7 +261,8 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
     """Describe a license's pace, one line each: the rate, a hold if `tells_hold`, whether the rate adapts, the ceiling,
     the share, and who set the present values."""
     lines = [
-        f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "its pace is not known yet.")
+        f"License {known.license}: "
+        + (f"paced at {known.rate:.1f} requests/s." if known.rate else "its pace is not known yet.")
     ]
     if known.hold and tells_hold:
         lines.append(describe_hold(known.hold))

@@ -32,6 +32,7 @@ from worker.reports.outlook import (
     describe_pace,
     explain_fleet,
     format_log_line,
+    put_resumes_first,
 )
 from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal, explain_stall
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
@@ -242,6 +243,14 @@ def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on(
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
     left = f"No worker here works on it any more; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
+    kept_back = replace(batch(pending=1), waves=WAVES[1:])
+    resumed = "Continue with: oathbulk resume pallet-7 --where …, then oathbulk run pallet-7"
+    assert describe_outlook_after_run(kept_back, again).endswith(f"1 row is to do. {resumed}")
+    ends = ([kept_back, FINISHED], [kept_back, waits], [replace(PAUSED, name="box"), kept_back])
+    assert [put_resumes_first(statuses, again) for statuses in ends] == [
+        *(resumed, again),
+        resumed.replace(": ", ": oathbulk resume box, then "),
+    ]
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)
     steps = "500 pending, 60 queued, 40 activating"
