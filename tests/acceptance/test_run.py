@@ -364,8 +364,9 @@ def test_a_run_waits_through_a_pause_from_beside_and_goes_on_with_the_resume(set
     # Ctrl-C ends it meanwhile; and a run that finds it paused waits too.
     run.interrupt()
     result = run.wait()
-    how = "This run has ended. Continue with: oathbulk resume shipment, then oathbulk run shipment"
-    assert (result.code, how in " ".join(result.stdout.split())) == (130, True)
+    how = "Continue with: oathbulk resume shipment, then oathbulk run shipment"
+    assert (result.code, f"This run has ended. {how}" in " ".join(result.stdout.split())) == (130, True)
+    assert f"settled or handed back. {how}" in result.stderr
     again = desk.start("run", "shipment")
     wait_until(lambda: waits in again.stderr, "it waits again")
     assert len(pingone.posts) == 4

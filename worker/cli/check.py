@@ -468,7 +468,9 @@ def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work:
     yield f"{count_things(verdicts.rows, 'row')}: {', '.join(filter(None, parts))}."
     if work.tokens:
         yield f"{_describe_changes(work, shipment, asked)} {_describe_time(report, work, asked)}"
-        yield describe_dates(verdicts.count_dates(asked.accepted), parse_zone(asked.source.zone))
+        yield describe_dates(
+            verdicts.count_dates(asked.accepted), parse_zone(asked.source.zone), gives_out=asked.source.gives_out
+        )
 
 
 def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions) -> str:

@@ -36,7 +36,7 @@ from worker.cli.homes import describe_empty_home, describe_hosts, print_unread_e
 from worker.cli.options import AsJson, EnvironmentName, Overwrite
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
-from worker.config.settings import ConfigError
+from worker.config.settings import DATABASE, ConfigError, Settings
 from worker.database.errors import TAKES_NO_WRITES, explain
 from worker.database.postgresql import DURABLE, READ_COMMITTED, OtherEncoding
 from worker.database.schema import SchemaOutdated
@@ -180,7 +180,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
     yield "home", examine(lambda: check_home(installation))
     yield "configuration", examine(lambda: _check_configuration(installation, name), "`oathbulk config` lists each")
     if not installation.is_empty:
-        url = "check OATHBULK_DATABASE_URL and the server"
+        url = _write_database_cure(settings)
         database = examine(lambda: _check_database(installation), url)
         is_read = database.is_well
         yield "keys", examine(lambda: check_keys(installation, opens=is_read))
@@ -206,6 +206,14 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
     yield "access token", examine(lambda: _ask_for_access(environment, granted))
     yield "roles", examine(lambda: _check_roles(environment, granted))
     yield "clock", examine(lambda: check_clock(lambda: measure_drift(environment, deadline=DEADLINE)))
+
+
+def _write_database_cure(settings: Settings) -> str:
+    """Say what to check if the database does not answer: the program that holds SQLite's file, or the server."""
+    url = settings.database_url.get_secret_value() if settings.database_url else f"sqlite:///{settings.home / DATABASE}"
+    if not url.startswith("sqlite:///"):
+        return "check OATHBULK_DATABASE_URL and the server"
+    return f"another program may hold {url.removeprefix('sqlite:///')}: find out which, such as with fuser, and end it"
 
 
 def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:

@@ -4,7 +4,6 @@ file like `load`."""
 import shlex
 import time
 from dataclasses import asdict, replace
-from datetime import tzinfo
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -72,7 +71,7 @@ def load(
         findings = findings_to_json(found) if found else {}
         print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | findings)
     else:
-        print_loaded(loaded, parse_zone(asked.source.zone))
+        print_loaded(loaded, asked.source)
         print_refused(installation, loaded, refused)
     raise typer.Exit(SOME_FAILED if loaded.rows_refused else ALL_ACTIVE)
 
@@ -221,8 +220,8 @@ def load_shipment(
     return loaded, refused
 
 
-def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
-    """Say in a sentence or two what was loaded. `zone`: for dates without an offset, None for this machine's."""
+def print_loaded(loaded: Loaded, source: SourceOptions) -> None:
+    """Say in a sentence or two what was loaded, from which source."""
     if not loaded.is_new:
         console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
@@ -232,7 +231,7 @@ def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
     if left_out:
         whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
         console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
-    if dates := describe_dates(loaded.dates, zone):
+    if dates := describe_dates(loaded.dates, parse_zone(source.zone), gives_out=source.gives_out):
         console.print(dates)
     if loaded.out_of_hours is not None:
         console.print(f"It is {loaded.out_of_hours}.")

@@ -25,7 +25,7 @@ from worker.cli.console import can_redraw, console, error_console, measure_room,
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_FAILED, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, print_home, print_hosts, print_unread_env_file
 from worker.cli.loading import load_shipment, open_examined, print_loaded, print_refused
-from worker.cli.options import AsJson, parse_zone
+from worker.cli.options import AsJson
 from worker.cli.shipment_options import (
     LoadOptions,
     takes_option_sets,
@@ -41,7 +41,7 @@ from worker.pingone.auth import AccessTokens
 from worker.preflight.findings import Report
 from worker.reports import facts
 from worker.reports.facts import BatchStatus
-from worker.reports.outlook import describe_going_on, format_log_line
+from worker.reports.outlook import describe_going_on, format_log_line, put_resumes_first
 from worker.reports.stall import write_run
 
 # Seconds between two checks of the batches.
@@ -116,7 +116,7 @@ def run_shipment(
         loaded, refused = done
         print_refused(installation, loaded, refused)
         if not as_json:
-            print_loaded(loaded, parse_zone(asked.source.zone))
+            print_loaded(loaded, asked.source)
         stopped = how_to_go_on or describe_going_on(loaded.name)
         names_hosts = found is None or not found.requests
         return work_on(installation, loaded.name, stopped, as_json=as_json, names_hosts=names_hosts)
@@ -177,7 +177,7 @@ def _work(
     stopped = how_to_go_on if any(status.to_do for status in statuses) else None
     _print_summary(statuses, stopped, as_json=as_json)
     if is_interrupted:
-        error_console.print(describe_interruption(stopped), soft_wrap=True)
+        error_console.print(describe_interruption(stopped and put_resumes_first(statuses, stopped)), soft_wrap=True)
         return INTERRUPTED
     # The workers ended as soon as the batches were over, before they could send the notice. If the disk is full, the
     # next run sends it.

@@ -48,9 +48,10 @@ def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
     """Say why a batch is paused, and what it waits for."""
     if status.outage:
         return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
+    on_the_table = f" {describe_on_the_table(status)}" if status.on_the_table else ""
     if status.reason in PASSING:
-        return f"Paused ({status.reason}): {status.detail}"
-    in_work = _describe_in_work(status)
+        return f"Paused ({status.reason}): {status.detail}{on_the_table}"
+    in_work = f"{_describe_in_work(status)}{on_the_table}"
     if status.reason == PauseReason.PERSON:
         awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
         return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{in_work}"
@@ -92,9 +93,9 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     Workers elsewhere may still work on it."""
     if not status.to_do:
         return describe_outlook(status)
+    stopped = put_resumes_first([status], stopped)
     if status.waits_for_a_person:
-        resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
-        return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
+        return f"Paused ({status.reason}): {status.detail} This run has ended. {stopped}"
     nothing_runs = f"No worker here works on it anymore; {_count_to_do(status)} to do. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
@@ -102,6 +103,20 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
 def describe_going_on(batch: str) -> str:
     """Name the command that continues a batch here after the run that worked on it has ended."""
     return f"{_GO_ON}{write_run(batch)}"
+
+
+def put_resumes_first(statuses: Sequence[BatchStatus], stopped: str) -> str:
+    """Put the `resume` of each batch before the command that continues them (`stopped`), unless something goes on
+    without one."""
+    resumes = [_write_resume(status) for status in statuses if status.to_do]
+    return _GO_ON + ", then ".join([*resumes, stopped.removeprefix(_GO_ON)]) if all(resumes) else stopped
+
+
+def _write_resume(status: BatchStatus) -> str:
+    """Write the `resume` without which nothing of a batch goes on; empty if something does."""
+    where = " --where …" * (not status.waits_for_a_person)
+    waits = status.waits_for_a_person or status.kept_back == status.to_do
+    return f"oathbulk resume {quote(status.name)}{where}" if waits else ""
 
 
 def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
@@ -176,15 +191,23 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
     return f"{begin}{' '.join(sentences)}" if sentences else ""
 
 
-def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None, now: datetime | None = None) -> str:
+def describe_dates(
+    dates: Mapping[datetime | None, int],
+    zone: tzinfo | None,
+    now: datetime | None = None,
+    *,
+    gives_out: bool = False,
+) -> str:
     """Say how many rows may begin at once, how many at each date, and how many are kept back; and which time zone
     applies to dates without an offset: `zone`, or this machine's if that is None. `now`: None for this machine's
-    time. Empty if there are no rows."""
+    time. `gives_out`: rows without a person wait to be given out. Empty if there are no rows."""
+    table = " (those without a person: once they are given out)" if gives_out else ""
     written, now = sorted(date for date in dates if date and date < UNTIL_LET_GO), now or datetime.now(UTC)
     kept_back, total, past = dates.get(UNTIL_LET_GO), sum(dates.values()), [date for date in written if date <= now]
     if not written and not kept_back:
-        return f"{'The one token' if total == 1 else f'All {total:,} tokens'} may start at once." if total else ""
-    parts = [f"{dates[None]:,} at once"] if dates.get(None) else []
+        of_all = "The one token" if total == 1 else f"All {total:,} tokens"
+        return f"{of_all} may start at once{table}." if total else ""
+    parts = [f"{dates[None]:,} at once{table}"] if dates.get(None) else []
     if past:
         latest = f"whose date, {format_time(past[-1])}{' or before' * (len(past) > 1)}, is past: at once"
         parts.append(f"{sum(dates[date] for date in past):,} {latest}")
@@ -244,7 +267,8 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
     """Describe a license's pace, one line each: the rate, a hold if `tells_hold`, whether the rate adapts, the ceiling,
     the share, and who set the present values."""
     lines = [
-        f"License {known.license}: " + (f"paced at {known.rate:.1f} requests/s." if known.rate else "no request yet.")
+        f"License {known.license}: "
+        + (f"paced at {known.rate:.1f} requests/s." if known.rate else "its pace is not known yet.")
     ]
     if known.hold and tells_hold:
         lines.append(describe_hold(known.hold))

@@ -3,8 +3,10 @@ fails or never ends."""
 
 import errno
 import os
+import sqlite3
 import ssl
 import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -53,6 +55,15 @@ def test_a_check_that_hangs_is_left_alone() -> None:
     found = examine(lambda: CheckOutcome(str(never.wait(60))), "see to the server", longest=0.1)
     never.set()
     assert found == fault("no answer within 0.1 s", "see to the server")
+
+
+def test_a_file_that_another_program_holds_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(doctor.examine.__kwdefaults__ or {}, "longest", 0.3)
+    with closing(sqlite3.connect(tmp_path / "oathbulk.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        checks = doctor._run_checks(Installation({"OATHBULK_HOME": str(tmp_path)}), "default")
+        found = next(outcome for check, outcome in checks if check == "database")
+    assert (found.state, f"another program may hold {tmp_path / 'oathbulk.db'}" in found.cure) == (State.FAULT, True)
 
 
 # This machine.

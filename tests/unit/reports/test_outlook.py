@@ -29,8 +29,10 @@ from worker.reports.outlook import (
     describe_going_on,
     describe_outlook,
     describe_outlook_after_run,
+    describe_pace,
     explain_fleet,
     format_log_line,
+    put_resumes_first,
 )
 from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal, explain_stall
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
@@ -203,6 +205,16 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
             f"the next worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
+        (replace(IN_WORK, on_the_table=3), f"{BY_PERSON} 3 wait to be given out."),
+        (
+            replace(PAUSED, on_the_table=1),
+            "Paused (credentials): PingOne refused the credentials. Check them. 1 waits to be given out. Continue with:"
+            " oathbulk resume pallet-7",
+        ),
+        (
+            replace(IN_WORK, reason="window", detail="It waits.", on_the_table=3),
+            "Paused (window): It waits. 3 wait to be given out.",
+        ),
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
         (
             replace(batch(pending=3), waves=WAVES, fleet=Fleet()),
@@ -232,6 +244,14 @@ def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on(
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
     left = f"No worker here works on it anymore; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
+    kept_back = replace(batch(pending=1), waves=WAVES[1:])
+    resumed = "Continue with: oathbulk resume pallet-7 --where …, then oathbulk run pallet-7"
+    assert describe_outlook_after_run(kept_back, again).endswith(f"1 row is to do. {resumed}")
+    ends = ([kept_back, FINISHED], [kept_back, waits], [replace(PAUSED, name="box"), kept_back])
+    assert [put_resumes_first(statuses, again) for statuses in ends] == [
+        *(resumed, again),
+        resumed.replace(": ", ": oathbulk resume box, then "),
+    ]
     for ended in (CANCELLED, FINISHED, SOME_LEFT):
         assert describe_outlook_after_run(ended, again) == describe_outlook(ended)
     steps = "500 pending, 60 queued, 40 activating"
@@ -269,3 +289,14 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 )
 def test_when_everything_may_begin_is_always_said(dates: dict[datetime | None, int], said: str) -> None:
     assert describe_dates(dates, None, NOW).partition("Dates without")[0] == said
+
+
+def test_a_pace_that_is_not_stored_is_not_told_as_no_request() -> None:
+    # A short run ends before its pace is stored.
+    assert describe_pace(KnownPace("license"))[0] == "License license: its pace is not known yet."
+
+
+def test_what_nobody_is_named_for_starts_when_it_is_given_out() -> None:
+    given = "at once (those without a person: once they are given out)"
+    assert describe_dates({None: 12}, None, gives_out=True) == f"All 12 tokens may start {given}."
+    assert describe_dates({None: 2, DATES[2]: 1}, UTC, NOW, gives_out=True).startswith(f"Tokens may start: 2 {given}, ")
