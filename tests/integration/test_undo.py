@@ -804,6 +804,8 @@ def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone:
     pingone.seed(tokens=[{"serial": look(database, made.ids[place]).serial_number} for place in (0, 2)])
     note_job(database, made, JobState.SENT, kind=JobKind.REVOKE, size=3)
 
+    shown = desk.command.examine("shipment").tokens
+    assert (shown.own, shown.gone) == (2, 1)
     tokens = desk.command.undo("shipment").tokens
 
     assert (tokens.revoked, tokens.gone, pingone.tokens()) == (2, 1, set())

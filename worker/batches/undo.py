@@ -166,8 +166,9 @@ class TokenCounts:
 class Undone:
     """What an undo found and did. `tokens` is None if only devices were requested. `defaults`: people whose default
     device changes, by user id. `kept`: what is left alone, by serial number. `cancelled`: ids of chosen records that
-    are cancelled, since nothing of them is open. `going`: the devices that would be removed, in lowercase. `losses`:
-    who would lose what, in the order of the batch's rows."""
+    are cancelled, since nothing of them is open. `going`: the devices that would be removed, or are gone, in lowercase.
+    `there`: ids of the records whose device exists and would be removed. `losses`: who would lose what, in the order of
+    the batch's rows."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
@@ -175,6 +176,7 @@ class Undone:
     kept: dict[str, Kept] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
     going: frozenset[str] = frozenset()
+    there: set[int] = field(default_factory=set)
     losses: list[Loss] = field(default_factory=list)
     # The audit line with the plan; 0 before it is written.
     line: int = 0
@@ -256,8 +258,10 @@ class Undo:
                 ids = {row.id for row in made if not row.has_open_pairing}
                 found = self._look_up_tokens(batch, ids, going, undone, undone.tokens)
                 own = frozenset(token.record_id for token in found.own)
+                self._sort_absent(batch, found, undone, undone.tokens)
+                undone.tokens.gone = len(found.absent)
         for row in made:
-            if things := [*["device"] * (row.id in going), *["token"] * (row.id in own)]:
+            if things := [*["device"] * (row.id in undone.there), *["token"] * (row.id in own)]:
                 person = next(filter(None, (getattr(row, name) for name in (*NAMES, "user_id"))), "")
                 undone.losses.append(Loss(row.row_number, row.serial_number, person, " and ".join(things)))
         return undone
@@ -393,6 +397,8 @@ class Undo:
             self._note_device(undone, record, outcome, is_real=is_real)
             if outcome.device_id and record.serial_number not in undone.kept:
                 gone[record.id] = outcome.device_id
+            if outcome.end is End.THERE:
+                undone.there.add(record.id)
 
         next_ids = taking(ids, CHUNK)
         auditing = partial(self._auditing_chunk, batch.name, undone.devices.to_facts)
@@ -486,7 +492,7 @@ class Undo:
             self._write_down(batch.name, {"tokens": counts.own, **of_list})
         auditing = partial(self._auditing_chunk, batch.name, counts.to_facts)
         with auditing():
-            self._note_findings(batch, found, undone, counts, call)
+            self._note_findings(batch, found, undone, counts)
         unsure = {token.record_id: token for token in found.own}
 
         def note(tokens: Sequence[OwnToken], why: str | None) -> None:
@@ -539,17 +545,19 @@ class Undo:
             _keep_token(undone, counts, row, why)
         return found
 
-    def _note_findings(
-        self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts, call: Call
-    ) -> None:
-        """Write down which tokens are gone, and which imports of unknown outcome created theirs. Leaves out tokens that
-        the inventory has although the list lacks them."""
+    def _note_findings(self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts) -> None:
+        """Write down which tokens are gone, and which imports of unknown outcome created theirs."""
+        self._sort_absent(batch, found, undone, counts)
+        require = partial(self._require_rest_within, batch=batch)
+        counts.gone += self._revocation.note_findings(batch.id, found, require, undone.line)
+
+    def _sort_absent(self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts) -> None:
+        """Look up the tokens that the list of the inventory lacks. Those that the inventory has are kept."""
+        call = _make_call(batch)
         found.absent, shown = self._revocation.find_absent(found.absent, call)
         found.unmade, appeared = self._revocation.find_absent(found.unmade, call)
         for row in (*shown, *appeared):
             _keep_token(undone, counts, row, _HALF_SHOWN)
-        require = partial(self._require_rest_within, batch=batch)
-        counts.gone += self._revocation.note_findings(batch.id, found, require, undone.line)
 
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:

@@ -39,9 +39,9 @@ from worker.observability.wording import agree, escape, write_share
 from worker.reports.cures import SHORT_CURES, SHORT_SEED_CURES, Why, describe_failed, list_failed
 from worker.reports.facts import BatchStatus, PartStatus, RowCounts, describe_costs, describe_made, read_parts
 from worker.reports.outlook import (
-    describe_date,
     describe_outlook,
     describe_outlook_after_run,
+    describe_start,
     describe_steps,
     explain_fleet,
     format_log_line,
@@ -265,7 +265,7 @@ def draw_parts(by: str, parts: Sequence[PartStatus], room: Room = PIPE) -> Rende
     rows: list[list[Cell]] = [
         [
             escape(part.value) if part.value else "(none)",
-            describe_date(part.not_before),
+            describe_start(part),
             *_list_numbers(part),
             "" if part.otps_wrong is None else write_share(part.otps_wrong),
         ]

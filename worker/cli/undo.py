@@ -261,7 +261,7 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     if tokens:
         yield from _describe_tokens(batch, tokens, of_these, is_done=is_done)
     is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
-        tokens and tokens.own + tokens.open_imports
+        tokens and tokens.own + tokens.gone + tokens.open_imports
     )
     if not is_done and is_found:
         yield f"Nothing was changed. To do it: {command} --yes"
@@ -326,7 +326,8 @@ def _describe_tokens(batch: str, tokens: TokenCounts, of_these: str, *, is_done:
         yield _tell_done("token", batch, "revoked", tokens.revoked, tokens.earlier, tokens.gone)
     elif not tokens.obstacle:
         earlier = _tell_earlier("revoked", tokens.earlier)
-        yield f"{count_things(tokens.own, 'token')} of {batch} would be revoked.{earlier}"
+        own, gone = count_things(tokens.own, "token"), f"{tokens.gone:,} {agree(tokens.gone, 'is', 'are')} gone already"
+        yield f"{own} of {batch} would be revoked; {gone}.{earlier}"
     if tokens.not_ours:
         were, stay = agree(tokens.not_ours, "was", "were"), agree(tokens.not_ours, "it stays", "they stay")
         yield f"{count_things(tokens.not_ours, 'token')} {were} in the inventory before the batch: {stay} there."

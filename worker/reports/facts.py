@@ -503,19 +503,21 @@ def _measure_work(connection: Connection, batch_id: int) -> float | None:
 @dataclass(frozen=True, slots=True)
 class PartStatus(RowCounts):
     """The status of the rows of a batch that share one value of a column. `value`: None if they have no value, or if it
-    is unknown because they were not loaded. `not_before`: the earliest date for which any of them waits. `otps_wrong`:
-    the share of the tried tokens whose OTPs were wrong; None if none was tried."""
+    is unknown because they were not loaded. `not_before`: the earliest date for which any of them waits. `kept_back`:
+    those that wait until a person starts them. `otps_wrong`: the share of the tried tokens whose OTPs were wrong; None
+    if none was tried."""
 
     value: str | None
     not_before: datetime | None
     counts: Mapping[str, int]
     otps_wrong: float | None
+    kept_back: int = 0
     rows_refused: int = 0
     rows_closed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The part as `oathbulk status --by --json` prints it."""
-        known = {"value": self.value, "not_before": _iso_or_none(self.not_before)}
+        known = {"value": self.value, "not_before": _iso_or_none(self.not_before), "kept_back": self.kept_back}
         return known | self.rows_to_json() | {"otps_wrong": self.otps_wrong and round(self.otps_wrong, 4)}
 
 
@@ -532,7 +534,8 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
             *(func.count().filter(Record.status == status).label(status) for status in Status),
             func.count().filter(tried).label("tried"),
             func.count().filter(tried, wrong).label("wrong"),
-            func.min(Record.not_before).filter(waits).label("not_before"),
+            func.min(Record.not_before).filter(waits, Record.not_before < UNTIL_LET_GO).label("not_before"),
+            func.count().filter(waits, Record.not_before >= UNTIL_LET_GO).label("kept_back"),
         )
         rows = connection.execute(counted.where(Record.batch_id == batch.id, chosen.records).group_by("value")).all()
         closed = func.count().filter(RefusedRow.is_closed).label("closed")
@@ -547,10 +550,10 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
         value, share = _write_value(row.value), row.wrong / row.tried if row.tried else None
         beside = refused.pop(value, None)
         numbers = (beside.all, beside.closed) if beside else (0, 0)
-        parts.append(PartStatus(value, row.not_before, counts, share, *numbers))
+        parts.append(PartStatus(value, row.not_before, counts, share, row.kept_back, *numbers))
     nothing = dict.fromkeys(map(str, Status), 0)
-    parts += [PartStatus(value, None, nothing, None, row.all, row.closed) for value, row in refused.items()]
-    return sorted(parts, key=lambda part: (part.not_before or _ALWAYS, part.value or ""))
+    parts += [PartStatus(value, None, nothing, None, 0, row.all, row.closed) for value, row in refused.items()]
+    return sorted(parts, key=lambda part: (part.not_before or _NO_DATE[part.kept_back > 0], part.value or ""))
 
 
 def _find_value(table: type[Record | RefusedRow], columns: Sequence[str], name: str) -> ColumnElement[Any]:
@@ -606,8 +609,8 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
     }
 
 
-# The sort key of parts that wait for no date: they come first.
-_ALWAYS = datetime.min.replace(tzinfo=UTC)
+# The sort keys of parts without a date: those of which nothing waits come first, those that are kept back last.
+_NO_DATE = (datetime.min.replace(tzinfo=UTC), UNTIL_LET_GO)
 # When the batch's last failed attempt ended, read from the index of failed attempts.
 _FAILED_AT = (
     select(AttemptLine.ended_at)

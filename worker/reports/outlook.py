@@ -11,7 +11,7 @@ from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
 from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from worker.observability.wording import agree, count_things, format_duration, write_share
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.facts import BatchStatus, Outage, describe_rows
+from worker.reports.facts import BatchStatus, Outage, PartStatus, describe_rows
 from worker.reports.stall import DROPPED_CURE, Cause, describe_dropped, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
 
@@ -204,6 +204,12 @@ def describe_date(not_before: datetime | None) -> str:
     if not_before is None:
         return ""
     return KEPT_BACK if not_before >= UNTIL_LET_GO else format_time(not_before)
+
+
+def describe_start(part: PartStatus) -> str:
+    """Write the earliest date for which rows of a part wait, and how many are kept back; empty if none waits."""
+    kept_back = f"{part.kept_back:,} kept back" if part.kept_back else ""
+    return ", ".join(filter(None, (describe_date(part.not_before), kept_back)))
 
 
 def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:

@@ -155,7 +155,7 @@ def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
         return "answered by PingOne"
     if not is_posted:
         return "not sent"
-    return "posted, and may be sent again" if is_kept else "posted"
+    return "may have been posted, and may be sent again" if is_kept else "may have been posted"
 
 
 # Values computed from a record. Its OTPs are never read, only whether the database still has them.

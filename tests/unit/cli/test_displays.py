@@ -265,7 +265,7 @@ STAY = "{}. In PingOne's console, remove those that must no longer work:"
         (
             Undone(
                 DeviceCounts(1, 1, 1, Counter({End.THERE: 1, End.GONE: 1})),
-                TokenCounts(own=1, not_ours=1, open_imports=1, earlier=1),
+                TokenCounts(own=1, gone=2, not_ours=1, open_imports=1, earlier=1),
                 {"user": DefaultChange(2, "MADE1", "user", Heir.NEXT)},
                 losses=[Loss(place, f"MADE{place}", "ann@x.test", "device and token") for place in range(12)],
             ),
@@ -277,7 +277,7 @@ STAY = "{}. In PingOne's console, remove those that must no longer work:"
                 "1 device of box would be removed; 1 is gone already. 1 was removed by an earlier run.",
                 "1 pairing was of unknown outcome: with --yes it is looked up first.",
                 "For 1 person the default device changes: 1 is asked for its next one,*",
-                "1 token of box would be revoked. 1 was revoked by an earlier run.",
+                "1 token of box would be revoked; 2 are gone already. 1 was revoked by an earlier run.",
                 "1 token was in the inventory before the batch: it stays there.",
                 "1 import is still running: --yes waits for it first.",
                 "Nothing was changed. To do it: oathbulk undo box --yes",
@@ -288,7 +288,7 @@ STAY = "{}. In PingOne's console, remove those that must no longer work:"
             False,
             [
                 "0 devices of box would be removed; 0 are gone already. 2 were removed by an earlier run.",
-                "0 tokens of box would be revoked. 2 were revoked by an earlier run.",
+                "0 tokens of box would be revoked; 0 are gone already. 2 were revoked by an earlier run.",
             ],
         ),
         (

@@ -369,7 +369,7 @@ def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
 @pytest.mark.parametrize(
     ("fields", "part", "said"),
     [
-        ({"otp1_posts": 1}, "otp1", "posted, and may be sent again"),
+        ({"otp1_posts": 1}, "otp1", "may have been posted, and may be sent again"),
         ({"otp1_state": "answered"}, "otp1", "answered by PingOne"),
         ({"has_second_otp": False}, "otp2", "the file brought none"),
         ({"otp2_state": "answered", "otp2_posts": 2}, "otp2", "answered by PingOne"),
