@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why an attempt ended without an ACTIVE device and without a dead letter: the record goes again."""
+    """Why an attempt ended without an ACTIVE device and without a dead letter: the record is tried again."""
 
     # The fleet's next slot was too far away: the fleet holds, or is slow.
     HOLD = "hold"
@@ -56,7 +56,7 @@ class Failure(StrEnum):
     NOT_FOUND = "not_found"
     # The request went out, but its outcome is unknown.
     OUTCOME_UNKNOWN = "outcome_unknown"
-    # PingOne answered about another device than it was asked about.
+    # PingOne answered about a device other than the requested one.
     OTHER_DEVICE = "other_device"
     # A read got an answer that fits an OTP, or another refusal.
     RESYNC_REQUIRED = "resync_required"
@@ -87,8 +87,8 @@ class CallName(StrEnum):
 # The calls that post an OTP.
 OTP_CALLS = frozenset({CallName.OTP1, CallName.OTP2})
 
-# A request of which a byte may have reached PingOne: `call` (a CallName), `resync` (for an OTP: whether it went with
-# `oathResync`), `status` (HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and `milliseconds` from just
+# A request that may have reached PingOne, at least in part: `call` (a CallName), `resync` (for an OTP: whether it went
+# with `oathResync`), `status` (HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and `milliseconds` from just
 # before sending to the answer or to the end of the wait. Unknown values are missing: a call without a `status` got no
 # answer.
 PastCall: TypeAlias = Mapping[str, Any]

@@ -31,7 +31,7 @@ class JobState(StrEnum):
     RUNNING = "running"
     # Its result is recorded, here and in the records.
     DONE = "done"
-    # PingOne refused it, or it failed without effect. Its tokens go again, fewer at a time.
+    # PingOne refused it, or it failed without effect. Its tokens are tried again, fewer at a time.
     FAILED = "failed"
     # Its result will never be known: what it did is looked up in the inventory. Or it did nothing, since its request
     # did not go out or was not acted on.

@@ -36,7 +36,7 @@ class Reason(StrEnum):
     USER_AMBIGUOUS = "user_ambiguous"
     # PingOne's inventory has no token with this serial number, and the batch may not import it.
     TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105 - no password
-    # PingOne's inventory has a token with this serial number, but other parameters than the seed's.
+    # PingOne's inventory has a token with this serial number, but its parameters are not the seed's.
     TOKEN_DIFFERS = "token_differs"  # noqa: S105 - no password
     # The token is another person's device.
     TOKEN_TAKEN = "token_taken"  # noqa: S105 - no password
@@ -148,7 +148,7 @@ class PauseReason(StrEnum):
     PERMISSIONS = "permissions"
     # PingOne answers 404 to one record after another: it deletes what waits for activation longer than 24 hours.
     DEVICES_GONE = "devices_gone"
-    # PingOne did not understand the request (405, 415), or answers about other devices than it was asked about.
+    # PingOne did not understand the request (405, 415), or answers about devices other than the requested ones.
     PROTOCOL = "protocol"
     # oathbulk itself failed, or an OTP cannot be decrypted.
     INTERNAL = "internal"
@@ -156,7 +156,7 @@ class PauseReason(StrEnum):
     ENVIRONMENT = "environment"
     # Too many OTPs are refused.
     INVALID_OTPS = "invalid_otps"
-    # Too many OTPs and records fail for other reasons than a refused OTP.
+    # Too many OTPs and records fail for reasons other than a refused OTP.
     REFUSED = "refused"
     # Somebody else pairs or activates the devices of the batch while it runs.
     SOMEBODY_ELSE = "somebody_else"
@@ -187,18 +187,18 @@ PAUSE_CURES = {
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"
     " PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with"
     " `oathbulk doctor`, then resume.",
-    PauseReason.PERMISSIONS: "PingOne forbids the worker application to act on one record after the other. Give it "
+    PauseReason.PERMISSIONS: "PingOne forbids the worker application to act on record after record. Give it "
     "the role"
     " Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
-    PauseReason.DEVICES_GONE: "One device after the other is unknown to PingOne. It deletes a device that waits for "
+    PauseReason.DEVICES_GONE: "PingOne does not know device after device. It deletes a device that waits for "
     "activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows with the"
     " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
     " elsewhere. Check the URL with `oathbulk doctor`, then resume.",
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: fix it, then resume.",
-    PauseReason.ENVIRONMENT: "The batch was loaded for another environment than the configured one. Restore"
+    PauseReason.ENVIRONMENT: "The batch was loaded for an environment other than the configured one. Restore"
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
-    PauseReason.REFUSED: "One record after the other fails, and each may cost an OTP. Look up PingOne's codes, fix "
+    PauseReason.REFUSED: "Record after record fails, and each may cost an OTP. Look up PingOne's codes, fix "
     "the cause, then resume or cancel.",
     PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how "
     "they ended, fix the cause, then resume or cancel.",

@@ -27,7 +27,7 @@ class Status(StrEnum):
 TAKEN_BACK = "taken_back"
 # The reason of a record that a person closed, because nobody wants its token anymore.
 CLOSED = "closed"
-# Ends of records that go again only if a person selects them, without anything sent.
+# Ends of records that are tried again only if a person selects them, without anything sent.
 ENDED_BY_PERSON = (TAKEN_BACK, CLOSED)
 
 # The statuses in which a record is no longer worked on.

@@ -27,7 +27,7 @@ class RowFault(StrEnum):
     IN_PROGRESS = "in_progress"
     # Another batch has made its token active, with this person or on this device.
     ACTIVE_ELSEWHERE = "active_elsewhere"
-    # Its OTPs were sent before, or it has none and its record's cannot go again.
+    # Its OTPs were sent before, or it has none and its record's cannot be sent again.
     OTPS_USED = "otps_used"
 
 
@@ -52,6 +52,6 @@ FAULT_CURES = {
     " it there, and mend the row.",
     RowFault.ACTIVE_ELSEWHERE: "Another batch has made the token active. Nothing is left to do: --only-new skips "
     "such rows.",
-    RowFault.OTPS_USED: "The OTPs of the row cannot go again. Press the token for two fresh, consecutive OTPs, and mend"
-    " the row.",
+    RowFault.OTPS_USED: "The OTPs of the row cannot be sent again. Press the token for two fresh, consecutive OTPs, "
+    "and mend the row.",
 }

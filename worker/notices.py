@@ -151,7 +151,7 @@ def _find_reason(event: Event, status: BatchStatus) -> tuple[str | None, str | N
     cure = PAUSE_CURES[reason]
     # If the batch paused for an unusual cause, the detail has another cure. It may name people, so it is not sent.
     is_usual = reason in (PauseReason.PERSON, *PASSING) or cure in (status.detail or cure)
-    return reason, cure if is_usual else "Its status says the cause and cure."
+    return reason, cure if is_usual else "Its status shows the cause and the cure."
 
 
 class NotTaken(Exception):

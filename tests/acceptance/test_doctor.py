@@ -197,14 +197,14 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
             [],
             [
                 "users and devices permitted; inventory forbidden, the role Environment Admin is missing",
-                "without it there is no --import, and no look at the inventory; MFA policies permitted "
+                "without it there is no --import, and no reading of the inventory; MFA policies permitted "
                 f"{ADD_ROLE} Environment Admin in this environment",
             ],
         ),
         # PingOne does not tell its roles then.
         ("inventory", "configuration"): (
             [],
-            ["PingOne does not tell which role permits it. Try Environment Admin, in this environment"],
+            ["PingOne does not say which role permits it. Try Environment Admin, in this environment"],
         ),
         ("mfa", "directory"): (["roles"], ["INSUFFICIENT_PERMISSIONS", f"{ADD_ROLE} Identity Data Admin"]),
     }

@@ -57,8 +57,8 @@ def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk
     # The worker that it starts reads the file, too.
     first = desk.oathbulk("--env-file", "test.env", "run", "shipment.csv")
     mixed = (
-        f"PINGONE_API_URL and PINGONE_TOKEN_URL stand in {desk.folder / 'test.env'}, "
-        "PINGONE_CLIENT_SECRET in the process environment"
+        f"PINGONE_API_URL and PINGONE_TOKEN_URL come from {desk.folder / 'test.env'}, "
+        "PINGONE_CLIENT_SECRET from the process environment"
     )
     assert [line.partition(":")[0] for line in first.stderr.splitlines()[1:3]] == [HERE, mixed]
     assert (first.code, CLIENT_SECRET in first.stderr) == (0, False)

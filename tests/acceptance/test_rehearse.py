@@ -59,7 +59,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
         assert webhook.requests == []
     assert result.code == 0, result.stdout + result.stderr
     said = (
-        "The rehearsal went as it should: 93 tokens are active, and 7 failed on purpose",
+        "The rehearsal went as planned: 93 tokens are active, and 7 failed on purpose",
         "ended with it. To practice how tokens come back: oathbulk simulator --tokens 12",
     )
     assert [words for words in said if words not in result.stdout] == []
@@ -91,7 +91,7 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     home = rehearsals(empty_desk) / "rehearsal"
     said = (
         f"Made up a box of 44 tokens in {home / 'box'}; 8 of them fail on purpose:",
-        "The rehearsal went as it should: 36 tokens are active, and 8 failed on purpose",
+        "The rehearsal went as planned: 36 tokens are active, and 8 failed on purpose",
         "step by step: oathbulk simulator --tokens 44 --box box --troubles 1",
     )
     assert [words for words in said if words not in result.stdout] == []

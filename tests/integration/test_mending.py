@@ -630,7 +630,7 @@ def test_new_rows_may_be_added_and_a_file_of_another_shipment_may_not(mends: Men
         assert (mends.mend([who]).refused, reason in mends.refused[0].reason) == (1, True)
 
     before = mends.look()
-    with pytest.raises(UnusableFile, match="none of its tokens is one of batch 'box'"):
+    with pytest.raises(UnusableFile, match="none of its tokens is in batch 'box'"):
         mends.mend([token(8), token(9)])
     assert mends.look() == before
 

@@ -220,7 +220,7 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     assert (shown.devices.made, shown.devices.ends, shown.tokens) == (1, {End.THERE: 1}, TokenCounts(1, not_ours=1))
     assert (result.devices.ends, result.tokens) == ({End.REMOVED: 1}, TokenCounts(1, 1, not_ours=1))
     left_alone = [
-        Kept(4, theirs, "this batch has made nothing of it that can be removed"),
+        Kept(4, theirs, "this batch made nothing for it that can be removed"),
         Kept(None, "UNKNOWN1", "no row of this batch has it"),
     ]
     assert list(result.kept.values()) == list(shown.kept.values()) == left_alone
@@ -353,7 +353,7 @@ def test_what_another_batch_goes_on_with_stays(
     (kept,) = desk.command.undo("shipment").kept.values()
 
     assert kept.why == (
-        "batch again goes on with this token, so it stays: `oathbulk cancel again` ends that; if it is active "
+        "batch again still works on this token, so it stays: `oathbulk cancel again` ends that; if it is active "
         "there, run `oathbulk undo again`, or remove it in PingOne"
     )
     assert pingone.devices() if what == "device" else pingone.tokens() == {"ABC-1"}
@@ -932,7 +932,7 @@ def test_a_token_that_was_loaded_after_the_inventory_was_read_is_not_revoked(
         undone = desk.command.undo("shipment")
 
     assert (pingone.tokens(), undone.tokens and undone.tokens.revoked) == ({serials[0]}, 1)
-    assert "batch second goes on with this token" in undone.kept[serials[0]].why
+    assert "batch second still works on this token" in undone.kept[serials[0]].why
 
 
 def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(

@@ -177,7 +177,7 @@ def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
         date = read_not_before(value.replace(" UTC", "Z"), None)
     except RowRefused as refused:
         raise UnknownColumn(f"{value!r}: {refused}") from None
-    assert date is not None, "only an empty value is none"  # noqa: S101
+    assert date is not None, "only an empty value has no date"  # noqa: S101
     return and_(column >= date, column < date + timedelta(minutes=1))
 
 

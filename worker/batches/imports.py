@@ -98,7 +98,7 @@ MOST_REFUSED = 5
 ASK_AGAIN = 1.0
 
 _REFUSED = (
-    "PingOne refuses to import one token after the other. Look up its codes, and fix the cause. Then resume, and "
+    "PingOne refuses to import token after token. Look up its codes, and fix the cause. Then resume, and "
     "replay the reason `token_refused`; or cancel."
 )
 _FULL = (
@@ -475,7 +475,7 @@ class Tokens:
             if not is_busy:
                 self._wait(ASK_AGAIN)
         elif result.has_made_nothing:
-            self.note_refused(job.id, result.reason or "the job has made no token, without a reason")
+            self.note_refused(job.id, result.reason or "the job made no token and gave no reason")
             self._check_refusals(batch_id, job.size)
         else:
             for serial_number in self.note_done(batch_id, job.id, result):

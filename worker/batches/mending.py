@@ -65,11 +65,11 @@ from worker.pingone.devices import fold_case
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
 
 OTHER_TOKEN = (
-    f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted "
+    f"{FILE_ROW} and serial name different tokens: the file was exported from another batch, or a column was sorted "
     f"or filled alone; take the row from this batch's export again"
 )
 NO_ROW = (
-    f"{FILE_ROW} names no row of this batch: the file may be another batch's export; or empty that cell, so that the "
+    f"{FILE_ROW} names no row of this batch: the file may be another batch's export; or clear that cell, so that the "
     f"row is found by its serial number"
 )
 TWICE = "the token is on row {row} of this file already, under another name: keep one of the two rows"
@@ -79,14 +79,14 @@ OTHER_TYPE = (
 )
 OLD_NAME = (
     "the row names another person, but also the earlier one, by a name that has precedence (user_id, username, "
-    "email, external_id): empty what is no longer true"
+    "email, external_id): clear what is no longer true"
 )
 FOR_ANOTHER = (
-    "the row names another person than its record, which is still to go for the earlier one: run `oathbulk undo "
+    "the row does not name its record's person, and the record is still in progress for that one: run `oathbulk undo "
     "BATCH --only FILE` first, then mend"
 )
 ACTIVE_FOR_ANOTHER = (
-    "the token is active, and the row names another person than the one who has it: run `oathbulk undo {batch} "
+    "the token is active, and the row names somebody other than the person who has it: run `oathbulk undo {batch} "
     "--only FILE` with this serial number first, then mend"
 )
 OTHER_ZEROS = (
@@ -96,20 +96,20 @@ OTHER_ZEROS = (
 OLD_TIME = "generated_at is that of the earlier pair: enter when the fresh OTPs were produced"
 SENT_BEFORE = "an OTP of this row was sent already: press the token for two fresh, consecutive OTPs"
 HAS_SEED = (
-    "the batch has the seed of this token, which makes its OTPs: empty otp1 and otp2, or give the vendor's file if "
+    "the batch has the seed of this token, which makes its OTPs: clear otp1 and otp2, or give the vendor's file if "
     "the seed is wrong"
 )
 NO_FRESH_OTPS = (
-    "otp1 and otp2 are empty, and the earlier OTPs cannot go again: press the token for two fresh, consecutive OTPs, "
-    "and enter them there"
+    "otp1 and otp2 are empty, and the earlier OTPs cannot be sent again: press the token for two fresh, consecutive "
+    "OTPs, and enter them there"
 )
 NO_SEED = (
     "the seed of this token was erased when it became active: give the vendor's file, with a list of who gets a "
     "token again (--assign FILE)"
 )
 NO_OTPS = (
-    "the batch has nothing of this token: write two fresh, consecutive OTPs into otp1 and otp2, or give the vendor's "
-    "file; or the serial differs from the loaded one, for example in its zeros"
+    "the batch has neither OTPs nor a seed of this token: write two fresh, consecutive OTPs into otp1 and otp2, "
+    "or give the vendor's file; or the serial differs from the loaded one, for example in its zeros"
 )
 KEY_IS_GONE = (
     "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it after the first; if it is "
@@ -526,7 +526,7 @@ class Mender:
             mended, cured = self.mend_rows(connection, batch, _describe_batch(batch, shipment), shipment.tokens())
             is_of_batch = mended.again or mended.given or mended.dated or mended.active or mended.in_work or cured
             if mended.added and not is_of_batch:
-                problem = f"none of its tokens is one of batch {batch.name!r}"
+                problem = f"none of its tokens is in batch {batch.name!r}"
                 raise UnusableFile(shipment.path, problem, "Load it as a new batch, or mend the batch it belongs to")
             if mended.again or mended.added or mended.given:
                 self._let_go(connection, shipment, batch)

@@ -21,7 +21,7 @@ from worker.rules.decisions import tell_owner
 
 # PingOne's refusals of a filter.
 INVALID_FILTER = "INVALID_FILTER"
-# If so many people are looked up and none is found, this is no coincidence.
+# If this many people are looked up and none is found, it is no coincidence.
 MANY = 10
 # Number of ids, at most, that the detail lists if several people have one name.
 _CANDIDATES = 5
@@ -34,7 +34,7 @@ _NOT_READABLE = (
 _NOBODY = (
     "None of the first people was found by name. PingOne shows no users to a worker application without a role in "
     "their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, "
-    "and replay the reason `user_not_found`. Otherwise, only resume."
+    "and replay the reason `user_not_found`. Otherwise, just resume."
 )
 # Finds the users with any of these names, in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]

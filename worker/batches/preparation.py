@@ -289,7 +289,7 @@ class Failures:
             self._pause_for_credentials(batch_id, environment)
         else:
             did = "gives no usable answer to" if isinstance(failure, OutcomeUnknown) else "refuses"
-            detail = f"PingOne {did} what prepares the batch: {failure}. Fix the cause, then resume or cancel."
+            detail = f"PingOne {did} the calls that prepare the batch: {failure}. Fix the cause, then resume or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
 
     def _count_silence(self, batch_id: int, failure: PingOneError) -> None:

@@ -84,7 +84,7 @@ _NAMES_NOBODY = (
     "did, or tokens by serial"
 )
 _NOT_OF_BATCH = "no row of this batch has it"
-_NOTHING_MADE = "this batch has made nothing of it that can be removed"
+_NOTHING_MADE = "this batch made nothing for it that can be removed"
 _FORBIDDEN = (
     "PingOne forbids the worker application to read or revoke tokens: give it the role that imports them, or set "
     "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application that has it"
@@ -577,7 +577,7 @@ class Undo:
         except Forbidden as failure:
             counts.obstacle = f"{_FORBIDDEN} ({failure})"
         except PingOneError as failure:
-            counts.obstacle = f"PingOne does not do it ({failure}): run the command again later"
+            counts.obstacle = f"PingOne did not do it ({failure}): run the command again later"
         except PaceOutOfReach:
             counts.obstacle = "Redis is out of reach: check OATHBULK_REDIS_URL and the server"
 

@@ -1,4 +1,5 @@
-"""The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
+"""The commands of `oathbulk`: arguments in, printing out; one module for each command, or for a few that belong
+together.
 
 Begin with `command_list`, which lists the commands, and `application`, which imports a command's module when the
 command is called, so that no command waits for the others. `options` has what several commands share, `failures` says

@@ -1,5 +1,5 @@
-"""The command `oathbulk`: its commands, each imported when it is called; what is typed before them; and the end of a
-mistyped one."""
+"""The command `oathbulk`: its commands, each imported when it is called; the options before a command; and usage
+errors."""
 
 import gc
 import os

@@ -56,7 +56,7 @@ def resume(
 
 
 def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Close what is to do, or, with --where, what failed or has not begun."""
+    """Close the rows still to do; with --where, only rows that failed or have not begun."""
     with showing_progress("Nothing was changed.") as progress:
         cancelled = Installation().batches(ticket).cancel(batch, where or (), progress)
     console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
@@ -98,7 +98,9 @@ def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back before they began, and how to start them."""
     failed = "What failed there waits too if you replay it."
     if not records:
-        begun = f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or was so before."
+        begun = (
+            f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or is kept back already."
+        )
         return f"{begun} {failed}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")

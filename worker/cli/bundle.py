@@ -2,8 +2,8 @@
 theirs. A person reads it before it goes anywhere.
 
 It names no person and no token, and holds nothing secret. What may come from a file, a person or a tenant is left out
-or masked here, whatever the rest of the program makes of it: texts are masked, codes are told only if they look like
-codes, and of a setting only a number, a switch or one of a few words."""
+or masked here, whatever the rest of the program makes of it: texts are masked, codes are included only if they look
+like codes, and settings only if they are a number, a switch, or one of a few words."""
 
 import getpass
 import json
@@ -39,7 +39,7 @@ from worker.installation.installation import Installation, NothingLoaded
 _MOST_FAILED, _MOST_ACTIVE = 100, 10
 # Packages whose version decides what goes out, and what comes back.
 _PACKAGES = ("celery", "redis", "httpx", "sqlalchemy", "alembic", "psycopg", "cryptography")
-# Settings whose value is told: numbers, switches, and one of a few words.
+# Settings whose value is included: numbers, switches, and one of a few words.
 _TOLD = frozenset(
     {
         *("PINGONE_REGION", "PINGONE_CLIENT_AUTH", "PINGONE_RATE", "PINGONE_RATE_MAX"),
@@ -47,7 +47,7 @@ _TOLD = frozenset(
         *("OATHBULK_MAX_ATTEMPTS", "OATHBULK_CONCURRENCY", "OATHBULK_DATABASE_CONNECTIONS", "OATHBULK_LOG_FORMAT"),
     }
 )
-# What is told of a call, by its name, if it looks like this: a code or an id as PingOne writes them.
+# Fields of a call that are included if they look like this: a code or an id as PingOne writes them.
 _UUID = r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
 _OF_A_CALL = (
     ("call", re.compile("|".join(CallName))),
@@ -57,7 +57,7 @@ _OF_A_CALL = (
     *((name, re.compile(_UUID)) for name in ("error_id", "correlation_id")),
     ("milliseconds", re.compile(r"\d{1,9}")),
 )
-# What a text is searched for, in this order, and what stands in its place.
+# What is masked in a text, in this order, and what replaces it.
 _MASKS = (
     (re.compile(r"[\w.+-]+@[\w.-]+"), "<address>"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"), "<address>"),
@@ -141,7 +141,7 @@ def _list_stored_names(connection: Connection) -> set[str]:
 
 
 def _count_records(connection: Connection) -> list[dict[str, Any]]:
-    """Count the records of each batch by what became of them. A batch is told by its number."""
+    """Count the records of each batch by what became of them. A batch is identified by its number."""
     columns = (Batch.id, Batch.state, Batch.reason.label("paused_for"), Record.status, Record.reason)
     counted = select(*columns, func.count().label("records")).join(Record, Record.batch_id == Batch.id)
     rows = connection.execute(counted.group_by(*columns).order_by(*columns))
@@ -175,7 +175,7 @@ def _tell_call(call: PastCall) -> dict[str, Any]:
 
 
 def _mask(told: str, names: Collection[str]) -> str:
-    """Put marks in the place of these names, and of whatever may lead to a person, a token or a machine."""
+    """Mask these names, and everything that may lead to a person, a token, or a machine."""
     for name in sorted(filter(None, names), key=len, reverse=True):
         told = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<name>", told)
     for pattern, mark in _MASKS:

@@ -77,7 +77,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "cancel": Place(
             "batches",
             "cancel",
-            "Close what is to do, or, with --where, what failed or has not begun.",
+            "Close the rows still to do; with --where, only rows that failed or have not begun.",
         ),
         "replay": Place(
             "batches",

@@ -40,7 +40,7 @@ _WITHOUT_VALUE = {"resync_on_first_call": "auto", "replay_cron": "off"}
 
 @dataclass(frozen=True, slots=True)
 class SettingInForce:
-    """A setting as it applies to a command typed now. `source` is the kind of place that it comes from; `file` is the
+    """A setting as it would apply to a command run now. `source` is the kind of place that it comes from; `file` is the
     file, None for the process environment and a default."""
 
     name: str

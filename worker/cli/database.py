@@ -35,7 +35,7 @@ def upgrade(ticket: Ticket = None) -> None:
 @app.command(name="reencrypt")
 def reencrypt_command(ticket: Ticket = None) -> None:
     """Encrypt every stored OTP with the first key. Then you can remove older keys from OATHBULK_ENCRYPTION_KEYS."""
-    with showing_progress("What is encrypted again stays so. Continue with: oathbulk db reencrypt") as progress:
+    with showing_progress("What was re-encrypted stays that way. Continue with: oathbulk db reencrypt") as progress:
         count = Installation().reencrypt(ticket, progress)
     console.print(f"{count_things(count, 'record')} {agree(count, 'is', 'are')} encrypted with the first key now.")
 
@@ -61,7 +61,7 @@ def restored(ticket: Ticket = None) -> None:
     settings = installation.settings
     lacking = _describe_lacking_heads(installation)
     actor = audit.this_person(settings, ticket)
-    with showing_progress("What is marked stays so. Continue with: oathbulk db restored") as progress:
+    with showing_progress("What was marked stays marked. Continue with: oathbulk db restored") as progress:
         count, waiting = distrust_all(installation.database, settings, actor, progress)
     console.print(describe_distrust(count, settings.tuning.over_after), soft_wrap=True)
     if waiting:

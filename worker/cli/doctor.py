@@ -103,7 +103,7 @@ _STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a check has found: `detail` says what is there, what is wrong, or why that is unknown; `cure` what to do
+    """What a check has found: `detail` says what was found, what is wrong, or why that is unknown; `cure` what to do
     about it, if anything."""
 
     detail: str
@@ -370,7 +370,7 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     """Say how many workers run, and when the last tick came, without which they get no records; name those that ended
-    because they alone failed, and those of another version than this command."""
+    because they alone failed, and those whose version is not this command's."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
         return fault(f"these ended, because they alone fail: {describe_sick(fleet)}", cure)
@@ -379,7 +379,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
         cure = "restart them, one by one: docs/operating.md"
-        return fault(f"another version than this command's, {version}: {named}", cure)
+        return fault(f"not this command's version, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
     last_tick = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
     # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is no fault.
@@ -424,7 +424,7 @@ def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
 def check_backup(stamp: Path | None) -> CheckOutcome:
     """Report the age of the last backup, by the file that it touches."""
     if stamp is None:
-        cure = "let your backup touch a file when it is done, and name that file in OATHBULK_BACKUP_STAMP"
+        cure = "have your backup touch a file when it is done, and name that file in OATHBULK_BACKUP_STAMP"
         return not_known("no setting says where to look", cure)
     try:
         age = time.time() - stamp.stat().st_mtime
@@ -523,7 +523,7 @@ INVENTORY = CallKind(
     "inventory",
     RoleReads.read_inventory,
     "Environment Admin",
-    "--import, and no look at the inventory",
+    "--import, and no reading of the inventory",
     "oathToken",
 )
 POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read Only", "check of the MFA policy")
@@ -545,7 +545,7 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
             if kind.permission and not found:
                 # Which role it is, is not published.
                 detail = f"{kind.calls} forbidden ({error})"
-                cure = f"PingOne does not tell which role permits it. Try {kind.role}, in this environment"
+                cure = f"PingOne does not say which role permits it. Try {kind.role}, in this environment"
             if not kind.lacking:
                 return fault(detail, cure)
             return CheckOutcome(f"{detail}: without it there is no {kind.lacking}", State.NOT_KNOWN, cure)
@@ -559,7 +559,7 @@ def check_clock(measure: Callable[[], float]) -> CheckOutcome:
     try:
         ahead = measure()
     except PingOneError as error:
-        return not_known(f"PingOne does not tell the time: {error}")
+        return not_known(f"PingOne does not give the time: {error}")
     detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
     if abs(ahead) > LARGEST_DRIFT:
         return fault(detail, "set it, for example with NTP")

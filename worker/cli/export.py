@@ -98,7 +98,7 @@ def _count_refused(installation: Installation, batch: str) -> int:
 
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
-    """Say what to do with an export's file, of which this many rows were not loaded; one line each."""
+    """Say what to do with an export's file; `refused` of its rows were not loaded. One string per line."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]

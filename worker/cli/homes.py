@@ -159,6 +159,6 @@ def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str
         return
     place = source.places.get(secret, "the process environment")
     yield (
-        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: make "
+        f"{' and '.join(urls)} {'come' if len(urls) > 1 else 'comes'} from {file.path}, {secret} from {place}: make "
         f"sure that these hosts may get that secret."
     )

@@ -1,4 +1,4 @@
-"""`oathbulk metrics`: shows Prometheus how everything stands, in its format
+"""`oathbulk metrics`: shows Prometheus the state of everything, in its format
 (https://prometheus.io/docs/instrumenting/exposition_formats/). It reads the database at each scrape, so no worker has
 to open a port."""
 

@@ -68,12 +68,12 @@ def _open_parts(installation: Installation) -> Parts:
 
 
 def _describe_other_groups(parts: Parts, environment: Environment) -> str:
-    """Say in one line how fast other calls than activations go: each group has its own pace, which only Redis knows."""
+    """Say in one line how fast calls other than activations go: each group has its own pace, which only Redis knows."""
     others = [group for group in RateGroup if group is not RateGroup.MFA]
     try:
         known = ", ".join(f"{group} {_describe(parts.paces.of(environment, group).read())}" for group in others)
     except (ConfigError, redis.RedisError):
-        known = f"{', '.join(others)}; Redis, which knows them, cannot be asked"
+        known = f"{', '.join(others)}; Redis, which has them, cannot be reached"
     return f"Other calls have their own paces: {known}."
 
 

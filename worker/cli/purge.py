@@ -24,7 +24,7 @@ def _parse_age(text: str) -> timedelta:
     """Read a number of days, such as 90d. Raises typer.BadParameter."""
     days = _DAYS.fullmatch(text)
     if days is None or int(days[1]) > 36500:
-        raise typer.BadParameter(f"{text!r} is not a number of days: give 90d")
+        raise typer.BadParameter(f"{text!r} is not a number of days: write it as 90d")
     return timedelta(days=int(days[1]))
 
 
@@ -145,7 +145,7 @@ def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:
         done = "are erased" if is_done else "would be erased"
         yield f"{batch}: the names in {count_things(records, 'record')} {done}."
     for serial_number, batch in erased.in_progress:
-        kept = "is in progress and keeps its names: wait for its end, or cancel the batch."
+        kept = "is in progress and keeps its names: wait until it ends, or cancel the batch."
         yield f"{batch}: token {serial_number} {kept}"
     if erased.batches and is_done:
         yield "The audit notes it without the name. PingOne still has the user, and backups have the names."

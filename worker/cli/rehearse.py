@@ -1,5 +1,5 @@
-"""`oathbulk rehearse`: the whole job against the simulator, in its own home beside the home, with variables that lead
-to these two and nowhere else."""
+"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own, with variables that lead only to the
+simulator and to that home."""
 
 import json
 import shutil
@@ -125,7 +125,7 @@ def running_simulator(home: Path) -> Iterator[int]:
         give_up_at = time.monotonic() + START_TIMEOUT
         while not ready.exists():
             if children.find_ended() or time.monotonic() > give_up_at:
-                last_words = (home / "simulator.log").read_text(errors="replace").strip() or "it says nothing"
+                last_words = (home / "simulator.log").read_text(errors="replace").strip() or "it printed nothing"
                 raise EmbeddedError(f"the simulator does not start: {last_words.splitlines()[-1]}")
             time.sleep(0.05)
         yield int(json.loads(ready.read_text())["port"])
@@ -195,7 +195,7 @@ def _judge_endings(installation: Installation, batch: str, expected: Mapping[str
     active = len(expected) - hopeless
     home = installation.settings.home
     console.print(
-        f"The rehearsal went as it should: {count_things(active, 'token')} "
+        f"The rehearsal went as planned: {count_things(active, 'token')} "
         f"{agree(active, 'is', 'are')} active, and {hopeless:,} failed on purpose. "
         f"Everything is kept in {home}."
     )

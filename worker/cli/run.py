@@ -132,7 +132,7 @@ def work_on(
         statuses, only_batch = read_statuses(installation), None
         names = [each.name for each in reversed(statuses) if each.to_do and not each.waits_for_a_person]
         if not names:
-            nothing = "no batch runs here: name a FILE to load, or a BATCH of those that `oathbulk status` lists"
+            nothing = "no batch runs here: name a FILE to load, or a BATCH that `oathbulk status` lists"
             raise typer.BadParameter(nothing, param_hint="FILE")
         error_console.print(f"Working on {', '.join(names)}.")
     else:
@@ -267,7 +267,7 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
 def describe_interruption(stopped: str | None) -> str:
     """Say that the run was interrupted. `stopped`: how to continue; None if the batch was finished anyway."""
     if stopped is None:
-        return "Interrupted when the batch was finished: nothing is left to do."
+        return "Interrupted after the batch was finished: nothing is left to do."
     return f"Interrupted: everything in hand is settled or handed back. {stopped}"
 
 

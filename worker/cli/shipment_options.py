@@ -40,7 +40,7 @@ LONGEST_SECRET = 4096
 # Here and not with the other options: its values are known where shipments are read, which few commands do.
 Accept = Annotated[
     list[Question] | None,
-    typer.Option("--accept", metavar="NAME", help="Continue in spite of this finding; repeatable."),
+    typer.Option("--accept", metavar="NAME", help="Continue despite this finding; repeatable."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`oathbulk show`: prints the whole history of one token and what happens next; or lists the tokens that begin so, in a
+"""`oathbulk show`: prints the whole history of one token and what happens next; or lists the tokens that match, in a
 table that has fewer columns on a narrow terminal."""
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _INDENT = 2
 # Columns of a label with the gap behind it: at least, and at most, where a column of the file has a long name.
 _NARROWEST, _WIDEST = 10, 26
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
-# The place of the row's number, which stands at the right of its column.
+# The place of the row's number, which is right-aligned in its column.
 _ROW = 2
 # Places of the columns that are shown: all of them; on a narrow terminal without batch and row; and without the time.
 _SHOWN_COLUMNS = ((0, 1, 2, 3, 4, 5, 6), (0, 3, 4, 5, 6), (0, 3, 4, 5))
@@ -101,9 +101,8 @@ def _print_tokens(installation: Installation, looked_up: Told, *, as_json: bool)
             console.print(Text(""))
         console.print(draw_history(history, step, measure_room(console)))
     if looked_up.others:
-        begin = (
-            f"{count_things(looked_up.others, 'other serial number')} {agree(looked_up.others, 'begins', 'begin')} so"
-        )
+        others = count_things(looked_up.others, "other serial number")
+        begin = f"{others} {agree(looked_up.others, 'begins', 'begin')} with that"
         console.print(Text(f"{begin}: list them with --batch, --status, --reason, or --user.", style="dim"))
 
 
@@ -129,7 +128,7 @@ def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableT
 
 
 def draw_findings(findings: SearchResult, sought: Sought, room: Room) -> RenderableType:
-    """Draw the records that were found, and say how many more there are; or that there is none like what was sought."""
+    """Draw the records that were found, and say how many more there are; or that nothing matches."""
     if not findings.found and not findings.refused:
         return Text(escape_line(describe_nothing_found(sought)))
     lines = _draw_found(findings.found, room) if findings.found else []

@@ -130,7 +130,7 @@ def _describe_faults(error: ValidationError) -> str:
 
 
 def _listen(host: str, port: int) -> socket:
-    """Listen there, or end the process with what helps."""
+    """Listen there, or end the process with a message that says what helps."""
     from worker.simulator import server
 
     try:
@@ -141,7 +141,7 @@ def _listen(host: str, port: int) -> socket:
 
 
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:
-    """Make up tokens, write their files, and return the world for them; None if there are to be none."""
+    """Make up tokens, write their files, and return the world for them; None if none were requested."""
     if bool(tokens) != bool(pairs or box) or (pairs and box):
         _fail("give --tokens with --pairs or --box: how many, and where to write them", WRONG_USAGE)
     if troubles is not None and not tokens:
@@ -155,7 +155,7 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
             made.write(box)
             return made.world
         if pairs is not None:
-            # Tokens that two fresh OTPs mend, so many of each kind.
+            # Tokens that two fresh OTPs mend, this many of each kind.
             shipment = make_shipment(tokens, seed=seed, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, troubles or 0))
             shipment.write_pairs(pairs)
             if troubles:

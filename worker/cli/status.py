@@ -1,6 +1,6 @@
-"""`oathbulk status`, and how `run` shows batches: one whole, with as many reasons of what failed as there is room
-for; or all, in a table of their rows; once, or again and again until nothing more will happen to them. A monitor is
-told by the exit code."""
+"""`oathbulk status`, and how `run` shows batches: one in full, with as many failure reasons as there is room for;
+or all, in a table. It does so once, or repeatedly until nothing more will happen to them. A monitor reads the exit
+code."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -63,15 +63,15 @@ COLORS = {
     **{"cancelled": "red", "active": "green", "failed": "red", "rows": "bold"},
 }
 _FAILED_HEAD = ("failed", "reason", "what to do")
-# The four things that a row is, behind the number of all, as every table has them.
+# The four kinds of rows, after the total, as in every table.
 _ROWS_HEAD = ("rows", "active", "to do", "failed", "closed")
 _BATCHES_HEAD = ("batch", "state", *_ROWS_HEAD)
 _PARTS_HEAD = ("waits until", *_ROWS_HEAD, "wrong OTPs")
 # Their columns that hold numbers.
 _NUMBERS = range(2, 8)
-# How far the outlook stands in on a terminal, in columns.
+# How far the outlook is indented on a terminal, in columns.
 _INDENT = 4
-# Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
+# Seconds between two lines where lines cannot be redrawn, so that a log does not overflow.
 LINE_EVERY = 5.0
 
 
@@ -190,8 +190,8 @@ def watch(
 
 
 def is_over(status: BatchStatus) -> bool:
-    """Whether a run is done with the batch: every record is final; or the batch paused by itself for what only a person
-    can mend, and no worker has a record of it in hand."""
+    """Whether a run is done with the batch: every record is final; or the batch paused by itself for something that
+    only a person can fix, and no worker has a record of it in hand."""
     if status.state == BatchState.PAUSED:
         if status.reason in PASSING or status.reason == PauseReason.PERSON:
             # Such a pause ends by itself, or the person who paused it lets it go on.
@@ -221,7 +221,7 @@ def draw_batch(
     that worked on it has ended before the batch was finished: a sentence that says how to go on. `with_cures`: what to
     do about each reason is written out, however much room that takes."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
-    # The outlook stands high, so that it is seen in the smallest terminal.
+    # The outlook is near the top, so that it is visible even in the smallest terminal.
     texts: list[Text | str] = [put_waiting_first(status, future), *describe_failed(status)]
     lesson = LEARNED[status.resync.needs] if status.resync.needs in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
     costs = " · ".join(
@@ -234,8 +234,8 @@ def draw_batch(
 
 
 def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> RenderableType:
-    """Draw a line of rows for each batch. Its outlook stands below it on a terminal; in a pipe at the end of the same
-    line, so that a script reads a batch a line."""
+    """Draw a line of rows for each batch. Its outlook is below it on a terminal; in a pipe at the end of the same line,
+    so that a script reads one batch per line."""
     if not statuses:
         return Text("No batch was loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
@@ -327,7 +327,7 @@ def _draw_head(status: BatchStatus, room: Room) -> Text:
 
 
 def _draw_rows(status: BatchStatus) -> list[Text]:
-    """Draw how many rows are which of the four things, names in one line, numbers below."""
+    """Draw how many rows are active, to do, failed, and closed: names in one line, numbers below."""
     numbers: list[Cell] = [
         (number, COLORS.get(name, "")) for name, number in zip(_ROWS_HEAD, _list_numbers(status), strict=True)
     ]

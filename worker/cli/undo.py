@@ -219,7 +219,7 @@ def _undo_batches(
             impossible.append(failure)
     for environment_name in {environment.name for environment in environments.values()}:
         print_hosts(installation, environment_name)
-    # Threads in a call need Redis and the database until it ends, however impatient somebody is.
+    # Threads in a call need Redis and the database until it ends, even after another Ctrl-C.
     with turning_signals_into_interrupts(), parts_with_redis(installation) as parts:
         for name, environment in environments.items():
             with showing() as progress:
@@ -270,10 +270,10 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
 
 
 def _describe_kept(undone: Undone) -> Iterator[str]:
-    """Say what stays, which somebody may have believed to be gone, and how it goes."""
+    """Say what stays although somebody may believe it gone, and how to remove it."""
     if kept := undone.list_kept():
         stay = agree(len(kept), "stays as it is", "stay as they are")
-        yield f"{len(kept):,} {stay}. In PingOne's console, remove those that must not work any longer:"
+        yield f"{len(kept):,} {stay}. In PingOne's console, remove those that must no longer work:"
     for each in kept[:MOST_LINES]:
         named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
         yield f"  {named}: {each.why}"

@@ -142,7 +142,7 @@ class Tuning(BaseModel):
     not_found_delay: float = 10
     # The fleet, or one worker if others reach PingOne, waits this long after an outage without a time.
     outage_hold: float = 5
-    # The longest hold, whoever asks for it. A longer `Retry-After` is a used-up quota.
+    # The longest hold, no matter who asks for it. A longer `Retry-After` is a used-up quota.
     longest_hold: float = 120
     # A slot further away than this sends the record back, so that no thread sleeps on it.
     furthest_slot: float = 2

@@ -115,7 +115,7 @@ def find_line(error: BaseException | None) -> str:
 
 def is_away(error: BaseException) -> bool:
     """Whether this error means that the database is away or could not do its work this time, and is not our fault."""
-    # No connection became free in time: while the database stands still, other threads hold all of them.
+    # No connection became free in time: while the database does not respond, other threads hold all of them.
     if isinstance(error, exc.TimeoutError):
         return True
     if not isinstance(error, exc.DBAPIError):

@@ -52,7 +52,7 @@ def _describe_work(work: Sequence[str]) -> str:
         case [batch]:
             name = quote(batch)
             return (
-                f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait until it "
+                f", `oathbulk run {name}`, which works only on {batch} (`oathbulk status {name}`): wait until it "
                 f"ends, or end it with Ctrl-C and continue it later"
             )
     return ": wait until it ends"

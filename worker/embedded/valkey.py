@@ -45,7 +45,7 @@ port {port}
 requirepass "{password}"
 dir {directory}
 daemonize no
-# Nothing is kept on the disk: what was queued stands in the database, and is queued again.
+# Nothing is kept on the disk: what was queued is in the database, and is queued again.
 save ""
 # When memory is full, a new message must be refused, and none that is queued may be dropped.
 maxmemory-policy noeviction
@@ -89,7 +89,7 @@ class EmbeddedValkey:
         return config.url if config and ask_pid(config, self._directory) else None
 
     def stop(self) -> None:
-        """End the server, if there is one, whoever started it, and return when it is gone."""
+        """End the server, if there is one, no matter who started it, and return when it is gone."""
         if self._pid_file.exists() and not self._wait_until_gone(within=0):
             self._signal(signal.SIGTERM)
             if not self._wait_until_gone(within=STOP_TIMEOUT):

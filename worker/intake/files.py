@@ -198,7 +198,7 @@ def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
 
 
 def find_foreign(head: bytes) -> tuple[str, str] | None:
-    """Find the problem and the cure of a file that begins with these bytes (some kilobytes); None if it is text."""
+    """Find the problem and the cure of a file that begins with these bytes (a few kilobytes); None if it is text."""
     start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     found = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
     if found is ZIP and (b"xl/" in head or b"[Content_Types].xml" in head or b"opendocument" in head):
@@ -402,7 +402,7 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     serial = "".join(cells[serial_at : serial_at + 1]) if len(cells) > 1 else ""
     unfit = {
         "the row is only one field: check whether the line was cut off, is in quotation marks as a whole, or has "
-        "another separator than this format": len(cells) == 1 < fewest,
+        "a different separator from this format": len(cells) == 1 < fewest,
         "the row has too few fields for this format: check whether the line was cut off": len(cells) < fewest,
         "the row has too many fields for this format: check whether two lines were joined": len(cells) > most,
     }
@@ -562,7 +562,7 @@ def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> b
 
 
 def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
-    """Find two columns of a header, counted from 1, of which a row could keep only one; None if there are none."""
+    """Find two columns of a header, counted from 1, only one of which a row could keep; None if there are none."""
     seen: dict[tuple[str, str], int] = {}
     for place, meaning in enumerate(meanings, 1):
         if any(meaning) and seen.setdefault(meaning, place) != place:

@@ -335,7 +335,7 @@ def complete_phenixid(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Read a token without a type as HOTP, and refuse one whose time does not begin in 1970. Raises RowRefused."""
     if read_number(said.get("epoch"), "the epoch"):
         raise RowRefused(
-            "the token counts its time from another moment than 1970-01-01 (its epoch is not 0), which PingOne does "
+            "the token counts its time from a moment other than 1970-01-01 (its epoch is not 0), which PingOne does "
             "not support: leave it out"
         )
     return {"otp_type": said.get("otp_type", "hotp")}
@@ -402,7 +402,7 @@ class OtherFormat:
     """A format that is no vendor's CSV.
 
     `name`: its name for `--format`. `title`: what it is and who writes such files. `is_format_of`: whether a file that
-    starts with these bytes (some kilobytes) has this format. `read` takes the file and the time, with its zone, and
+    starts with these bytes (a few kilobytes) has this format. `read` takes the file and the time, with its zone, and
     returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a whole
     or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
     rows."""

@@ -231,7 +231,7 @@ class PairReader:
             return RowError(
                 row_number,
                 "a quotation mark is never closed, or is inside a quoted value: remove it, or double it there; "
-                "line breaks may stand in columns of your own only",
+                "only columns of your own may hold line breaks",
                 None,
                 RowFault.ROW_UNREADABLE,
             )
@@ -260,7 +260,7 @@ class PairReader:
         if kind is None:
             raise _refuse("otp_type is neither hotp nor totp: write one of the two, or leave it empty for hotp")
         if file_row and not FILE_ROW_NUMBER.fullmatch(file_row):
-            cure = "copy it from the export; or empty it, so that the row is found by its serial number"
+            cure = "copy it from the export; or clear it, so that the row is found by its serial number"
             raise RowRefused(
                 f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}", fault=RowFault.FILE_ROW_UNFIT
             )
@@ -344,7 +344,7 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
         raise _refuse(_explain_otp("otp2", otp2))
     if len(otp2) != len(otp1):
         raise _refuse(
-            "otp2 has another number of digits than otp1: Excel dropped leading zeros, or two tokens are mixed up; "
+            "otp1 and otp2 differ in their number of digits: Excel dropped leading zeros, or two tokens are mixed up; "
             "format both columns as Text and export again"
         )
     if otp1 == otp2 and kind == "totp":
@@ -376,7 +376,7 @@ def _explain_otp(column: str, otp: str) -> str:
     known = {
         f"{column} is missing: produce an OTP with the token and write it there": not otp,
         explain_quoted(column): EXCEL_QUOTED.match(otp),
-        f"{column} has other characters than digits: write only the 6 or 8 digits, in the right column; {AS_TEXT}": (
+        f"{column} has characters other than digits: write only the 6 or 8 digits, in the right column; {AS_TEXT}": (
             not (otp.isascii() and otp.isdigit())
         ),
         f"{column} has more than 8 digits: an OTP has 6 or 8; check whether it is in the right column": len(otp) > 8,

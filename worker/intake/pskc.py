@@ -155,7 +155,7 @@ class Container:
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
             raise UnusableFile(
-                path, "is PSKC with an unreadable head, or of another version than 1.0", ASK_AGAIN
+                path, "is PSKC with an unreadable head, or of a version other than 1.0", ASK_AGAIN
             ) from None
         # The cipher of values that name none. python-pskc would use the cipher of the first value that names one for
         # all later values.
@@ -234,7 +234,7 @@ class Container:
         except (KeyDerivationError, ValueError):
             raise UnusableFile(
                 self._path,
-                "derives its key from a password by another way than PBKDF2, or does not say how",
+                "derives its key from a password by a way other than PBKDF2, or does not say how",
                 ASK_FOR_OTHER,
             ) from None
 
@@ -253,7 +253,7 @@ class Container:
                 mac.generate_mac(b"")
         except PSKCError:
             raise UnusableFile(
-                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256, or SHA-512", ASK_FOR_OTHER
+                self._path, "has MACs of a kind other than HMAC with SHA-1, SHA-256, or SHA-512", ASK_FOR_OTHER
             ) from None
 
     def make_wrong_key(self) -> UnusableFile:
@@ -547,7 +547,7 @@ def _find_unfit(found: FoundKey, now: datetime) -> str | None:
     dates = ({date < now for date in _read_dates(text)} for text in found.expires)
     past = next((readings for readings in dates if readings != {False}), {False})
     unfit = {
-        "the token shows other characters than digits, and PingOne takes only digits: leave it out": (
+        "the token shows characters other than digits, and PingOne takes only digits: leave it out": (
             (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
         ),
         "the token adds a check digit to its OTPs, which PingOne does not know: leave it out": key.response_check,

@@ -40,8 +40,8 @@ RESULT_COLUMNS = (
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a file. `name` and `synonyms` are what a header may call it; `attribute` is the field of Row, and the
-    column of Record, that has its value. `longest`: any text of so many characters is accepted, and an empty cell
-    becomes None; 0: the column has rules of its own."""
+    column of Record, that has its value. `longest`: any text of up to this many characters is accepted, and an empty
+    cell becomes None; 0: the column has rules of its own."""
 
     name: str
     synonyms: tuple[str, ...] = ()
@@ -260,7 +260,7 @@ class SecretMissing(UnusableFile):
 
 # What a header calls the column of the serial numbers; where files were joined, it stands between the rows.
 COLUMN_NAME = re.compile(r"\ufeff?serial[\s_-]*(?:number)?", re.IGNORECASE)
-# What PingOne allows for a serial number, but for the name of the column.
+# What PingOne allows for a serial number; the name of the column comes in front.
 SERIAL = re.compile(rf"(?!(?i:{COLUMN_NAME.pattern})\Z)[A-Za-z0-9]{{1,50}}")
 # A long number as Excel writes it, such as 1.00013E+12.
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
@@ -299,7 +299,7 @@ def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
         ),
         explain_quoted("serial", cure): EXCEL_QUOTED.match(serial),
     }
-    fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
+    fault = "more than 50 characters" if len(serial) > 50 else "characters other than letters and digits"
     other = f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
     return find_reason(known) or other
 

@@ -216,7 +216,9 @@ def _choose_step(token: Token, hints: Hints) -> int:
             "the file does not say the token's time step: add --time-step 30 or --time-step 60, in seconds"
         )
     if step not in TIME_STEPS:
-        raise RowRefused("the time step is neither 30 nor 60 seconds, and PingOne takes no other: leave the token out")
+        raise RowRefused(
+            "the time step is neither 30 nor 60 seconds, and PingOne takes only those: leave the token out"
+        )
     return step
 
 
@@ -234,7 +236,9 @@ def _read_hash(text: str | None) -> HashAlgorithm | None:
         return None
     found = HASHES.get(re.sub(r"[^a-z0-9]", "", text.lower()))
     if found is None:
-        raise RowRefused("the hash is not SHA-1, SHA-256, or SHA-512, and PingOne takes no other: leave the token out")
+        raise RowRefused(
+            "the hash is not SHA-1, SHA-256, or SHA-512, and PingOne takes only those: leave the token out"
+        )
     return found
 
 

@@ -91,7 +91,7 @@ def distrust(
     skipped = 2 * post_budget - 1
     is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
     is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
-    # Not since when it runs: what is done again after a restore sets that anew.
+    # Not since when it runs: what is repeated after a restore resets that.
     loaded_at = select(Batch.created_at).where(Batch.id == Record.batch_id).scalar_subquery()
     marked = pending.where(_IS_TRUSTED).values(
         otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),

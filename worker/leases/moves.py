@@ -163,7 +163,7 @@ def close(database: Database, connection: Connection, batch_id: int, chosen: Col
 def give_up(
     database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, evidence: str = ""
 ) -> int:
-    """Make these records dead letters, if they are pending. One whose device or token a read has still to tell of waits
+    """Make these records dead letters, if they are pending. A record whose device or token still has to be read waits
     for that. `evidence`: what PingOne showed or said, in a sentence. Returns how many."""
     if not record_ids:
         return 0
@@ -191,8 +191,8 @@ def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[
     return count
 
 
-# The most records to put before all others together: so many people may wait at a table. More would keep the batches of
-# other licenses waiting.
+# The most records to put before all others together: this many people may wait at a table. More would keep the batches
+# of other licenses waiting.
 MOST_FIRST = 100
 
 
@@ -212,8 +212,8 @@ def goes_first() -> ColumnElement[bool]:
 
 
 def come_back(database: Database, seconds: ColumnElement[Any] | float) -> ColumnElement[Any]:
-    """When a record is due that comes back although nothing was done: in so many seconds, behind all that are due. One
-    that somebody waits for is due at once and keeps its place."""
+    """When a record is due that comes back although nothing was done: in that many seconds, behind all that are due.
+    One that somebody waits for is due at once and keeps its place."""
     return case((goes_first(), Record.scheduled_at), else_=database.now(seconds))
 
 

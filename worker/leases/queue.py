@@ -126,7 +126,7 @@ class Queue:
         first: int | None = None,
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, under a queue lease of `lease` seconds; with `first`, only
-        among its first so many. Returns their ids, in the order in which they go."""
+        among its first `first` ones. Returns their ids, in the order in which they go."""
         due = self._due if first is None else self._due_in_canary
         return self._enqueue(connection, due, {"of_batch": batch_id, "room": room, "first": first}, lease)
 

@@ -1,6 +1,6 @@
-"""How records that failed or were cancelled go again: by a replay with what they have, or by a mend with what a person
-brought. A replay leaves some of them unchanged; this module says which, and why. Every function works in the caller's
-transaction."""
+"""How records that failed or were cancelled are tried again: by a replay with what they have, or by a mend with what a
+person brought. A replay leaves some of them unchanged; this module says which, and why. Every function works in the
+caller's transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ def replay(
     is_scheduled: bool = False,
 ) -> int:
     """Make dead letters of a batch with these reasons pending again; without reasons, all of its dead letters and what
-    was cancelled with it. `chosen`: only these records. What an undo closed goes again only if records are chosen,
-    since most of it belongs to people who have left. Returns how many records go again.
+    was cancelled with it. `chosen`: only these records. What an undo closed is tried again only if records are chosen,
+    since most of it belongs to people who have left. Returns how many records are tried again.
 
     A record with a refused OTP needs fresh OTPs, by a mend. A seed makes them by itself, under a new budget unless this
     is the replay by schedule. A record whose token went again in another batch stays unchanged."""
@@ -137,7 +137,7 @@ def put_back(database: Database, connection: Connection, record_id: int) -> bool
 
 
 def _begin_again(database: Database) -> dict[str, Any]:
-    """The columns of every record that goes again."""
+    """The columns of every record that is tried again."""
     return {
         "reason": None,
         "detail": None,

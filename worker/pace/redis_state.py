@@ -330,7 +330,7 @@ class PaceState:
         `last`, in microseconds, is the last of their slots. `hold` is in seconds, 0 for none; `why` is its reason, and
         `last_lifting` when a person last ended a hold, as far as this process knows."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
-        # Redis is told once a second that this process delivers: with every answer would be slower.
+        # Redis learns once a second that this process delivers: telling it with every answer would be slower.
         process, now = "", time.monotonic()
         if answers and now - self._delivery_told_at >= DELIVERY_TOLD_EVERY:
             process, self._delivery_told_at = self._process, now

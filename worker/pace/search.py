@@ -395,7 +395,7 @@ def settle(search: Search, limit: float, wasted: float) -> Search:
 
 
 def knock(search: Search, slot: float, resumes_at: float) -> Search:
-    """Ask more and more rarely whether it is open again."""
+    """Ask less and less often whether it is open again."""
     rate = min(LOWEST_RATE, search.lasting_rate)
     closed = replace(search, rate=rate, open_rate=search.lasting_rate)
     pause = min(LONGER_WAIT * (slot - search.refused_at), PROBE_AFTER / 2)

@@ -37,13 +37,13 @@ LONGEST_WAIT = 10.0
 # The reason of a hold if nothing better is known.
 UNEXPLAINED = "a worker asked for it"
 # Why the fleet holds longer than requested.
-CLOSED = "PingOne refuses every request, so oathbulk asks more and more rarely"
+CLOSED = "PingOne refuses every request, so oathbulk asks less and less often"
 # How often to try a change: if another process changed the rate first, ours is applied to its result.
 TRIES = 5
 # Seconds for which another thread's news of a hold from Redis is recent enough; or as long as it takes to ask.
 RECENT = 0.02
 # Seconds by which a slot is given out early, so that a changed rate takes effect soon. A slot this much overdue is
-# lost, since its request would come on top of those due by then. If Redis is far away, slots that fall due during a
+# lost, since its request would come on top of those that are due. If Redis is far away, slots that fall due during a
 # trip to it are given out too.
 AHEAD = 0.1
 # Seconds of a trip to Redis that are made up for at the most.
@@ -120,7 +120,7 @@ class Pace:
 
     @property
     def longest_hold(self) -> float:
-        """Longest hold of the fleet in seconds, whoever asks for it."""
+        """Longest hold of the fleet in seconds, no matter who asks for it."""
         return self._holds.longest
 
     def wait(self) -> Slot:
@@ -245,7 +245,7 @@ class Pace:
                 "pace_out_of_reach",
                 license=self.license,
                 error=str(error),
-                meanwhile="records go back, and return later",
+                meanwhile="records are handed back, and return later",
                 cure="check with `oathbulk doctor`",
             )
 

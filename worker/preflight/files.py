@@ -27,7 +27,7 @@ from worker.vault.otps import OtpPair, Seed
 DEVICE_WAITS = timedelta(hours=24)
 # Asked about a shipment, or about a batch before a mend.
 ANOTHER_FOR_PERSON = (
-    "Tokens for people who have or get another token of this {whole}: {{n}}. Check whether they should have two."
+    "Tokens for people who have, or will get, another token of this {whole}: {{n}}. Check whether they should have two."
 )
 
 
@@ -134,7 +134,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
 
 def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
     """Find the rows of people who have an active token of the shipment, or get one by an earlier row."""
-    verdicts.doubt_second_tokens("its person has or gets another token")
+    verdicts.doubt_second_tokens("its person has, or will get, another token")
     text = ANOTHER_FOR_PERSON.format(whole="batch" if mends else "shipment")
     return name_tokens("person_twice", Level.ASK, text, verdicts.doubted("person_twice"))
 

@@ -171,7 +171,7 @@ def check_policies(
 def _tell_of_notification(policy: Policy, persons: int, *, makes_devices: bool) -> Finding:
     """Say that PingOne writes to people about a new device: a question only if devices will be made."""
     name, notification = policy.name or policy.id, policy.new_device_notification
-    says = "says nothing of it" if notification is None else f"says {notification}"
+    says = "does not say otherwise" if notification is None else f"says {notification}"
     if makes_devices:
         write_to = "1 person" if persons == 1 else f"{persons} people"
         return Finding(
@@ -230,7 +230,8 @@ PERSON_TEXTS = {
     "user_not_found": "Tokens for people whom PingOne does not find: {n}. Correct their names, or check "
     "whether the worker application's role covers their population.",
     "user_ambiguous": "Tokens for names that several people have: {n}. Give their user ids.",
-    "account_not_usable": "Tokens for people whose account is disabled or locked: {n}. Enable or unlock it first.",
+    "account_not_usable": "Tokens for people whose account is disabled or locked: {n}. Enable or unlock these accounts "
+    "first.",
     "other_person": "Tokens whose user id or name belongs to a different person than the name beside it: {n}. Correct "
     "one of the two.",
 }
@@ -319,7 +320,7 @@ NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
     "token_not_in_inventory": "Tokens that are not in PingOne's inventory: {n}. Import them first.",
-    "token_differs": "Tokens with other parameters in PingOne's inventory than in the file: {n}. Every OTP "
+    "token_differs": "Tokens whose parameters in PingOne's inventory differ from the file's: {n}. Every OTP "
     "would be wrong: revoke them there, and import them again.",
     "token_taken": "Tokens that are paired with a different person or device than the file says: {n}. Correct the ids.",
     "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. Pair them first.",

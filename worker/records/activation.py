@@ -200,7 +200,7 @@ def describe_outcome(decision: Decision, progress: Progress) -> str:
 
 
 def fail_if_dead_letter(outcome: str) -> str:
-    """Return how an attempt ended. Raises DeadLettered for a dead letter, which is recorded by then."""
+    """Return how an attempt ended. Raises DeadLettered for a dead letter, which is already recorded."""
     if outcome.startswith(_DEAD_LETTER):
         raise DeadLettered(outcome)
     return outcome

@@ -456,7 +456,7 @@ def describe_made(status: BatchStatus) -> str:
             f"{count_things(status.paired, 'device')} paired",
         ]
     if status.unproved:
-        parts.append(f"{status.unproved} active unproved (PingOne wanted no OTP)")
+        parts.append(f"{status.unproved} active unproved (PingOne asked for no OTP)")
     return " · ".join(parts)
 
 

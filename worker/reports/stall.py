@@ -189,7 +189,7 @@ def _name_worker(fleet: Fleet) -> str:
     if fleet.only_batch is not None and fleet.only_batch == fleet.batch:
         return f"`{run}`, which runs here, starts one."
     if fleet.only_batch is not None:
-        busy = f"`{write_run(fleet.only_batch)}`, which runs here, works on {fleet.only_batch} alone"
+        busy = f"`{write_run(fleet.only_batch)}`, which runs here, works only on {fleet.only_batch}"
         return f"{busy}: when it ends, or after Ctrl-C, `{run}`."
     return f"`{run}` starts one; or start `celery -A worker worker` and `celery -A worker beat`."
 

@@ -360,7 +360,7 @@ def describe_attempt(line: Read) -> str:
     parts = [
         line.outcome + (f" ({line.reason})" if line.reason else ""),
         "" if is_counted else "not counted",
-        "the worker died: what it had not recorded yet is not known" if line.outcome == Outcome.LOST else "",
+        "the worker died: what it had not recorded is not known" if line.outcome == Outcome.LOST else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -171,8 +171,8 @@ def find_others(reasons: Sequence[str | None], thresholds: Thresholds) -> Trip |
     if by_others < thresholds.by_others:
         return None
     reason = PauseReason.SOMEBODY_ELSE
-    seen = f"{by_others} of the latest {len(reasons)} attempts met what was done since this batch began to run"
-    return Trip(reason, f"{seen}, and not by it. {PAUSE_CURES[reason]}")
+    seen = f"{by_others} of the latest {len(reasons)} attempts found the token paired or the device activated"
+    return Trip(reason, f"{seen} since this batch began to run, but not by it. {PAUSE_CURES[reason]}")
 
 
 def was_answered_since(failures: Sequence[FailedAttempt], history: History, since: int) -> bool:

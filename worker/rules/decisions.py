@@ -518,7 +518,7 @@ def choose_read_delay(progress: Progress, limits: Limits) -> float:
 
 
 def name_failure(failure: CallFailure) -> Failure:
-    """Name a failed call after which the record goes again. Raises TypeError for any other."""
+    """Name a failed call after which the record is tried again. Raises TypeError for any other."""
     for kind, name in _NAMES.items():
         if isinstance(failure, kind):
             return name

@@ -9,8 +9,8 @@ from enum import StrEnum
 
 # Refused first OTPs, in an environment where PingOne never asked for a second one, until the flag is added.
 REFUSALS = 3
-# Accepted first OTPs for each refused one, and before the first refusal: by then, out-of-step tokens are rare here, and
-# records go at full speed.
+# Accepted first OTPs for each refused one, and before the first refusal: from there on, out-of-step tokens are rare
+# here, and records go at full speed.
 TAKEN = 50
 # First OTPs that have to be taken until one more record may go at a time. So about half a refusal more is to be
 # expected of all that go together, however many they are.

@@ -554,7 +554,7 @@ class Simulation:
         return {group: TokenBucket(self.settings, group) for group in get_args(Group)}
 
     def seed(self, seed: WorldSeed) -> None:
-        """Add the seed's client, users, tokens, and devices. The seed's settings are for whoever makes the
+        """Add the seed's client, users, tokens, and devices. The seed's settings are for the code that makes the
         simulation."""
         with self.lock:
             self.access.clients[seed.client_id] = seed.client_secret

@@ -150,26 +150,31 @@ FILE = {"PINGONE_CLIENT_SECRET_FILE": "{home}/secret"}
 @pytest.mark.parametrize(
     ("process", "env", "section", "said"),
     [
-        (PINGONE, STRANGER, {}, "PINGONE_API_URL stands in {home}/.env, {secret} in the process environment: "),
+        (PINGONE, STRANGER, {}, "PINGONE_API_URL comes from {home}/.env, {secret} from the process environment: "),
         (
             PINGONE,
             {"PINGONE_TOKEN_URL": "https://b.example"},
             {},
-            "PINGONE_TOKEN_URL stands in {home}/.env, {secret} in the process environment: ",
+            "PINGONE_TOKEN_URL comes from {home}/.env, {secret} from the process environment: ",
         ),
         (
             {},
             BOTH | IDS | FILE,
             {},
-            "PINGONE_API_URL and PINGONE_TOKEN_URL stand in {home}/.env, {secret} in {home}/secret: ",
+            "PINGONE_API_URL and PINGONE_TOKEN_URL come from {home}/.env, {secret} from {home}/secret: ",
         ),
         (
             {"CREDENTIALS_DIRECTORY": "{home}"},
             STRANGER | IDS,
             {},
-            "PINGONE_API_URL stands in {home}/.env, {secret} in {home}/pingone_client_secret: ",
+            "PINGONE_API_URL comes from {home}/.env, {secret} from {home}/pingone_client_secret: ",
         ),
-        ({}, {}, IDS | STRANGER | FILE, "PINGONE_API_URL stands in {home}/oathbulk.toml, {secret} in {home}/secret: "),
+        (
+            {},
+            {},
+            IDS | STRANGER | FILE,
+            "PINGONE_API_URL comes from {home}/oathbulk.toml, {secret} from {home}/secret: ",
+        ),
         # One place gives both.
         ({}, PINGONE | STRANGER, {}, ""),
         # What is set in the process environment goes before the file, which gives nothing then.

@@ -256,7 +256,7 @@ def test_on_a_narrow_terminal_the_list_has_fewer_columns_and_no_id_is_cut(width:
 
 # What was undone.
 
-STAY = "{}. In PingOne's console, remove those that must not work any longer:"
+STAY = "{}. In PingOne's console, remove those that must no longer work:"
 
 
 @pytest.mark.parametrize(

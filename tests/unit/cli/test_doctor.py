@@ -133,7 +133,7 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ([GONE], "none runs", ""),
         (
             [WELL, *OTHERS],
-            "another version than this command's, 1.0: host:4 (0.9), host:5 (older)",
+            "not this command's version, 1.0: host:4 (0.9), host:5 (older)",
             "docs/operating.md",
         ),
         (

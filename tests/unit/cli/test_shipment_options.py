@@ -133,7 +133,7 @@ def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed
             describe_interruption("Continue with: oathbulk run july"),
             "Interrupted: everything in hand is settled or handed back. Continue with: oathbulk run july",
         ),
-        (describe_interruption(None), "Interrupted when the batch was finished: nothing is left to do."),
+        (describe_interruption(None), "Interrupted after the batch was finished: nothing is left to do."),
     ],
 )
 def test_a_command_can_be_pasted_and_one_that_goes_on_is_named(written: str, command: str) -> None:

@@ -299,7 +299,7 @@ EXPECTED = {
     "oath_csv_serial_with_hyphen.csv": (
         "row",
         2,
-        "serial has other characters than letters and",
+        "serial has characters other than letters and",
         "write it as PingOne's token inventory has it",
     ),
     "oath_csv_step_45.csv": ("row", 2, "the time step is neither 30 nor 60 seconds, and", "leave the token out"),
@@ -339,7 +339,7 @@ EXPECTED = {
         "the row has too few fields for this format",
         "check whether the line was cut off",
     ),
-    "phenixid_epoch.csv": ("row", 2, "the token counts its time from another moment", "leave it out"),
+    "phenixid_epoch.csv": ("row", 2, "the token counts its time from a moment other", "leave it out"),
     "phenixid_ocra.csv": ("row", 2, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "phenixid_step_90.csv": ("row", 2, "the time step is neither 30 nor 60 seconds, and", "leave the token out"),
     "pskc_billion_laughs.xml": (
@@ -364,7 +364,7 @@ EXPECTED = {
     "pskc_derivation_unknown.xml": (
         "file",
         None,
-        "derives its key from a password by another way",
+        "derives its key from a password by a way",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_draft_algorithm_misspelt.xml": (
@@ -485,7 +485,7 @@ EXPECTED = {
     "pskc_mac_method_unknown.xml": (
         "file",
         None,
-        "has MACs of another kind than HMAC with SHA-1,",
+        "has MACs of a kind other than HMAC with SHA-1,",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_no_cipher.xml": (
@@ -510,7 +510,7 @@ EXPECTED = {
     "pskc_salt_missing.xml": (
         "file",
         None,
-        "derives its key from a password by another way",
+        "derives its key from a password by a way",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_signature_around.xml": ("file", None, "is XML, but no PSKC", "Give the vendor's file as it was sent"),

@@ -237,7 +237,7 @@ def test_persons_name_their_tokens_where_no_column_has_serial_numbers(
         (b"serial\n", None, "names no token"),
         (b"name,street\nAda,Ring 2\n", None, "no column for the serial"),
         (b"name\nAda\n", None, "no column for the serial"),
-        (b"A100001\nB 2\n", 2, "other characters than letters and digits"),
+        (b"A100001\nB 2\n", 2, "characters other than letters and digits"),
         (b"serial,name\nA100001,Ada\n,Bob\n", 3, "serial is missing"),
         (b"email,name\nada@b.c,Ada\n,Bob\n", 3, "email is empty"),
         (b"email,username\nada@b.c,ada\n", None, "names persons by several columns (email, username)"),

@@ -170,7 +170,7 @@ def test_a_seed_is_made_of_what_the_file_says_and_a_hint_where_it_does_not(
         ({"counter": -1}, "8 bytes"),
         ({"counter": "1" * 5000}, "not a whole number"),
         ({"serial": ""}, "serial is missing"),
-        ({"serial": "MADE 1"}, "other characters"),
+        ({"serial": "MADE 1"}, "characters other"),
         ({"serial": "M" * 51}, "more than 50"),
     ],
 )

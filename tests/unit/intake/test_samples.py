@@ -181,7 +181,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
             hotp("MADE0000002", row_number=4),
         ],
     ),
-    "pskc/serial_with_hyphen.xml": (Hints(), ["other characters than letters and digits", hotp("MADE0000002")]),
+    "pskc/serial_with_hyphen.xml": (Hints(), ["characters other than letters and digits", hotp("MADE0000002")]),
     "pskc/expired.xml": (Hints(), ["expired", hotp("MADE0000002")]),
     "pskc/signed.xml": (Hints(), [hotp("MADE0000001")]),
     "pskc/encrypted_counter.xml": (KEY, [hotp("MADE0000001", 2), totp("MADE0000003", 60)]),
@@ -319,7 +319,7 @@ def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_
     path = tmp_path / "tokens.csv"
     path.write_text(f"# version: 2;;;;\nalice;ldap1;realm1;MADE0000001;{SECRETS['MADE0000001']};hotp;6;0\n")
     (row,) = read(path)
-    assert "another separator than this format" in row.reason
+    assert "a different separator from this format" in row.reason
 
 
 def test_a_file_that_is_said_to_be_graph_s_and_holds_nothing_says_so(tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('Encoding="DECIMAL"', 'Encoding="HEXADECIMAL"', "other characters than digits"),
+        ('Encoding="DECIMAL"', 'Encoding="HEXADECIMAL"', "characters other than digits"),
         ('Encoding="DECIMAL"', 'Encoding="DECIMAL" CheckDigits="true"', "check digit"),
         ('Length="6"', 'Length="7"', "neither 6 nor 8 digits"),
         ('Length="6"', 'Length="six"', "not written as RFC 6030 says"),

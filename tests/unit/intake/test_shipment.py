@@ -441,7 +441,7 @@ def test_any_mixture_of_likely_pieces_does_too(tmp_path: Path, below: str) -> No
 
 # File -> words of the fault, words of the cure. The fault is always on line 3, between two good rows.
 BAD_ROWS = {
-    "columns_interchanged": ("otp1 has other characters than digits", "in the right column"),
+    "columns_interchanged": ("otp1 has characters other than digits", "in the right column"),
     "cut_off_in_quotes": ("quotation mark is never closed", "remove it"),
     "device_id_missing": ("device_id is missing", "pair the token with --pair"),
     "device_id_not_uuid": ("device_id is not a UUID", "copy the id from PingOne"),
@@ -451,17 +451,17 @@ BAD_ROWS = {
     "generated_at_without_zone": ("no time zone", "add Z"),
     "line_break_in_our_column": ("", ""),
     "otp1_apostrophe": ("otp1 is written as a quoted number", "format the column as Text"),
-    "otp1_foreign_digits": ("otp1 has other characters than digits", "format the column as Text"),
+    "otp1_foreign_digits": ("otp1 has characters other than digits", "format the column as Text"),
     "otp1_formula": ("otp1 is written as a quoted number", "format the column as Text"),
     "otp1_formula_quoted": ("otp1 is written as a quoted number", "format the column as Text"),
     "otp1_lost_zeros": ("otp1 has 3 digits", "format the column as Text and export again"),
     "otp1_missing": ("otp1 is missing", "produce an OTP"),
     "otp1_seven_digits": ("otp1 has 7 digits", "format the column as Text and export again"),
     "otp1_too_long": ("otp1 has more than 8 digits", "right column"),
-    "otp1_with_blank_inside": ("otp1 has other characters than digits", "only the 6 or 8 digits"),
-    "otp2_letters": ("otp2 has other characters than digits", "only the 6 or 8 digits"),
+    "otp1_with_blank_inside": ("otp1 has characters other than digits", "only the 6 or 8 digits"),
+    "otp2_letters": ("otp2 has characters other than digits", "only the 6 or 8 digits"),
     "otp2_lost_zeros": ("otp2 has 3 digits", "format the column as Text and export again"),
-    "otp2_other_length": ("otp2 has another number of digits than otp1", "export again"),
+    "otp2_other_length": ("otp1 and otp2 differ in their number of digits", "export again"),
     "otp_type_unknown": ("otp_type is neither hotp nor totp", "write one of the two"),
     "quotation_mark_inside": ("is inside a quoted value", "double it"),
     "quotation_mark_never_closed": ("quotation mark is never closed", "remove it"),
@@ -470,7 +470,7 @@ BAD_ROWS = {
     "serial_excel_number_with_comma": ("the serial was turned into a number", "format the column as Text"),
     "serial_missing": ("serial is missing", "printed on the token"),
     "serial_too_long": ("serial has more than 50 characters", "token inventory"),
-    "serial_with_hyphen": ("serial has other characters than letters and digits", "token inventory"),
+    "serial_with_hyphen": ("serial has characters other than letters and digits", "token inventory"),
     "too_few_fields": ("3 fields and the header 5", "cut off"),
     "too_many_fields": ("6 fields and the header 5", "in quotation marks"),
     "totp_same_otps": ("read twice within one time step", "produce the pair again"),
@@ -541,8 +541,13 @@ def read_row(header: str, *cells: str) -> Row | RowError:
             (PAIRS, ["MADE1", "308714", "", USER_ID, "d" * long], "device_id is not a UUID", "MADE1")
             for long in (37, 100)
         ],
-        ("Serial Number,OTP 1,user_id,device_id", ["MADE1", "30x714", "", ""], "OTP 1 has other characters", "MADE1"),
-        ("Serial Number,otp1,user_id,device_id", ["MADE-1", "308714", "", ""], "Serial Number has other", None),
+        ("Serial Number,OTP 1,user_id,device_id", ["MADE1", "30x714", "", ""], "OTP 1 has characters other", "MADE1"),
+        (
+            "Serial Number,otp1,user_id,device_id",
+            ["MADE-1", "308714", "", ""],
+            "Serial Number has characters other",
+            None,
+        ),
         # A header between the rows is called one.
         *(
             (PAIRS, [name, "otp1", "otp2", "user_id", "device_id"], NO_TOKEN, None)

@@ -110,7 +110,7 @@ def test_a_pause_with_another_cause_than_usual_is_not_told_the_usual_cure() -> N
     usual = replace(paused(reason), detail=f"25 records ended as forbidden. {PAUSE_CURES[reason]}")
     other = replace(paused(reason), detail="None of the first people was found by name: ada@example.com, …")
     cures = [describe(Event.PAUSED, status)["cure"] for status in (usual, other)]
-    assert cures == [PAUSE_CURES[reason], "Its status says the cause and cure."]
+    assert cures == [PAUSE_CURES[reason], "Its status shows the cause and the cure."]
 
 
 JULY = replace(batch(active=2959, dead_letter=41), name="july")

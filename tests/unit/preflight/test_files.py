@@ -103,7 +103,7 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2a"),
             False,
             "person_twice",
-            (Level.ASK, ("MADE2",), "Tokens for people who have or get another token of this shipment: 1."),
+            (Level.ASK, ("MADE2",), "Tokens for people who have, or will get, another token of this shipment: 1."),
         ),
         (
             BOX,

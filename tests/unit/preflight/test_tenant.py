@@ -90,7 +90,7 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             check_policy(says=None, persons=50_000, makes_devices=True),
             "notification",
             Level.ASK,
-            "PingOne may write to 50000 people when their token becomes a device: the policy p says nothing of it.",
+            "PingOne may write to 50000 people when their token becomes a device: the policy p does not say otherwise.",
         ),
         (
             check_policy(says="SMS_THEN_EMAIL", persons=1, makes_devices=True),
@@ -102,8 +102,8 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             check_policy(says=None),
             "notification",
             Level.NOTE,
-            "PingOne writes to people when their token becomes a device: the policy p says nothing of it. The devices"
-            " of these 3 tokens exist already",
+            "PingOne writes to people when their token becomes a device: the policy p does not say otherwise. The "
+            "devices of these 3 tokens exist already",
         ),
         (
             check_policy(failure_count=2),

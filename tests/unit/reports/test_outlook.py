@@ -135,8 +135,8 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (
             replace(LEARNING, fleet=Fleet([make_known(0.04, 0.3)])),
-            f"{MINUTE_LEFT} What holds it back: it is not known yet whether OTP 1 needs oathResync, so only a few tokens "
-            "are tried at a time; Redis is far (300 ms).",
+            f"{MINUTE_LEFT} What holds it back: it is not known yet whether OTP 1 needs oathResync, so only a few "
+            "tokens are tried at a time; Redis is far (300 ms).",
         ),
         (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),
         (replace(LEARNING, counts=LEARNING.counts | {"queued": 60, "pending": 537}), MINUTE_LEFT),

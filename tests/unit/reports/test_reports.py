@@ -62,7 +62,7 @@ SICK = replace(
             Fleet([WELL], batch="august", only_batch="july"),
             Cause.WORKER,
             "No worker works on it",
-            "`oathbulk run july`, which runs here, works on july alone",
+            "`oathbulk run july`, which runs here, works only on july",
         ),
         (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
         (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
@@ -456,11 +456,11 @@ def test_the_outcome_is_one_sentence(counts: dict[str, int], said: str) -> None:
             "12 wait until their person is found, 7 wait until their token is found in the inventory.",
             "",
         ),
-        ({"unproved": 1}, "", "1 active unproved (PingOne wanted no OTP)"),
+        ({"unproved": 1}, "", "1 active unproved (PingOne asked for no OTP)"),
         (
             {"imported": 74, "paired": 1, "unproved": 2},
             "",
-            "74 tokens imported · 1 device paired · 2 active unproved (PingOne wanted no OTP)",
+            "74 tokens imported · 1 device paired · 2 active unproved (PingOne asked for no OTP)",
         ),
     ],
 )
