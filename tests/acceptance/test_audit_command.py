@@ -88,7 +88,7 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_or_was_changed_is
     gone = f"{lines[1]['hash']}: line 2 was cut off: the audit ends with line 1."
     for options in ((), ("--verify", str(heads)), ("shipment",)):
         cut = desk.oathbulk("audit", *options)
-        told = ("1 of 2 noted heads is not in the audit any more" in cut.stderr, gone in cut.stderr)
+        told = ("1 of 2 noted heads is not in the audit anymore" in cut.stderr, gone in cut.stderr)
         assert (cut.code, *told) == (1, True, True)
     rewritten = desk.oathbulk("audit", "--verify", f"1:{'0' * 64}", "--json")
     why = "line 1 was rewritten after its head was noted"

@@ -123,7 +123,7 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     wait_until(lambda: "4 of 8" in drawn.picture(), "one watches the batch")
     wait_until(lambda: "shipment: " in written.stdout, "one watches all")
     # Nobody works on the others, whatever lives here.
-    assert "shipment alone" in " ".join(desk.oathbulk("status", "wave-1").stdout.split())
+    assert "only on shipment" in " ".join(desk.oathbulk("status", "wave-1").stdout.split())
     pingone.let_go()
     result = run.wait()
     told = ("\x1b" in result.stdout + result.stderr, "every row is active" in result.stdout)
