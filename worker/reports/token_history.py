@@ -67,7 +67,7 @@ class PastRecord:
         first, second = (
             self._describe_unknown_outcome(name)
             if state == OtpState.SENT
-            else _describe_otp(state, is_posted=posts > 0, is_kept=self.are_otps_kept)
+            else self._describe_known_outcome(state, is_posted=posts > 0)
             for name, state, posts in (
                 (CallName.OTP1, self.otp1_state, self.otp1_posts),
                 (CallName.OTP2, self.otp2_state, self.otp2_posts),
@@ -78,6 +78,16 @@ class PastRecord:
             "otp1": first,
             "otp2": second if self.has_second_otp else "the file brought none",
         }
+
+    def _describe_known_outcome(self, state: str, *, is_posted: bool) -> str:
+        """Describe an OTP that PingOne answered, or that is to be sent. A seed makes another OTP for each post."""
+        if state == OtpState.ANSWERED:
+            return "answered by PingOne"
+        if not is_posted:
+            return "not sent"
+        if self.has_seed:
+            return "not sent; earlier ones of its seed may have been posted"
+        return "may have been posted, and may be sent again" if self.are_otps_kept else "may have been posted"
 
     def _describe_unknown_outcome(self, name: CallName) -> str:
         """Describe an OTP that is marked as sent, but has no recorded answer. If no attempt has sent it since it was
@@ -147,15 +157,6 @@ class TokenHistory:
             "records": [record.to_json() for record in self.records],
             "refused": list(map(refused_to_json, self.refused)),
         }
-
-
-def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
-    """Say what happened to an OTP whose outcome is known. `is_kept`: it may be sent again."""
-    if state == OtpState.ANSWERED:
-        return "answered by PingOne"
-    if not is_posted:
-        return "not sent"
-    return "may have been posted, and may be sent again" if is_kept else "may have been posted"
 
 
 # Values computed from a record. Its OTPs are never read, only whether the database still has them.

@@ -370,6 +370,8 @@ def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
     ("fields", "part", "said"),
     [
         ({"otp1_posts": 1}, "otp1", "may have been posted, and may be sent again"),
+        # Each OTP of a seed goes once: the next one is another.
+        ({"otp1_posts": 1, "has_seed": True}, "otp1", "not sent; earlier ones of its seed may have been posted"),
         ({"otp1_state": "answered"}, "otp1", "answered by PingOne"),
         ({"has_second_otp": False}, "otp2", "the file brought none"),
         ({"otp2_state": "answered", "otp2_posts": 2}, "otp2", "answered by PingOne"),
