@@ -187,10 +187,9 @@ PAUSE_CURES = {
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"
     " PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with"
     " `oathbulk doctor`, then resume.",
-    PauseReason.PERMISSIONS: "PingOne forbids the worker application to act on record after record. Give it "
-    "the role"
-    " Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
-    PauseReason.DEVICES_GONE: "PingOne does not know device after device. It deletes a device that waits for "
+    PauseReason.PERMISSIONS: "PingOne forbids the worker application to act on several records in a row. Give "
+    "it the role Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
+    PauseReason.DEVICES_GONE: "PingOne no longer knows several devices in a row. It deletes a device that waits for "
     "activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows with the"
     " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"

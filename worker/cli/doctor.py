@@ -210,10 +210,11 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
 
 def _write_database_cure(settings: Settings) -> str:
     """Say what to check if the database does not answer: the program that holds SQLite's file, or the server."""
-    url = settings.database_url.get_secret_value() if settings.database_url else f"sqlite:///{settings.home / DATABASE}"
-    if not url.startswith("sqlite:///"):
+    url = settings.database_url.get_secret_value() if settings.database_url else ""
+    if url and not url.startswith("sqlite:"):
         return "check OATHBULK_DATABASE_URL and the server"
-    return f"another program may hold {url.removeprefix('sqlite:///')}: find out which, such as with fuser, and end it"
+    file = url.removeprefix("sqlite:///") or settings.home / DATABASE
+    return f"another program may hold {file}: find out which, such as with fuser, and wait until it ends, or end it"
 
 
 def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:

@@ -402,7 +402,7 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     serial = "".join(cells[serial_at : serial_at + 1]) if len(cells) > 1 else ""
     unfit = {
         "the row is only one field: check whether the line was cut off, is in quotation marks as a whole, or has "
-        "a different separator from this format": len(cells) == 1 < fewest,
+        "a separator other than this format's": len(cells) == 1 < fewest,
         "the row has too few fields for this format: check whether the line was cut off": len(cells) < fewest,
         "the row has too many fields for this format: check whether two lines were joined": len(cells) > most,
     }

@@ -234,7 +234,7 @@ class Container:
         except (KeyDerivationError, ValueError):
             raise UnusableFile(
                 self._path,
-                "derives its key from a password by a way other than PBKDF2, or does not say how",
+                "derives its key from a password in a way other than PBKDF2, or does not say how",
                 ASK_FOR_OTHER,
             ) from None
 
@@ -253,7 +253,7 @@ class Container:
                 mac.generate_mac(b"")
         except PSKCError:
             raise UnusableFile(
-                self._path, "has MACs of a kind other than HMAC with SHA-1, SHA-256, or SHA-512", ASK_FOR_OTHER
+                self._path, "has MACs other than HMAC with SHA-1, SHA-256, or SHA-512", ASK_FOR_OTHER
             ) from None
 
     def make_wrong_key(self) -> UnusableFile:

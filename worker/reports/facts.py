@@ -553,7 +553,9 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
         parts.append(PartStatus(value, row.not_before, counts, share, row.kept_back, *numbers))
     nothing = dict.fromkeys(map(str, Status), 0)
     parts += [PartStatus(value, None, nothing, None, 0, row.all, row.closed) for value, row in refused.items()]
-    return sorted(parts, key=lambda part: (part.not_before or _NO_DATE[part.kept_back > 0], part.value or ""))
+    return sorted(
+        parts, key=lambda part: (part.not_before or (UNTIL_LET_GO if part.kept_back else _ALWAYS), part.value or "")
+    )
 
 
 def _find_value(table: type[Record | RefusedRow], columns: Sequence[str], name: str) -> ColumnElement[Any]:
@@ -609,8 +611,8 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
     }
 
 
-# The sort keys of parts without a date: those of which nothing waits come first, those that are kept back last.
-_NO_DATE = (datetime.min.replace(tzinfo=UTC), UNTIL_LET_GO)
+# The sort key of parts that wait for nothing: they come first.
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 # When the batch's last failed attempt ended, read from the index of failed attempts.
 _FAILED_AT = (
     select(AttemptLine.ended_at)

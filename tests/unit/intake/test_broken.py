@@ -364,7 +364,7 @@ EXPECTED = {
     "pskc_derivation_unknown.xml": (
         "file",
         None,
-        "derives its key from a password by a way",
+        "derives its key from a password in a way",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_draft_algorithm_misspelt.xml": (
@@ -485,7 +485,7 @@ EXPECTED = {
     "pskc_mac_method_unknown.xml": (
         "file",
         None,
-        "has MACs of a kind other than HMAC with SHA-1,",
+        "has MACs other than HMAC with SHA-1,",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_no_cipher.xml": (
@@ -510,7 +510,7 @@ EXPECTED = {
     "pskc_salt_missing.xml": (
         "file",
         None,
-        "derives its key from a password by a way",
+        "derives its key from a password in a way",
         "Ask the vendor for the file with a pre-shared",
     ),
     "pskc_signature_around.xml": ("file", None, "is XML, but no PSKC", "Give the vendor's file as it was sent"),

@@ -319,7 +319,7 @@ def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_
     path = tmp_path / "tokens.csv"
     path.write_text(f"# version: 2;;;;\nalice;ldap1;realm1;MADE0000001;{SECRETS['MADE0000001']};hotp;6;0\n")
     (row,) = read(path)
-    assert "a different separator from this format" in row.reason
+    assert "a separator other than this format's" in row.reason
 
 
 def test_a_file_that_is_said_to_be_graph_s_and_holds_nothing_says_so(tmp_path: Path) -> None:
