@@ -16,7 +16,8 @@ from typing import Any
 import celery
 import pytest
 import redis
-from sqlalchemy import Connection, delete, event, insert, select
+from sqlalchemy import Connection, delete, event, func, insert, select, true
+from sqlalchemy.exc import DBAPIError
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -33,6 +34,7 @@ from support.data.calls import called
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import HELD, UNKNOWN, PublishedIds, ScriptedFleet, StillPace, make_dispatcher
 from support.judges.status_moves import seen_moves
+from support.processes.waiting import wait_until
 
 from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason, Reason
@@ -42,7 +44,9 @@ from worker.batches.commands import Batches, HoursChange
 from worker.clocks import ClockWatch, boot_time
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
+from worker.database import engine
 from worker.database.engine import DISPATCH_LOCK
+from worker.database.errors import is_away
 from worker.dispatch import FIRST_WINDOW, MESSAGES_TOGETHER, SMALLEST_WINDOW, USUAL, CeleryBroker, Dispatcher
 from worker.fleet import (
     GONE_AFTER,
@@ -243,6 +247,25 @@ def test_a_dispatcher_that_finds_another_at_work_does_nothing(stage: Stage) -> N
         assert stage.tick() == 0
 
     assert statuses(stage.database, made) == [Status.PENDING] * 3
+
+
+# SQLite has no such limit: what is suspended in a write keeps every other process from writing.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_process_that_is_suspended_in_a_change_of_many_records_loses_its_lock(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_batch(stage.database, 3)
+    soon = func.set_config("idle_in_transaction_session_timeout", "200", true())
+    monkeypatch.setattr(engine, "_END_IF_IDLE", soon)
+
+    def stand_still() -> None:
+        with stage.database.changing_many() as connection:
+            wait_until(lambda: stage.tick() == 3, "another has the lock")
+            connection.execute(select(1))
+
+    with pytest.raises(DBAPIError) as ended:
+        stand_still()
+    assert is_away(ended.value)
 
 
 def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(

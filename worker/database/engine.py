@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    and_,
     create_engine,
     event,
     func,
@@ -43,6 +44,10 @@ SCHEMA_LOCK = 0x0A7B_0003
 AUDIT_LOCK = 0x0A7B_0004
 # One worker process at a time that ends because it alone fails: it has to find another that is well.
 PROCESS_LOCK = 0x0A7B_0005
+
+# SQL that lets PostgreSQL end the transaction, with its locks, if the process that holds them does nothing for this
+# long: a process that is suspended keeps its connections. Milliseconds.
+_END_IF_IDLE = func.set_config("idle_in_transaction_session_timeout", "30000", true())
 
 # The connection's execution option with the calls to make after its transaction.
 _AFTER_COMMIT = "oathbulk_after_commit"
@@ -162,16 +167,20 @@ class Database:
         return bool(connection.scalar(select(self.locking(number))))
 
     def locking(self, number: int) -> ColumnElement[bool]:
-        """SQL that takes the advisory lock until the transaction ends; false if another transaction holds it.
+        """SQL that takes the advisory lock until the transaction ends, or is idle for half a minute; false if another
+        transaction holds it.
 
         Always true on SQLite, where only one transaction writes at a time.
         """
-        return true() if self.is_sqlite else func.pg_try_advisory_xact_lock(number)
+        if self.is_sqlite:
+            return true()
+        return and_(_END_IF_IDLE.is_not(None), func.pg_try_advisory_xact_lock(number))
 
     def lock(self, connection: Connection, number: int) -> None:
-        """Take the advisory lock until the transaction ends, blocking until it is free; no-op on SQLite."""
+        """Take the advisory lock until the transaction ends, or is idle for half a minute. Waits until the lock is
+        free; does nothing on SQLite."""
         if not self.is_sqlite:
-            connection.execute(select(func.pg_advisory_xact_lock(number)))
+            connection.execute(select(_END_IF_IDLE, func.pg_advisory_xact_lock(number)))
 
     def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
         """SQL for the database's time plus `shift` seconds; on PostgreSQL it is constant within a transaction, so that

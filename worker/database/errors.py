@@ -40,7 +40,8 @@ AWAY: dict[str, Lost] = {
     # read_only_sql_transaction: after a failover the former primary is a standby, or a cloud provider has made it
     # read-only.
     "25006": Lost.SERVER,
-    # idle_in_transaction_session_timeout: this process stood still for longer than an administrator allows.
+    # idle_in_transaction_session_timeout: this process was suspended for longer than a holder of locks may be, or than an
+    # administrator allows.
     "25P03": Lost.CONNECTION,
     # transaction_timeout: the same, since PostgreSQL 17, for a transaction as a whole.
     "25P04": Lost.CONNECTION,
@@ -177,7 +178,10 @@ _EXPLANATIONS = {
     # query_canceled: by statement_timeout, or by a person.
     "57014": Explanation("the database ended a statement", _RAISE.format("statement_timeout")),
     # idle_in_transaction_session_timeout
-    "25P03": Explanation("the database ended a transaction", _RAISE.format("idle_in_transaction_session_timeout")),
+    "25P03": Explanation(
+        "the database ended a transaction that was idle",
+        f"let nothing suspend this process, or {_RAISE.format('idle_in_transaction_session_timeout')}",
+    ),
     # transaction_timeout
     "25P04": Explanation("the database ended a transaction", _RAISE.format("transaction_timeout")),
 }
