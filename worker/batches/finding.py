@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from pathlib import PurePath
 from shlex import quote
 from typing import Any, cast
 
@@ -77,6 +78,13 @@ def find_batch(
     if found.purged_at is not None and not may_be_purged:
         raise BatchPurged(explain_purged(name, found.purged_at))
     return found
+
+
+def find_seed_file(batch: Row[*tuple[Any, ...]]) -> str | None:
+    """Find the name of the seed file that this batch, read with its columns and its file, was loaded from; None if that
+    file has OTP pairs."""
+    is_of_pairs = any(canonical_column(column) == "otp1" for column in batch.columns)
+    return None if is_of_pairs else PurePath(batch.file).name
 
 
 class UnknownColumn(Exception):

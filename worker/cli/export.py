@@ -21,6 +21,7 @@ from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.batch_history import read_batch_history
+from worker.reports.cures import describe_seed_mend
 from worker.reports.facts import describe_outcome
 
 
@@ -75,8 +76,9 @@ def export(
     if hand_out and (to_do := read_statuses(installation, batch)[0].to_do):
         console.print(f"Not included: {count_things(to_do, 'row')} of {batch} {agree(to_do, 'is', 'are')} still to do.")
     if count and (failed or reason or status in (NOT_LOADED, Status.DEAD_LETTER)):
-        refused = count if status == NOT_LOADED else _count_refused(installation, batch) if failed else 0
-        for line in describe_way_back(installation, batch, output, refused):
+        (now,) = read_statuses(installation, batch)
+        refused = count if status == NOT_LOADED else sum(now.refused.values()) if failed else 0
+        for line in describe_way_back(installation, batch, output, refused, now.seed_file):
             console.print(line, soft_wrap=True)
 
 
@@ -91,22 +93,20 @@ def _refuse_contradictions(given: Mapping[str, bool]) -> None:
             raise typer.BadParameter(f"omit {other}: {why}", param_hint=option)
 
 
-def _count_refused(installation: Installation, batch: str) -> int:
-    """Count the rows of a batch that were not loaded, not closed, and still kept."""
-    (status,) = read_statuses(installation, batch)
-    return sum(status.refused.values())
-
-
-def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
-    """Say what to do with an export's file; `refused` of its rows were not loaded. One string per line."""
+def describe_way_back(
+    installation: Installation, batch: str, file: Path, refused: int = 0, seed_file: str | None = None
+) -> list[str]:
+    """Say what to do with an export's file; `refused` of its rows were not loaded, and the batch was loaded from
+    `seed_file` or, if None, from OTP pairs. One string per line."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
-    if refused:
+    if refused and seed_file:
+        lines.append(describe_seed_mend(batch, seed_file))
+    elif refused:
         lines.append(
             f"Of the {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} not loaded, only the serial "
-            f"number is kept: enter the other cells again. For seeds, mend with the vendor's file and the corrected "
-            f"list: oathbulk mend {quote(batch)} FILE --assign LIST"
+            "number is kept: enter the other cells again."
         )
     return lines
 

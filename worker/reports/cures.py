@@ -85,7 +85,13 @@ def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     command = status.write_command(write_export(status.name, "--failed", "failed"))
     lines = [] if has_buttons else [f"What failed, with the reasons: {command}"]
     # Nothing of a rehearsal can be sent again.
-    return lines if status.rehearsal else [*lines, f"Correct it, then: {write_mend(status.name, 'failed')}"]
+    if status.rehearsal:
+        return lines
+    if status.counts[Status.DEAD_LETTER] or not status.seed_file:
+        lines.append(f"Correct it, then: {write_mend(status.name, 'failed')}")
+    if status.refused and status.seed_file:
+        lines.append(describe_seed_mend(status.name, status.seed_file))
+    return lines
 
 
 def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
@@ -111,6 +117,14 @@ def write_export(batch: str, which: str, ending: str) -> str:
 def write_mend(batch: str, ending: str) -> str:
     """Write the command that mends a batch with the corrected file of this ending."""
     return f"oathbulk mend {quote(batch)} {quote(name_export(batch, ending))}"
+
+
+def describe_seed_mend(batch: str, seed_file: str) -> str:
+    """Say how rows of a seed file that were not loaded are mended: an export has no seeds."""
+    return (
+        "Of rows that were not loaded, an export has no seed. Correct the list, or get a new file, then, with the "
+        f"load's options for keys: oathbulk mend {quote(batch)} {quote(seed_file)} --assign LIST"
+    )
 
 
 def name_export(batch: str, ending: str) -> str:

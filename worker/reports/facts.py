@@ -24,7 +24,7 @@ from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.evidence import find_silence, was_answered
-from worker.batches.finding import choose_rows, find_batch, find_column
+from worker.batches.finding import choose_rows, find_batch, find_column, find_seed_file
 from worker.batches.long_list import is_lacking
 from worker.database.engine import Database
 from worker.fleet import read_processes
@@ -258,6 +258,8 @@ class BatchStatus(RowCounts):
     old_devices: int = 0
     # Whether all its dead letters have a seed, from which a replay makes new OTPs.
     has_seeds: bool = False
+    # The name of the seed file that was loaded; None if the file has OTP pairs.
+    seed_file: str | None = None
     # Counts of rows that were not loaded by reason, without those that a person closed; and how many a person closed.
     refused: Mapping[str, int] = field(default_factory=dict)
     rows_closed: int = 0
@@ -711,6 +713,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         detail=batch.detail,
         total=batch.total,
         rows_refused=batch.rows_refused,
+        seed_file=find_seed_file(batch),
         refused=counted.refused,
         rows_closed=counted.rows_closed,
         counts=counts,

@@ -62,7 +62,8 @@ def refused_to_json(line: Read) -> dict[str, Any]:
 
 # Columns of a refused row: its place in the file, its token if that is known, and why it was refused, with the cure.
 _REFUSED = (
-    *(Batch.name.label("batch"), Batch.file, RefusedRow.row_number, Batch.environment, RefusedRow.environment_id),
+    *(Batch.name.label("batch"), Batch.file, Batch.columns, Batch.environment),
+    *(RefusedRow.environment_id, RefusedRow.row_number),
     *(RefusedRow.serial_number, RefusedRow.reason, RefusedRow.detail, RefusedRow.is_closed),
 )
 

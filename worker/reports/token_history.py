@@ -24,14 +24,14 @@ from models.record import Record, is_on_the_table, needs_fresh_otps
 from models.record_states import UNTIL_LET_GO, OtpState, Status
 from models.refused_row import NOT_LOADED, RefusedRow
 from worker.batches.commands import LicenseOf
-from worker.batches.finding import is_of_kept_batch
+from worker.batches.finding import find_seed_file, is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.leases.replay import is_replayable, may_be_put_back
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
-from worker.reports.cures import write_export, write_mend
+from worker.reports.cures import describe_seed_mend, write_export, write_mend
 from worker.reports.export import describe_sign_on
 from worker.reports.facts import take_environment_for_license
 from worker.reports.outlook import describe_date
@@ -440,8 +440,11 @@ def _describe_refused(line: Read) -> NextStep:
     """Say how to load a row that was refused."""
     if line.is_closed:
         return NextStep("nothing: its row was not loaded, and a person closed it. A mend with it adds the token")
+    nothing = f"nothing by itself: its row was not loaded ({line.reason})"
+    if seed_file := find_seed_file(line):
+        return NextStep(nothing, describe_seed_mend(line.batch, seed_file))
     return NextStep(
-        f"nothing by itself: its row was not loaded ({line.reason})",
+        nothing,
         f"Export the rows that were not loaded, correct them in the file, then: {write_mend(line.batch, NOT_LOADED)}",
         write_export(line.batch, f"--status {NOT_LOADED}", NOT_LOADED),
     )

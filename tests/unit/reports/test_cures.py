@@ -23,6 +23,10 @@ HELPED = replace(
 )
 FAILED = "What failed, with the reasons: oathbulk export july --failed -o july-failed.csv"
 MEND = "Correct it, then: oathbulk mend july july-failed.csv"
+SEED_MEND = (
+    "Of rows that were not loaded, an export has no seed. Correct the list, or get a new file, then, with the load's "
+    "options for keys: oathbulk mend july 'box 1.xml' --assign LIST"
+)
 REPLAY = "Without fresh OTPs, once the cause is fixed (forbidden, locked): oathbulk replay july"
 
 
@@ -45,6 +49,11 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
             [FAILED, MEND, f"{REPLAY} --reason forbidden --reason locked"],
         ),
         (replace(HELPED, total=5, counts=HELPED.counts | {"pending": 1}, state="running"), [FAILED, MEND]),
+        (replace(HELPED, replayable={}, seed_file="box 1.xml", refused={"person_unfit": 2}), [FAILED, MEND, SEED_MEND]),
+        (
+            replace(FINISHED, name="july", rows_refused=2, refused={"person_unfit": 2}, seed_file="box 1.xml"),
+            [FAILED, SEED_MEND],
+        ),
         (
             replace(HELPED, rehearsal=REHEARSED),
             [
