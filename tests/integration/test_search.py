@@ -27,7 +27,7 @@ from worker.batches.finding import UnknownBatch
 from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses
 from worker.reports.search import Sought, count_others, search
-from worker.reports.token_history import UnknownToken, read_histories
+from worker.reports.token_history import UnknownToken, describe_next, read_histories
 
 DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"
@@ -256,6 +256,24 @@ def test_a_token_is_shown_with_its_refused_row_and_the_record_of_the_fix(desk: L
         [(line.batch, line.row_number) for line in history.refused],
     )
     assert told == (["july-fixed"], [("july", 3)])
+
+
+# An export has no seed that could come back with it.
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("columns", "command"),
+    [
+        (["Serial", "OTP 1", "OTP 2"], "oathbulk mend july july-not_loaded.csv"),
+        (["serial", "email"], "oathbulk mend july 'box 1.xml' --assign LIST"),
+    ],
+)
+def test_a_row_that_was_not_loaded_goes_back_in_an_export_or_with_its_seed_file(
+    desk: LoadingDesk, columns: list[str], command: str
+) -> None:
+    desk.load([token(0), token(1, otp1="12")], "july")
+    desk.database.change(update(Batch).values(columns=columns, file="/boxes/box 1.xml"))
+    (history,) = read_histories(desk.database, "made000001")
+    assert str(describe_next(history, lease=60.0).why).endswith(f": {command}")
 
 
 @ON_SQLITE
