@@ -1,15 +1,19 @@
-"""What looking at a large batch costs: a scrape of `oathbulk metrics`, the pages of `oathbulk desk`, `status --by
-site`, and a tick of the dispatcher. The time of each, from the request to its whole answer.
+"""What a large batch costs: a scrape of `oathbulk metrics`, the pages of `oathbulk desk`, `status --by site`, a tick of
+the dispatcher, and commands on all of its records. The time of each, from the request to its whole answer.
 
     PYTHONPATH=.:tests python tests/benchmarks/reads.py [--records 1000000] [--dated 50000]
 
 The first batch runs on PostgreSQL; the first scrape is that which an exporter makes before it serves, and again after a
-minute. The second is in forty sites, on both databases, and a part of its records waits for a date: a tick where none
-has one, where half of them do, and where a person keeps back all but a few, in turn.
+minute. Then all of its records fail, and are exported, replayed and cancelled, once each. The second is in forty sites,
+on both databases, and a part of its records waits for a date: a tick where none has one, where half of them do, and
+where a person keeps back all but a few, in turn.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -74,6 +78,16 @@ HISTORY = """
     SELECT id, batch_id, 1, status, reason, 'lease', 1, id * 7919 % 900, 1, now()
     FROM record WHERE finalized_at IS NOT NULL
 """
+
+GIVE_UP = """
+    UPDATE record SET status = 'dead_letter', reason = 'locked', lease_id = NULL, lease_until = NULL,
+        finalized_at = now(), otps = decode(md5('a' || id) || md5('b' || id) || md5('c' || id), 'hex')
+"""
+COMMANDS = {
+    "export --failed": ("export", "large", "--failed", "-o", "failed.csv"),
+    "replay": ("replay", "large"),
+    "cancel": ("cancel", "large"),
+}
 
 
 def fill(database: MovingDatabase, records: int) -> None:
@@ -142,6 +156,20 @@ def measure_running(url: str, records: int, home: str) -> None:
             measure(f"desk: {what}", partial(desk.read, path))
 
 
+def measure_commands(url: str, home: str) -> None:
+    with closing(MovingDatabase(url)) as database:
+        with database.writing() as connection:
+            connection.execute(text(GIVE_UP))
+        tend(database, "record")
+    env = {**os.environ, "OATHBULK_HOME": home, "OATHBULK_DATABASE_URL": url}
+    for name, command in COMMANDS.items():
+        run = partial(subprocess.run, [sys.executable, "-m", "worker", *command], env=env, cwd=home, check=True)
+        before = os.times().children_user
+        taken = take_time(partial(run, capture_output=True))
+        used = 1000 * (os.times().children_user - before)
+        print(f"| {name}, once; the command's own processor time | {taken:.0f} | {used:.0f} |", flush=True)
+
+
 def measure_dated(kind: str, urls: Sequence[str], records: int, home: str) -> None:
     made = [make_dated(url, records, part) for url, part in zip(urls, PARTS, strict=True)]
     measure(f"{kind}: `status --by site`, once it has started", lambda: read_parts(made[0], "large", "site"))
@@ -169,6 +197,7 @@ def main() -> None:
     with PostgresServer(durable=False) as server, TemporaryDirectory() as folder, ExitStack() as stack:
         urls = [stack.enter_context(server.database()) for _ in range(1 + len(PARTS))]
         measure_running(urls[0], arguments.records, folder)
+        measure_commands(urls[0], folder)
         measure_dated("PostgreSQL", urls[1:], arguments.dated, folder)
         measure_dated("SQLite", [f"sqlite:///{Path(folder, f'{part}.db')}" for part in PARTS], arguments.dated, folder)
 
