@@ -64,6 +64,8 @@ FOUND_BY = {
     "takes_its_own_clock_for_pingones": 1011,
     "lets_records_go_before_their_date": 1438,
     "goes_on_with_a_claim_although_its_record_is_kept_back": 1506,
+    "gives_out_what_somebody_has": 1136,
+    "takes_back_what_was_paired": 1366,
 }
 # The same on PostgreSQL, where what several threads write together is one statement, which commits by itself: of those
 # that write together and get it wrong.

@@ -10,10 +10,10 @@ every wait, before a request goes out, after PingOne acted on it, before its ans
 by the seed, lets any other go on, moves time, or breaks something: a process dies (what it had not committed is rolled
 back), freezes for a minute, is asked to stop; a commit fails or succeeds unheard; messages are lost, doubled, delayed,
 reordered, wiped; publishing ends half-way; connections break before, after, or long before PingOne acts; answers of
-every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay. They
-mend, too: each mend is a strand that exports its batch, corrects rows well or badly (fresh OTPs, those of before,
-another person, the vendor's seeds) and brings the file back at once or later, while workers, another mend or its own
-death come between.
+every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay. Some
+tokens lie on a table: their persons come during the storm, and some tokens are taken back. Persons mend, too: each mend
+is a strand that exports its batch, corrects rows well or badly (fresh OTPs, those of before, another person, the
+vendor's seeds) and brings the file back at once or later, while workers, another mend or its own death come between.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
 In half of the scenarios the batches were loaded with --import and --pair, and some records lack something: the device,

@@ -22,7 +22,7 @@ from hunt.schedule import Clock, Dice, Died, Strands
 from models.base import UtcDateTime
 from models.batch import BatchState
 from models.reason import PASSING
-from models.record_states import FINAL, OtpState, PairingState
+from models.record_states import FINAL, OtpState, PairingState, Status
 from worker.database import schema
 from worker.database.engine import Database
 
@@ -273,6 +273,17 @@ class Row(namedtuple("Row", _names(_RECORDS))):
     def is_prepared(self) -> bool:
         return bool(self.user_id and self.is_in_inventory)
 
+    @property
+    def is_on_the_table(self) -> bool:
+        """Nobody has its token yet."""
+        return self.status == Status.PENDING and not self.user_id and self.username is None
+
+    @property
+    def is_lacking(self) -> bool:
+        """A preparation has something to find out for it."""
+        is_complete = self.is_in_inventory and (self.user_id or self.is_on_the_table)
+        return self.status == Status.PENDING and not is_complete
+
     def __str__(self) -> str:
         otps = f"{self.otp1_state}/{self.otp1_posts} {self.otp2_state}/{self.otp2_posts}"
         if self.next_counter is not None:
@@ -280,6 +291,7 @@ class Row(namedtuple("Row", _names(_RECORDS))):
         pairing = f"{self.pairing}/{self.pairings}" if self.pairing != PairingState.UNSENT or self.pairings else None
         device = f"device {self.device_id[-6:]}{'!' if self.is_device_made else ''}"
         lacks = None if self.is_prepared else f"lacks {'token' if self.user_id else 'user'}"
+        lacks = "on the table" if self.is_on_the_table else lacks
         told = [
             self.status,
             (self.lease_id or "")[:8],

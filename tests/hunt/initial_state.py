@@ -48,7 +48,12 @@ def choose_lacking(dice: Dice, devices: list[ModelDevice]) -> dict[str, dict[str
     share = dice.pick("creation", (None, None, None, 0.15, 0.15, 0.9))
     if share is None or not dice.permits("creation"):
         return None
-    return {device.serial_number: _lack(dice, device, share) for device in devices}
+    lacking = {device.serial_number: _lack(dice, device, share) for device in devices}
+    if dice.happens("table", 1.0):
+        # What lies on the table has no device in any file, and its person comes later.
+        for row in filter(None, lacking.values()):
+            row |= {"user_id": "", "username": None} if dice.chance("table", 0.6) else {}
+    return lacking
 
 
 def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:

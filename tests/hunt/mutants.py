@@ -596,6 +596,19 @@ def mends_a_record_that_is_in_work() -> list[Patch]:
     return [around(Mender, "mend_rows", mend_rows)]
 
 
+# What gives a token out twice, or takes one back too late.
+
+
+@mutant("it is given out, and was somebody's", amid=("table", "given_out"))
+def gives_out_what_somebody_has() -> list[Patch]:
+    return [(module, "is_on_the_table", true) for module in (mending, moves)]
+
+
+@mutant("it goes back to the table, and its device was made", amid=("table", "taken_back"))
+def takes_back_what_was_paired() -> list[Patch]:
+    return [(replay, "may_be_put_back", lambda _: Record.status.in_(("pending", "queued")))]
+
+
 # What the history tells.
 
 

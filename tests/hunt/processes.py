@@ -9,7 +9,6 @@ import io
 import random
 import tempfile
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -372,13 +371,7 @@ class Mending:
         return {"user_id": person.user_id, "username": ""}
 
     def _choose_person(self, device: ModelDevice) -> Person:
-        """Somebody new, or whom an earlier file named."""
-        if len(device.people) > 1 and self._dice.chance("mend", 0.4):
-            return self._dice.pick("mend", device.people)
-        first, number = device.people[0], len(device.people)
-        person = Person(str(uuid.UUID(int=uuid.UUID(first.user_id).int + number)), f"{first.username}-{number}")
-        device.people.append(person)
-        return person
+        return device.choose_person(self._dice, "mend", 0.4 if len(device.people) > 1 else 0.0)
 
     def _write_vendors_file(self, file: Path, rows: _Rows) -> Path | None:
         """The seeds as the vendor sent them, and perhaps a list of who gets what."""

@@ -25,6 +25,7 @@ from models.reason import Reason
 from models.record_states import Status
 from worker.audit import Actor
 from worker.batches.commands import Batches, NotPossible
+from worker.batches.mending import give, read_kind, take_back
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
 CREWS = ((1, 1), (1, 1), (1, 1, 1))
@@ -37,7 +38,6 @@ class Scenario:
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
         self.seed = seed
         self.dice = Dice(seed, without)
-        self.events = [event for event in EVENTS if self.dice.knows(event[0])]
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
@@ -161,6 +161,8 @@ class Scenario:
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
         devices, self.batch_names = self._load()
+        of_this = [event for event in EVENTS if self.dice.happened["table"] or event[0] not in AT_THE_TABLE]
+        self.events = [event for event in of_this if self.dice.knows(event[0])]
         self.pingone.devices.update({device.serial_number: device for device in devices})
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
@@ -365,6 +367,43 @@ def mend(scenario: Scenario) -> None:
         scenario.start_mend()
 
 
+def give_out(scenario: Scenario) -> None:
+    """Somebody comes to the table; now and then for a token that somebody has."""
+    rows = list(scenario.step_judge.rows.values())
+    if waiting := [row for row in rows if row.is_on_the_table]:
+        _give(scenario, scenario.dice.pick("given_out", rows if scenario.dice.chance("given_out", 0.3) else waiting))
+
+
+def _give(scenario: Scenario, row: Row) -> None:
+    batch = scenario.step_judge.batches[row.batch_id].name
+    person = scenario.pingone.devices[row.serial_number].choose_person(scenario.dice, "given_out", 0.7)
+    # A batch that names people by their ids takes a name for one.
+    is_named = scenario.dice.chance("given_out", 0.5) and read_kind(scenario.database, batch) != "user_id"
+    written = person.username if is_named else person.user_id
+    scenario.note(f"record {row.id} for {written}")
+    with scenario.commanding():
+        give(scenario.database, Actor("a person"), batch, row.serial_number, written, may_have_two=True)
+
+
+def take_back_given(scenario: Scenario) -> None:
+    """Somebody was given the wrong token; whoever sees it does not know how far it is."""
+    given = [row for row in scenario.step_judge.rows.values() if scenario.step_judge.was_on_the_table(row)]
+    if given and not (row := scenario.dice.pick("taken_back", given)).is_on_the_table:
+        scenario.note(f"record {row.id}")
+        with scenario.commanding():
+            batch = scenario.step_judge.batches[row.batch_id].name
+            take_back(scenario.database, Actor("a person"), batch, row.serial_number, row.username or row.user_id)
+
+
+def clear_table(scenario: Scenario) -> None:
+    """Who still waits gets a token; what nobody can have is closed."""
+    for row in list(scenario.step_judge.rows.values()):
+        if row.is_on_the_table:
+            _give(scenario, row)
+            if scenario.step_judge.rows[row.id].is_on_the_table:
+                _command_part(scenario, scenario.batches.cancel, row)
+
+
 # Each with its share: how often it comes at one step, in a scenario of ordinary mood.
 EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("process_dies", 0.015, die),
@@ -392,7 +431,11 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("replayed_some", 0.003, replay_some),
     ("replayed_transient", 0.003, replay_transient),
     ("batch_mended", 0.1, mend),
+    ("given_out", 0.06, give_out),
+    ("taken_back", 0.03, take_back_given),
 ]
+# What there is only where tokens lie on a table.
+AT_THE_TABLE = ("given_out", "taken_back")
 
 
 class Agenda:
@@ -434,8 +477,7 @@ class Agenda:
         for row in committed.rows.values():
             batch = committed.batches[row.batch_id]
             is_free = batch.prepared_until is None or batch.prepared_until <= now
-            is_lacking = row.status == Status.PENDING and not row.is_prepared
-            if is_lacking and is_free and batch.state == BatchState.RUNNING:
+            if row.is_lacking and is_free and batch.state == BatchState.RUNNING:
                 return True
         return False
 
@@ -503,6 +545,7 @@ def calm(scenario: Scenario) -> None:
         if scenario.agenda.is_finished():
             return
         resume(scenario)
+        clear_table(scenario)
         before = scenario.step_judge.rows
         # What lacks something may wait for a tick too: for the beginning of its hours, or the end of a canary.
         if scenario.agenda.is_any_due() or scenario.agenda.is_preparation_due():

@@ -158,6 +158,9 @@ class StepJudge:
         if row.otp_sent_at != before.otp_sent_at and closes_at is not None and row.otp_sent_at >= closes_at:
             raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
 
+    def was_on_the_table(self, row: Row) -> bool:
+        return ("", None) in self.owners[row.id]
+
     def row_of(self, device: ModelDevice) -> Row:
         return self.rows[self._records_of[device.serial_number]]
 
@@ -398,7 +401,13 @@ class CreationJudge:
             return
         if self._judge.is_asked_for:
             named = device.find_person(new.user_id, new.username)
-            if named is None:
+            if new.is_on_the_table:
+                # That a request of unknown fate made nothing is found out by look-ups.
+                if device.device_id in device.our_ids or any(each.is_pending for each in self._pairings_of(device)):
+                    yield "it goes back to the table, and its device was made"
+            elif self._judge.is_command and (old.user_id or old.username):
+                yield "it is given out, and was somebody's"
+            elif named is None:
                 yield "it goes to somebody whom no row names"
             elif named != device.person:
                 # Where clocks went apart it does not know who made a device, which counts as another's then.

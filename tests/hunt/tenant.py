@@ -4,8 +4,10 @@ judged."""
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass, field
 
+from hunt.schedule import Dice
 from worker.vault.otps import Seed
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -142,6 +144,15 @@ class ModelDevice:
         """The one whom a row names, by id if it has one."""
         named = (each for each in self.people if (each.user_id == user_id if user_id else each.username == username))
         return next(named, None)
+
+    def choose_person(self, dice: Dice, stream: str, share: float) -> Person:
+        """Somebody whom an earlier file or hand-out named, in this share of cases, or somebody new."""
+        if share and dice.chance(stream, share):
+            return dice.pick(stream, self.people)
+        first, number = self.people[0], len(self.people)
+        person = Person(str(uuid.UUID(int=uuid.UUID(first.user_id).int + number)), f"{first.username}-{number}")
+        self.people.append(person)
+        return person
 
     @property
     def is_active(self) -> bool:
