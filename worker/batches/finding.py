@@ -219,7 +219,7 @@ def _name_others(name: str, names: Sequence[str]) -> str:
     """Name the batch that was probably meant, or else the latest batches."""
     if near := find_near_name(name, names):
         return f"did you mean {near!r}?"
-    return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"
+    return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing has been loaded yet"
 
 
 # Ids of the batches with records in the window, read once from its index. If asked batch by batch, SQLite would read

@@ -177,7 +177,7 @@ def run_preflight(
                     report.findings.append(note_run(failure.pid))
                     return report
                 why = explain_server_failure(failure) if isinstance(failure, _SERVER_FAILED) else failure
-                report.unknown.append(f"what PingOne would tell: {why}")
+                report.unknown.append(f"what PingOne would say: {why}")
     return report
 
 
@@ -488,10 +488,10 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions
 
 def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
     """Say how many requests that takes, and how long, at which pace and in which hours."""
-    pace = "that the license has" if report.is_rate_bought else "it begins with"
+    rate = "the license's rate" if report.is_rate_bought else "the rate it begins with"
     sentences = (
-        f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at the"
-        f" {report.rate:g} a second {pace}."
+        f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at"
+        f" {report.rate:g} requests a second, {rate}."
     )
     if asked.share is not None:
         sentences += f" It uses {write_share(asked.share)} of what the license permits."

@@ -370,11 +370,11 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
-    """Say how many workers run, and when the last tick came, without which they get no records; name those that ended
-    because they alone failed, and those whose version is not this command's."""
+    """Say how many workers run, and when the last tick came, without which they get no records; name those that shut
+    down because only they were failing, and those whose version is not this command's."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
-        return fault(f"these ended, because they alone fail: {describe_sick(fleet)}", cure)
+        return fault(f"these shut down, because only they were failing: {describe_sick(fleet)}", cure)
     if not fleet.alive:
         return CheckOutcome("none runs")
     if others := [each for each in fleet.alive if each.version != version]:

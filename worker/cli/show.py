@@ -73,7 +73,7 @@ def show(
     text = (text and text.strip()) or None
     sought = Sought(text=text, batch=batch, status=status, reason=reason, user=user, where=tuple(where or ()))
     if where and batch is None:
-        raise typer.BadParameter("name the batch that has these columns, by --batch", param_hint="--where")
+        raise typer.BadParameter("name the batch that has these columns, with --batch", param_hint="--where")
     if sought == Sought():
         raise typer.BadParameter("name a token, or list some with --batch, --status, --reason or --user")
     installation = open_installation_with(batch)

@@ -94,8 +94,8 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="End with 5 if due work is stuck or PingOne does not answer, with 4 if a batch waits for a person, "
-            "otherwise with 0.",
+            help="Exit with code 5 if due work is stuck or PingOne does not answer, with code 4 if a batch waits for a "
+            "person, otherwise with code 0.",
         ),
     ] = False,
 ) -> None:
@@ -237,7 +237,7 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
     """Draw a line of rows for each batch. Its outlook is below it on a terminal; in a pipe at the end of the same line,
     so that a script reads one batch per line."""
     if not statuses:
-        return Text("No batch was loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
+        return Text("No batch has been loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
     for status in statuses:
         rows.append([escape(status.name), (status.state, COLORS[status.state]), *_list_numbers(status)])

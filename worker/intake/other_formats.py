@@ -281,7 +281,7 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
             )
         lists = [each for each in document.values() if isinstance(each, list) and any(map(_is_token, each))]
         if len(lists) + _is_token(document) > 1:
-            raise UnusableFile(file.path, "holds more than one list of tokens", "Make a file of each")
+            raise UnusableFile(file.path, "holds more than one list of tokens", "Put each list into a file of its own")
         document = document.get("value", document.get("inventory", [document]))
     if not isinstance(document, list):
         raise UnusableFile(file.path, "holds no list of tokens", EXPORT_AGAIN)
@@ -340,10 +340,10 @@ def _read_value(entry: dict[str, Any], name: str, serial: str = "") -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise RowRefused(f"{name} is neither a text nor a whole number: write it as Microsoft Graph does", serial)
+        raise RowRefused(f"{name} is neither text nor a whole number: write it as Microsoft Graph does", serial)
     # JSON can write this after a backslash, but neither UTF-8 nor a database accepts it.
     if re.search(r"[\0\ud800-\udfff]", text := str(value)):
-        raise RowRefused(f"{name} has half a character or a NUL: leave it out, or export it again", serial)
+        raise RowRefused(f"{name} has an incomplete character or a NUL: leave it out, or export it again", serial)
     return text
 
 

@@ -382,6 +382,6 @@ def _explain_otp(column: str, otp: str) -> str:
         f"{column} has more than 8 digits: an OTP has 6 or 8; check whether it is in the right column": len(otp) > 8,
     }
     return find_reason(known) or (
-        f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
+        f"{column} has {len(otp)} digits, but an OTP has 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
         "oathbulk does not guess zeros, because a wrong OTP counts towards a lock"
     )

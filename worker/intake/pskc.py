@@ -139,7 +139,7 @@ class Container:
 
     def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], others: Set[bool]) -> None:
         self.pskc = PSKC()
-        # Whether each other child of the root is known, as far as it was read.
+        # Whether each other child of the root that has been read is known.
         self._others = others
         self._path = path
         self._hints = hints
@@ -148,7 +148,7 @@ class Container:
         self._is_locked = True
         self._lacks_mac_method = False
         if root.tag not in ROOTS:
-            raise UnusableFile(path, "is XML, but no PSKC", "Give the vendor's file as it was sent")
+            raise UnusableFile(path, "is XML, but not PSKC", "Give the vendor's file as it was sent")
         try:
             if not all((each.text or "").isascii() for name in NUMBERS_OF_HEAD for each in self._head.iter(name)):
                 raise ValueError
@@ -557,7 +557,7 @@ def _find_unfit(found: FoundKey, now: datetime) -> str | None:
         "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
             (policy.pin_usage or "").lower() == "algorithmic"
         ),
-        "the token has expired by its ExpiryDate: leave it out, or ask the vendor for the right date": (past == {True}),
+        "the token's ExpiryDate is past: leave it out, or ask the vendor for the right date": (past == {True}),
         "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again": (
             past != {False}
         ),
