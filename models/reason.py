@@ -161,7 +161,7 @@ class PauseReason(StrEnum):
     REFUSED = "refused"
     # Somebody else pairs or activates the devices of the batch while it runs.
     SOMEBODY_ELSE = "somebody_else"
-    # None of the first records became active, in an environment where none ever did.
+    # None of the first records has become active, in an environment where none ever has.
     TRIAL = "trial"
     # The records of the canary are final.
     CANARY = "canary"
@@ -200,8 +200,8 @@ PAUSE_CURES = {
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
     PauseReason.REFUSED: "Record after record fails, and each may cost an OTP. Look up PingOne's codes, fix "
     "the cause, then resume or cancel.",
-    PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how "
-    "they ended, fix the cause, then resume or cancel.",
+    PauseReason.TRIAL: "None of the first records has become active, in an environment where none ever has. Look at how"
+    " they ended, fix the cause, then resume or cancel.",
     PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so OTPs go out twice. Find the other"
     " installation or run that has this shipment, stop one of them, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",

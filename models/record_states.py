@@ -114,5 +114,5 @@ NOBODY = ""
 
 # The `not_before` of records that a person paused: they wait until a person resumes them.
 UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
-# Its name, also in an export.
+# What this date is called, also in an export.
 KEPT_BACK = "kept back"

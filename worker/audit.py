@@ -191,7 +191,7 @@ def check(connection: Connection) -> CheckResult:
     """Recompute every hash, up to the first that does not match.
 
     This does not detect a chain that was rewritten completely or cut off at its end: `find_missing` compares it with
-    the heads that were written outside.
+    the heads that were written outside the database.
     """
     former, sound = GENESIS, 0
     try:
@@ -229,7 +229,7 @@ class UnusableHead(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NotedHead:
-    """A head that was written outside; `line` is None if only the hash was written."""
+    """A head that was written outside the database; `line` is None if only the hash was written."""
 
     hash: str
     line: int | None = None
@@ -237,7 +237,7 @@ class NotedHead:
 
 @dataclass(frozen=True, slots=True)
 class MissingHead:
-    """A head from outside that is missing from the audit, and why."""
+    """A head that was written outside the database but is missing from the audit, and why."""
 
     head: NotedHead
     why: str

@@ -178,7 +178,8 @@ class Batches:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
             if batch.total > moves.ROWS_TOGETHER:
-                # One statement, so nothing is known in between: in parts, PostgreSQL reads its own dead index entries.
+                # One statement, so there is no progress to report in between: in parts, PostgreSQL reads its own dead
+                # index entries.
                 on_progress(f"Replaying a batch of {batch.total:,} rows", 0)
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)

@@ -99,7 +99,8 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
     chosen = choose_rows(connection, name, where)
     batch = find_batch(connection, name, Batch.id)
     if where and not _matches(connection, Record, batch.id, chosen.records):
-        raise UnknownColumn(f"what has {' and '.join(where)} in {name!r} was not loaded: `oathbulk mend` loads it")
+        named = f"the rows of {name!r} with {' and '.join(where)}"
+        raise UnknownColumn(f"{named} were not loaded: `oathbulk mend` loads them")
     return chosen.records
 
 
@@ -196,8 +197,8 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 
 
 def is_of_kept_batch() -> ColumnElement[bool]:
-    """Whether the batch of a record has not been purged. A purge deletes the records of a batch chunk by chunk, so none
-    of them is shown once it has begun."""
+    """Whether the batch of a record has not been purged. A purge deletes the records of a batch chunk by chunk, so no
+    record is shown once the purge has begun."""
     return Record.batch_id.not_in(select(Batch.id).where(Batch.purged_at.is_not(None)))
 
 

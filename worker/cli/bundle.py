@@ -35,7 +35,7 @@ from worker.database.schema import SchemaOutdated
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation, NothingLoaded
 
-# Attempts that failed, and that did not: the latest of each.
+# How many of the latest attempts are included: of those that failed, and of the others.
 _MOST_FAILED, _MOST_ACTIVE = 100, 10
 # Packages whose version decides what goes out, and what comes back.
 _PACKAGES = ("celery", "redis", "httpx", "sqlalchemy", "alembic", "psycopg", "cryptography")

@@ -75,8 +75,8 @@ from worker.vault.otps import Seed
 
 # A batch's initial requests a second if no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default
-# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. A server's are
-# explained in our words.
+# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. Those of a server need
+# an explanation from us.
 _SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
 _OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
 # Findings that printed refused rows show themselves.
@@ -92,8 +92,8 @@ _OF_ROW = re.compile(r" \(row \d+\)")
 
 
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
-    """Find the batch that this file was loaded as, in the environment with this name; None if it was not loaded. Makes
-    no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    """Find the batch that this file was loaded as, in the environment with this name; None if it has not been loaded.
+    Makes no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
     if installation.is_empty:
         return None
     environment_id = installation.environment(environment).environment_id
@@ -127,7 +127,7 @@ def examine(
     blocking = report.blocking(asked.accepted)
     stops = [finding.text for finding in blocking if finding.level == Level.STOP]
     if not as_json:
-        # With printed rows, and if nothing of the file is left to load, this is said in other words.
+        # With printed rows, and if no row of the file is left to load, this is said in other words.
         elsewhere = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
         print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else elsewhere)
     elif blocking:
@@ -237,7 +237,7 @@ def _ask_pingone(
 
 @contextmanager
 def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
-    """Yield an installation with a home. If there is none yet, and the command makes none, an empty one replaces it and
+    """Yield an installation with a home. If there is no home yet, and the command makes none, use an empty home, which
     is removed afterwards."""
     if installation.makes_home or not installation.is_empty:
         yield installation

@@ -117,7 +117,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "undo",
             "undo",
             "Remove what a batch made: its devices, then the tokens that it imported and that nobody has. Without "
-            "--yes, only say which those are.",
+            "--yes, only list them.",
         ),
     },
     "This installation": {

@@ -78,7 +78,7 @@ def open_installation_with(batch: str | None) -> Installation:
     Without a batch, an existing home is read, however empty."""
     here = Installation()
     if is_rehearsals(here.settings.home):
-        # It was named, and other settings here lead elsewhere.
+        # The person named this home, and other settings here lead elsewhere.
         return Installation(lead_into_rehearsal(here.variables, here.settings.home))
     is_meant = batch is None and here.has_home
     if not here.settings.is_embedded_database or is_meant or _has(here, batch):

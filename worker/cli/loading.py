@@ -1,5 +1,5 @@
-"""`oathbulk load` makes a batch of a file of tokens, and `oathbulk mend` brings corrected rows into one. `run` loads a
-file like `load`."""
+"""`oathbulk load` turns a file of tokens into a batch, and `oathbulk mend` brings corrected rows into one. `run` loads
+a file like `load`."""
 
 import shlex
 import time
@@ -260,7 +260,7 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
         nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
         print_json(_to_json(nothing) | {"batch": None, "refused": []})
     else:
-        console.print(f"{describe_all_active(file, rows)} No batch was made of it.", soft_wrap=True)
+        console.print(f"{describe_all_active(file, rows)} No batch was made from it.", soft_wrap=True)
 
 
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:

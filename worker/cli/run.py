@@ -243,7 +243,7 @@ def _run_stack(
 
 
 def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
-    """Limit a batch's standstill to the duration of this run: an earlier one is no stall."""
+    """Limit a batch's standstill to the duration of this run: an earlier standstill is not a stall."""
     limited = {name: getattr(status, name) for name in ("still_for", "unprepared_for")}
     return replace(status, **{name: min(still, seconds) for name, still in limited.items() if still is not None})
 

@@ -131,7 +131,7 @@ def undo(
     ticket: Ticket = None,
 ) -> None:
     """Remove what a batch made: its devices, then the tokens that it imported and that nobody has. Without --yes, only
-    say which those are."""
+    list them."""
     tokens = open_token_list(only) if only else None
     if every_batch is (batch is not None) or (every_batch and (tokens is None or where)):
         raise typer.BadParameter("name a batch, or give --all with --only FILE", param_hint="BATCH")

@@ -712,8 +712,8 @@ def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[A
 
 
 def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], given: Given) -> ReturningUpdate[Any]:
-    """The statement that marks an OTP as sent, if no OTP was made from its counter yet, and the counter as used up;
-    without a seed both counters are NULL."""
+    """The statement that marks an OTP as sent, if no OTP has been made from its counter yet, and the counter as used
+    up; without a seed both counters are NULL."""
     is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
     is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
     return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))

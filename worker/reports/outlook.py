@@ -113,7 +113,7 @@ def put_resumes_first(statuses: Sequence[BatchStatus], stopped: str) -> str:
 
 
 def _write_resume(status: BatchStatus) -> str:
-    """Write the `resume` without which nothing of a batch goes on; empty if something does."""
+    """Write the `resume` without which no record of a batch continues; empty if one does."""
     where = " --where …" * (not status.waits_for_a_person)
     waits = status.waits_for_a_person or status.kept_back == status.to_do
     return f"oathbulk resume {quote(status.name)}{where}" if waits else ""

@@ -273,7 +273,7 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
 
 
 def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
-    """What follows a look-up of whose device the token is. None: nobody's, as far as can be seen."""
+    """What follows the look-up of the token's device. None: it is nobody's device, as far as can be seen."""
     match answer:
         case Pairing() | errors.Forbidden() if not user_id and progress.verdict is None:
             # Cancelled after a restore, before its person was looked up: nothing shows whether it is theirs.
@@ -312,7 +312,7 @@ def tell_owner(user_id: str) -> str:
 
 
 def give_up_device(progress: Progress) -> Next:
-    """Fail a record whose device belongs to another unfinished record: nothing of it is this record's."""
+    """Fail a record whose device belongs to another unfinished record: the device is not this record's."""
     without = replace(progress.pairing, state=PairingState.UNSENT, device_id="", is_made=False)
     return _give_up(_with(progress, without), Reason.DEVICE_IN_PROGRESS)
 
