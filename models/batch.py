@@ -78,7 +78,7 @@ class Batch(Base):
     # Whether a person allowed creating tokens in the inventory, and devices, at the load or at a mend.
     may_import: Mapped[bool] = mapped_column(default=False)
     may_pair: Mapped[bool] = mapped_column(default=False)
-    # When PingOne's inventory was last read completely for this batch; empty: it has to be read.
+    # When PingOne's inventory was last read completely for this batch; empty if it has to be read.
     inventory_read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # While a worker prepares the batch: when that worker counts as dead. Otherwise: until when there is nothing to
     # prepare.

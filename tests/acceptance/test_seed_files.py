@@ -77,7 +77,7 @@ def test_a_check_of_many_findings_is_one_screen_whose_first_line_adds_up(box):
     assert terminal.wait() == 1
     screen = terminal.read().splitlines()
     assert len(screen) <= 24, screen
-    assert screen[0] == "3 rows: 1 would be activated, 1 is asked about, 1 fails."
+    assert screen[0] == "3 rows: 1 would be activated, 1 raises a question, 1 fails."
     for name in ("column_alike", "not_in_box (3, MADE000, MADE001 …)", "person_twice (MADE0000002)", "list_lines"):
         assert any(f" {name}" in line for line in screen), screen
 

@@ -116,7 +116,7 @@ def examine(
     needs_pingone: bool = False,
     mends: str | None = None,
 ) -> Report:
-    """Make the preflight of a shipment that will be loaded, or mend the batch `mends`, and print its findings. Raises
+    """Run the preflight of a shipment that will be loaded, or mend the batch `mends`, and print its findings. Raises
     NotReady if something stops it, or a question was not accepted; and what `run_preflight` raises."""
     # Faults of database or keys are reported before PingOne is asked.
     _ = installation.database, installation.keyring
@@ -461,7 +461,7 @@ def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work:
     doubted, refused, left_out = verdicts.good - work.tokens, verdicts.refused.total, verdicts.left_out.total
     parts = [
         f"{work.tokens:,} would be activated",
-        f"{doubted:,} {agree(doubted, 'is', 'are')} asked about" * bool(doubted),
+        f"{doubted:,} {agree(doubted, 'raises', 'raise')} a question" * bool(doubted),
         f"{refused:,} {agree(refused, 'fails', 'fail')}" * bool(refused),
         f"{left_out:,} {agree(left_out, 'is', 'are')} active already" * bool(left_out),
     ]

@@ -246,7 +246,7 @@ class Settings(Described):
 
 
 def _check_secret_url(variable: str, url: SecretStr, check: Callable[[str], str]) -> str:
-    """Check the URL in this variable. Raises ConfigError, whose message quotes nothing of it."""
+    """Check the URL in this variable. Raises ConfigError, whose message quotes no part of it."""
     try:
         return check(url.get_secret_value())
     except ValueError as error:

@@ -81,7 +81,7 @@ def read_parts(
     left_out: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Element]:
     """Yield the root as soon as it begins, so without its content; then every outermost element that has one of these
-    names. `rename` makes the name of an element of `{namespace}name`. `left_out` receives the names of the root's
+    names. `rename` turns `{namespace}name` into an element's name. `left_out` receives the names of the root's
     other children. Raises UnusableFile if the document is not well-formed XML, which may be known at its end only."""
     source = PartSource(file)
     try:
@@ -294,7 +294,7 @@ class _NameTwice(Exception):
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the object of these names and values. Raises _NameTwice."""
+    """Make the object from these names and values. Raises _NameTwice."""
     made = dict(pairs)
     if len(made) < len(pairs):
         raise _NameTwice

@@ -225,8 +225,8 @@ class PairReader:
         return not any("\n" in field or "\r" in field for field in ours)
 
     def read(self, row_number: int, fields: Cells) -> Row | RowError:
-        """Make a Row of these fields, or the RowError that says why not; nothing is raised. Blanks around the value of
-        a column of ours are dropped."""
+        """Make a Row from these fields, or the RowError that says why not; nothing is raised. Blanks around the value
+        of a column of ours are dropped."""
         if fields is None:
             return RowError(
                 row_number,

@@ -522,7 +522,7 @@ def _find_dates(element: Element) -> tuple[str, ...]:
 
 
 def _make_token(found: FoundKey, now: datetime) -> Token:
-    """Make the token of a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
+    """Make the token from a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
     if reason := _find_unfit(found, now):
         raise RowRefused(reason, found.serial)
     key = found.key

@@ -189,7 +189,7 @@ def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
     """Build the statements that claim a queued record, in the order to try them, each with the function that makes a
-    claim of its row. `lease` in seconds.
+    claim from its row. `lease` in seconds.
 
     Nothing has to be decided between the claim of a fresh record and its first call. So one statement does both: it
     claims the record and marks OTP 1 as sent, or its pairing if it has no device."""

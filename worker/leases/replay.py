@@ -208,9 +208,10 @@ def went_again() -> ColumnElement[bool]:
 
 
 def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Two conditions under which the first record's OTPs must not go again, because another one's go or went. The other
-    is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the same device,
-    which a slip in a file may give to another token, is later in the same sense, and something went out for it."""
+    """Two conditions under which the first record's OTPs must not go again, because another's go or have gone. The
+    other is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the same
+    device, which a slip in a file may give to another token, is later in the same sense, and something went out for
+    it."""
     was_worked_on = or_(other.reason.is_(None), other.reason.not_in(ENDED_BY_PERSON))
     ended_later = and_(other.finalized_at > first.finalized_at, was_worked_on)
     is_later = or_(other.id > first.id, ended_later)

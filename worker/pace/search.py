@@ -338,7 +338,7 @@ def climb_further(search: Search, seconds: float, highest: float) -> Search:
 
 
 def learn_from_refusal(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
-    """Move the rate after a request was refused that had its slot at this rate, at the time `slot`. `count` answers
+    """Move the rate after the refusal of a request that had its slot at this rate, at the time `slot`. `count` answers
     came to slots since `search.since`. Nothing goes out before `resumes_at`."""
     if search.is_fixed:
         return search

@@ -219,7 +219,7 @@ class BatchStatus(RowCounts):
     finished_at: datetime | None
     # Records settled a second in the last PACE_SECONDS; 0 if they were too few.
     pace: float
-    # When the next pending record is due that is prepared and waits for no date.
+    # When the next pending record that is prepared and waits for no date is due.
     next_due_at: datetime | None
     # When all this was read, by the database's clock.
     read_at: datetime = field(default_factory=lambda: datetime.now(UTC))

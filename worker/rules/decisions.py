@@ -72,7 +72,7 @@ NO_TIME = Pause(
 # The decision if no call may start: the record's batch no longer runs, the lease was lost, or the worker stops. The
 # next claim finds out what comes next.
 NO_PERMIT = Retry(0.0, is_counted=False, why=Failure.NOT_PERMITTED)
-# How a call ends that brings no device.
+# How a call that brings no device ends.
 CallFailure = errors.PingOneError | SlotTooFar
 
 # The first match names a failure.
@@ -384,8 +384,8 @@ def _pair_again(progress: Progress, limits: Limits) -> Next:
 
 
 def _judge_otps_for_another_device(progress: Progress, verdict: Reason | None) -> Reason | None:
-    """Why a record's OTPs are useless for another device than they were sent to; None if they are not. A pair with an
-    answered OTP 1 is useless: the other device would need that one first."""
+    """Why a record's OTPs are useless for a device other than the one they were sent to; None if they are not. A pair
+    with an answered OTP 1 is useless: the other device would need that one first."""
     is_begun = progress.next_counter is None and progress.first.state == OtpState.ANSWERED
     return verdict or (Reason.DEVICE_NOT_FOUND if is_begun else None)
 

@@ -101,7 +101,7 @@ def reencrypt(
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
-    """SQL condition: a record's OTPs, current or spent, are encrypted with another key than the first."""
+    """SQL condition: a record's OTPs, current or spent, are encrypted with a key other than the first."""
     key_ids = (func.substr(column, 1, len(keyring.sealing_id)) for column in _SEALED)
     return (or_(*(key_id != keyring.sealing_id for key_id in key_ids)),)
 
