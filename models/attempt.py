@@ -38,7 +38,7 @@ class Failure(StrEnum):
     NOT_PERMITTED = "not_permitted"
     # The next OTP is made for a time step that has not begun.
     TIME_STEP = "time_step"
-    # Our database was away.
+    # Our database was unavailable.
     DATABASE = "database"
     # The worker died or was cut off; a rescue wrote the line.
     LEASE_RAN_OUT = "lease_ran_out"

@@ -78,7 +78,7 @@ class Batch(Base):
     # Whether a person allowed creating tokens in the inventory, and devices, at the load or at a mend.
     may_import: Mapped[bool] = mapped_column(default=False)
     may_pair: Mapped[bool] = mapped_column(default=False)
-    # When PingOne's inventory was last read completely for this batch; empty: it has to be read.
+    # When PingOne's inventory was last read completely for this batch; empty if it has to be read.
     inventory_read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # While a worker prepares the batch: when that worker counts as dead. Otherwise: until when there is nothing to
     # prepare.
@@ -126,8 +126,8 @@ class Batch(Base):
     # while its records exist.
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # What the webhook was told last, such as `paused credentials`, and when; empty: nothing yet.
+    # The last notice to the webhook, such as `paused credentials`, and when it was sent; empty if none has been sent.
     notice: Mapped[str | None] = mapped_column(String(60))
     notice_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Why that notice was not taken, in a few words; empty: it was taken, or is on its way.
+    # Why the webhook did not accept that notice, in a few words; empty if it did, or while the notice is on its way.
     notice_error: Mapped[str | None] = mapped_column(String(200))

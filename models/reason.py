@@ -93,8 +93,9 @@ CURES = {
     " 24 hours: pair the token again and mend the row with the new device_id. Or user_id or device_id is wrong: mend"
     " the row. If the device is there, replay.",
     Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and the answer to a posted one got lost."
-    " Mend the row with fresh OTPs once the service is well.",
-    Reason.ATTEMPTS_SPENT: "The service kept failing although the device waits. Replay once the service is well.",
+    " Mend the row with fresh OTPs once the service has recovered.",
+    Reason.ATTEMPTS_SPENT: "The device was still waiting for activation, but the service kept failing. Replay once the"
+    " service has recovered.",
     Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and mend the row; or check whether "
     "the worker application's role covers the person's population, then replay.",
     Reason.USER_AMBIGUOUS: "PingOne finds several people by this name. Mend the row with the user_id of the right one.",
@@ -112,8 +113,8 @@ CURES = {
     Reason.LICENSE: "PingOne's license does not permit another device of this kind. Extend it, then replay.",
     Reason.DEVICE_IN_PROGRESS: "PingOne shows a device for this token that another record works on: the same token "
     "is in two batches, or twice in one. Wait until the other record is final, then replay.",
-    Reason.PAIRING_FAILED: "The token was paired three times, but no device was created. Replay once the service is"
-    " well.",
+    Reason.PAIRING_FAILED: "The token was paired three times, but no device was created. Replay once the service has"
+    " recovered.",
 }
 
 # The cures that differ for a record with a seed: a replay makes the next OTPs from it, and its export has no OTP
@@ -128,7 +129,7 @@ SEED_CURES = {
     Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay.",
     Reason.REJECTED: "PingOne refused the request. Look up its codes, fix the cause, then replay.",
     Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and the answer to a posted one got lost."
-    " Replay once the service is well.",
+    " Replay once the service has recovered.",
 }
 
 
@@ -156,11 +157,11 @@ class PauseReason(StrEnum):
     ENVIRONMENT = "environment"
     # Too many OTPs are refused.
     INVALID_OTPS = "invalid_otps"
-    # Too many OTPs and records fail for reasons other than a refused OTP.
+    # Too many attempts fail for reasons other than a refused OTP.
     REFUSED = "refused"
     # Somebody else pairs or activates the devices of the batch while it runs.
     SOMEBODY_ELSE = "somebody_else"
-    # None of the first records became active, in an environment where none ever did.
+    # None of the first records has become active, in an environment where none ever has.
     TRIAL = "trial"
     # The records of the canary are final.
     CANARY = "canary"
@@ -187,11 +188,11 @@ PAUSE_CURES = {
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"
     " PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with"
     " `oathbulk doctor`, then resume.",
-    PauseReason.PERMISSIONS: "PingOne forbids the worker application to act on several records in a row. Give "
-    "it the role Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
-    PauseReason.DEVICES_GONE: "PingOne no longer knows several devices in a row. It deletes a device that waits for "
-    "activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows with the"
-    " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
+    PauseReason.PERMISSIONS: "PingOne repeatedly refused the worker application permission. Give it the role Identity"
+    " Data Admin in this environment, then resume, and replay the reason `forbidden`.",
+    PauseReason.DEVICES_GONE: "For several records in a row, PingOne no longer has the device. It deletes a device that"
+    " waits for activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows"
+    " with the new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
     " elsewhere. Check the URL with `oathbulk doctor`, then resume.",
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: fix it, then resume.",
@@ -199,8 +200,8 @@ PAUSE_CURES = {
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
     PauseReason.REFUSED: "Record after record fails, and each may cost an OTP. Look up PingOne's codes, fix "
     "the cause, then resume or cancel.",
-    PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how "
-    "they ended, fix the cause, then resume or cancel.",
+    PauseReason.TRIAL: "None of the first records has become active, in an environment where none ever has. Look at how"
+    " they ended, fix the cause, then resume or cancel.",
     PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so OTPs go out twice. Find the other"
     " installation or run that has this shipment, stop one of them, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",

@@ -1,4 +1,4 @@
-"""A record: one token of a batch, and how far it is."""
+"""A record: one token of a batch, and how far along it is."""
 
 from datetime import datetime
 from typing import Any
@@ -99,7 +99,7 @@ class Record(Base):
     # While queued: when its message counts as lost. While activating: when its worker counts as dead.
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Until when an undo works on its device or token: nobody else works on the record or mends it, and no other record
-    # of its token is loaded. The undo clears it at its end; a killed one lets it run out.
+    # of its token is loaded. The undo clears it at its end; after a killed undo, it passes.
     undone_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # `sent` is committed before the request goes out, `answered` as soon as an answer was read. `…_posts` counts
     # requests with this OTP that may have reached PingOne.
@@ -152,7 +152,7 @@ def is_among_first(batch_id: Any, count: Any) -> ColumnElement[bool]:
     other = aliased(Record)
     is_begun = case((and_(other.not_before.is_not(None), has_begun(other)), 1), else_=0)
     mine = select(other.id, is_begun.label("is_begun"), other.not_before, other.row_number)
-    # What waits to be given out starts when somebody gets it.
+    # A token that waits to be given out starts when somebody gets it.
     mine = mine.where(other.batch_id == batch_id, ~is_on_the_table(other))
     # Two parts, since each has an index.
     undated = mine.where(other.not_before.is_(None)).order_by(other.row_number).limit(count)

@@ -9,7 +9,7 @@ NOT_FINAL = "status IN ('pending', 'queued', 'activating')"
 HAS_DEVICE = "device_id <> ''"
 # In the window: on the queue or in work.
 IN_WINDOW = "status IN ('queued', 'activating')"
-# An undo works on it, or did and was killed.
+# An undo works on it, or was killed while it did.
 IN_UNDO = "undone_until IS NOT NULL"
 # Nothing has to be found out before its first call: its user is known, and PingOne's inventory has its token.
 IS_PREPARED = "user_id <> '' AND is_in_inventory"

@@ -27,7 +27,8 @@ class Status(StrEnum):
 TAKEN_BACK = "taken_back"
 # The reason of a record that a person closed, because nobody wants its token anymore.
 CLOSED = "closed"
-# Ends of records that are tried again only if a person selects them, without anything sent.
+# The reasons of records that a person ended; no OTP was sent to end them. They are tried again only if a person selects
+# or mends them.
 ENDED_BY_PERSON = (TAKEN_BACK, CLOSED)
 
 # The statuses in which a record is no longer worked on.
@@ -53,7 +54,8 @@ TRANSITIONS = frozenset(
         (Status.ACTIVATING, Status.PENDING),
         # Refused for good, or a budget is spent, and the outcome of each OTP is known.
         (Status.ACTIVATING, Status.DEAD_LETTER),
-        # Its batch was cancelled; from `activating` only instead of going back to pending.
+        # Its batch was cancelled. A record in `activating` is cancelled only when it would otherwise go back to
+        # pending.
         (Status.PENDING, Status.CANCELLED),
         (Status.QUEUED, Status.CANCELLED),
         (Status.ACTIVATING, Status.CANCELLED),
@@ -74,9 +76,9 @@ class PairingState(StrEnum):
     # No pairing request is out, and none may have made a device. A record without a device is paired next. With a
     # device id: PingOne's inventory has shown that device, which may be ACTIVE; it is read before an OTP is sent.
     UNSENT = "unsent"
-    # A request was about to go out, and no answer is recorded: it may have made a device, as may a request since a
-    # restored backup. The token is looked up in PingOne before it is paired again. With a device id: that device was
-    # found, and may be ACTIVE; it is read before an OTP is sent.
+    # A request was about to go out, and no answer is recorded: it may have made a device. After a restore, a request
+    # that may have gone out since the backup also counts as SENT. The token is looked up in PingOne before it is paired
+    # again. With a device id: that device was found, and may be ACTIVE; it is read before an OTP is sent.
     SENT = "sent"
     # The first look-up after that found the token free. It is looked up again, because new devices are not visible
     # everywhere at once.
@@ -91,8 +93,8 @@ class OtpState(StrEnum):
     # It has not reached PingOne, PingOne did not act on it, or a read found the device still waiting. It may be sent.
     UNSENT = "unsent"
     # It was about to go out, and no answer is recorded: it may have made the device ACTIVE. The worker with the lease
-    # records the answer; without one, the device is read before anything else is sent. Also an OTP that may have gone
-    # out since a restored backup; for a seed's pair, both may have.
+    # records the answer; without one, the device is read before anything else is sent. After a restore, an OTP that may
+    # have gone out since the backup is also SENT; of a seed's pair, both OTPs are.
     SENT = "sent"
     # PingOne's answer to it is recorded. It is never sent again; only a new load's OTPs can go.
     ANSWERED = "answered"
@@ -112,5 +114,5 @@ NOBODY = ""
 
 # The `not_before` of records that a person paused: they wait until a person resumes them.
 UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
-# Its name, also in an export.
+# What this date is called, also in an export.
 KEPT_BACK = "kept back"

@@ -1,5 +1,5 @@
-"""A row of a file that was not loaded, and not mended since: which one, and why. Nothing else of it is kept, since any
-of its cells may hold an OTP or a seed."""
+"""A row of a file that was not loaded, and has not been mended since: which one, and why. The rest of it is not kept,
+since any of its cells may hold an OTP or a seed."""
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -16,7 +16,7 @@ class RefusedRow(Base):
     __tablename__ = "refused_rows"
     __table_args__ = (
         Index("uq_refused_rows_batch_id_row_number", "batch_id", "row_number", unique=True),
-        # Was this token ever refused?
+        # Has this token ever been refused?
         Index("ix_refused_rows_serial_key", "environment_id", "serial_key"),
     )
 

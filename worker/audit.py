@@ -2,9 +2,9 @@
 detected.
 
 The lines are a hash chain: each line's hash covers the hash of the line before. Somebody who controls the database can
-rewrite the whole chain. So the hash of each new line, the audit's head, is also written to a file outside. Ship that
-file, like any log, to a place where they cannot write: it then reveals a rewritten chain. Nothing in the file is
-secret.
+rewrite the whole chain. So the hash of each new line, the audit's head, is also written to a file outside the database.
+Ship that file, like any log, to a place where they cannot write: it then reveals a rewritten chain. Nothing in the file
+is secret.
 """
 
 import getpass
@@ -134,7 +134,7 @@ def append(
     """Write a line and return its number. It is written in the transaction of the command that it describes, so that
     neither is committed without the other. The line includes the changes that the command has made to records so far.
 
-    The head is written to the file outside after the commit.
+    The head is written to the file outside the database after the commit.
     """
     database.lock(connection, AUDIT_LOCK)
     newest = select(AuditLine.id, AuditLine.hash).order_by(AuditLine.id.desc()).limit(1)
@@ -191,7 +191,7 @@ def check(connection: Connection) -> CheckResult:
     """Recompute every hash, up to the first that does not match.
 
     This does not detect a chain that was rewritten completely or cut off at its end: `find_missing` compares it with
-    the heads that were written outside.
+    the heads that were written outside the database.
     """
     former, sound = GENESIS, 0
     try:
@@ -229,7 +229,7 @@ class UnusableHead(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NotedHead:
-    """A head that was written outside; `line` is None if only the hash was written."""
+    """A head that was written outside the database; `line` is None if only the hash was written."""
 
     hash: str
     line: int | None = None
@@ -237,7 +237,7 @@ class NotedHead:
 
 @dataclass(frozen=True, slots=True)
 class MissingHead:
-    """A head from outside that is missing from the audit, and why."""
+    """A head that was written outside the database but is missing from the audit, and why."""
 
     head: NotedHead
     why: str

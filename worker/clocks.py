@@ -60,7 +60,7 @@ class ClockWatch:
     def is_steady(self, now: datetime, before: float, last_tick_at: datetime | None) -> bool:
         """Whether the database's clock, just read as `now`, has advanced as much as ours since the last call. `before`:
         our clock when the database was asked. `last_tick_at`: when any process of the fleet last compared the clocks,
-        by the database's clock; used if this process never did."""
+        by the database's clock; used if this process never has."""
         after = self._clock()
         ahead = now.timestamp() - after, now.timestamp() - before
         suspended = self._suspended()
@@ -152,7 +152,7 @@ class PingOneClock:
         with self._lock:
             lowest, highest = self._lowest, self._highest
         if lowest == -math.inf:
-            raise ValueError("no answer has told the time yet")
+            raise ValueError("no answer has given the time yet")
         now = boot_time()
         return now + lowest, now + highest
 

@@ -61,9 +61,9 @@ class KnownProcess:
     # Whether it was seen lately, and has not ended.
     is_alive: bool
     seen_at: datetime
-    # Seconds since it last did the dispatcher's work; None if it never did.
+    # Seconds since it last did the dispatcher's work; None if it never has.
     seconds_since_tick: float | None
-    # When it ended because something failed in it alone, and what failed; None if it is well.
+    # When it shut down because something failed in it alone, and what failed; None if it is healthy.
     sick_since: datetime | None
     reason: str | None
     detail: str | None
@@ -94,7 +94,7 @@ class Processes:
         self._to_database, self._to_redis = Trips(), Trips()
         now = database.now()
         self._me = WorkerProcess.name == name
-        # When any process last did the dispatcher's work; NULL if none ever did.
+        # When any process last did the dispatcher's work; NULL if none ever has.
         self.last_tick_at = select(func.max(WorkerProcess.ticked_at)).scalar_subquery()
         noted = ("dropped", "database_milliseconds", "redis_milliseconds")
         self._seen = (
@@ -168,7 +168,7 @@ class Processes:
 class Fitness:
     """Whether this process works, and why it ends. Thread-safe.
 
-    It keeps working if no other process is well, since the problem then affects everybody."""
+    It keeps working if no other process is healthy, since the problem then affects everybody."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -187,7 +187,7 @@ class Fitness:
 
     def fall_sick(self, sickness: Sickness) -> bool:
         """End this process as if somebody had asked it to, and return True; its records go back. False: no other
-        process is well, so this one continues."""
+        process is healthy, so this one continues."""
         with self._lock:
             if self._sickness is not None:
                 return True

@@ -35,7 +35,7 @@ from worker.pingone.wire import Request
 from worker.reports.facts import BatchStatus, count_active, describe_rows, read_in
 from worker.rules.hours import format_time
 
-# A batch without any notice, finished for longer than this, is no news: a webhook that was set today does not get last
+# A batch without any notice, finished for longer than this, is not news: a webhook that was set today does not get last
 # year's batches.
 NEWS_FOR = timedelta(hours=24)
 # Number of tries of a post, with 2, 4 and 8 seconds between them.
@@ -66,7 +66,7 @@ class Event(StrEnum):
 
 
 def find_event(status: BatchStatus, batch: Row[*tuple[Any, ...]]) -> Event | None:
-    """Find the event to notify people of; None: nothing that they do not know. `batch`, a row of _MAY_BE_NEWS, says
+    """Find the event to notify people of; None: there is no news. `batch`, a row of _MAY_BE_NEWS, says
     when it was loaded or last began to run again, and what the last notice was."""
     event = _find_present(status)
     if event is None:
@@ -192,7 +192,7 @@ def make_webhook(settings: Settings) -> Webhook | None:
     return Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None
 
 
-# A batch whose last notice says that it finished, and that has not run since, is no news, so it is not read.
+# A batch whose last notice says that it finished, and that has not run since, is not news, so it is not read.
 _MAY_BE_NEWS = select(Batch.id, Batch.name, Batch.running_since, Batch.notice, Batch.notice_at).where(
     Batch.state != BatchState.CANCELLED,
     or_(Batch.notice.is_(None), Batch.notice != Event.FINISHED, Batch.running_since > Batch.notice_at),

@@ -304,7 +304,7 @@ def _find_former(connection: Connection, person: str) -> list[Row[*tuple[Any, ..
 
 
 def _may_name(table: type[Record | Change], person: str) -> ColumnElement[bool]:
-    """SQL condition that every row meets which names this person, and a few others."""
+    """SQL condition that is true for every row that names this person, and for a few others."""
     columns = (getattr(table, name) for name in NAMES)
     like = (func.lower(column).like(_make_pattern(person), escape="\\") for column in columns)
     return or_(table.user_id == person.lower(), *like)

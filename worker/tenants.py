@@ -160,7 +160,7 @@ class LearnedResync(Resync):
 
 
 def read_resync(connection: Connection, environment_id: str, *, is_locking: bool = False) -> ResyncKnowledge:
-    """Read what is known about an environment; empty if nothing was learned yet. If locked, nobody else can learn
+    """Read what is known about an environment; empty if nothing has been learned yet. If locked, nobody else can learn
     before the transaction ends."""
     statement = select(TenantFact.value).where(*_this(environment_id))
     return tell_resync(connection.scalar(statement.with_for_update() if is_locking else statement))

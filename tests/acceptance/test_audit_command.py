@@ -73,9 +73,9 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_or_was_changed_is
     lines = desk.oathbulk("audit", "--json").json["lines"]
     heads = desk.home / "audit.heads"
     verified = {
-        str(heads): "2 noted heads were looked for, and all are",
-        lines[1]["hash"]: "1 noted head was looked for, and is",
-        f"1:{lines[0]['hash']}": "1 noted head was looked for, and is",
+        str(heads): "Looked for 2 noted heads: all are",
+        lines[1]["hash"]: "Looked for 1 noted head: it is",
+        f"1:{lines[0]['hash']}": "Looked for 1 noted head: it is",
     }
     for head, told in verified.items():
         result = desk.oathbulk("audit", "--verify", head)

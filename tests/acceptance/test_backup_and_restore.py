@@ -234,7 +234,7 @@ def test_after_a_restore_it_is_told_what_is_looked_up_and_which_lines_of_the_aud
 
     marked = "5 records that are not final may have been worked on since the backup"
     assert (told.code, marked in told.stdout) == (0, True), told.stderr
-    lacking = f"1 head in {desk.home}/audit.heads is of a line that this database lacks, so oathbulk audit ends with 1"
+    lacking = f"1 head in {desk.home}/audit.heads belongs to a line that this database lacks, so oathbulk audit exits"
     assert lacking in told.stderr
     assert desk.oathbulk("audit").code == 1
     # The batch runs, as it did when the backup was made.

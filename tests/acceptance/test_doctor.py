@@ -197,7 +197,7 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
             [],
             [
                 "users and devices permitted; inventory forbidden, the role Environment Admin is missing",
-                "without it there is no --import, and no reading of the inventory; MFA policies permitted "
+                "without it, --import and reading the inventory are impossible; MFA policies permitted "
                 f"{ADD_ROLE} Environment Admin in this environment",
             ],
         ),

@@ -74,7 +74,7 @@ def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk
 def test_what_was_rehearsed_is_found_until_something_is_loaded(persons_desk) -> None:
     """Doctor and config tell what a run would meet, so they name it and do not go there, as `status` does."""
     desk = persons_desk
-    empty = f"{desk.home}: nothing was loaded into it yet"
+    empty = f"{desk.home}: nothing has been loaded into it yet"
     assert desk.oathbulk("rehearse", "--tokens", "12").code == 0
     rehearsal = desk.folder / "state" / "oathbulk-rehearsals" / "rehearsal"
     assert not desk.home.exists()
@@ -86,7 +86,7 @@ def test_what_was_rehearsed_is_found_until_something_is_loaded(persons_desk) -> 
         there = f"{empty}; the latest rehearsal has another home: OATHBULK_HOME={rehearsal} oathbulk {command}"
         assert there in " ".join((result.stdout + result.stderr).split())
         looked_at = desk.oathbulk(command, OATHBULK_HOME=str(rehearsal))
-        assert (looked_at.code, "nothing was loaded" in looked_at.stdout + looked_at.stderr) == (0, False)
+        assert (looked_at.code, "nothing has been loaded" in looked_at.stdout + looked_at.stderr) == (0, False)
 
     assert desk.oathbulk("run", "shipment.csv").code == 0
     assert "rehearsal" not in desk.oathbulk("status").stdout

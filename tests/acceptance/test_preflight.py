@@ -72,14 +72,14 @@ def test_a_load_a_check_and_a_run_name_the_hosts_before_they_call_them(desk, com
         assert (result.code, result.stderr.startswith(before)) == (3, True), result.stderr
         return
     assert result.stderr.startswith(hosts)
-    assert "not known: what PingOne would tell: PingOne is out of reach" in result.stdout
+    assert "not known: what PingOne would say: PingOne is out of reach" in result.stdout
     assert "PingOne's API" not in desk.oathbulk(command, "shipment.csv", "--offline").stderr
 
 
 def test_a_load_goes_on_where_pingone_cannot_be_asked_and_a_run_does_not(set_up):
     desk, pingone = set_up(make_tokens(2))
     write_shipment(desk.folder / "more.csv", make_tokens(2, prefix="MORE"))
-    untold = "· not known: what PingOne would tell: "
+    untold = "· not known: what PingOne would say: "
     away = desk.oathbulk("load", "more.csv", OATHBULK_REDIS_URL="redis://127.0.0.1:1/0")
     assert (away.code, f"{untold}Redis is out of reach" in away.stdout) == (0, True), away.stdout
 

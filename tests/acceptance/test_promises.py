@@ -431,7 +431,7 @@ def test_whoever_is_missing_is_named_with_what_brings_them(make_fleet, postgres_
     expect(3, "the database failed", "OATHBULK_DATABASE_URL", OATHBULK_DATABASE_URL=AWAY)
     worker = fleet.worker("worker")
     fleet.wait_until(lambda: fleet.status().fleet.alive, "a worker shows that it lives")
-    expect(STALLED, "No tick ever came.", "celery -A worker beat")
+    expect(STALLED, "No tick has ever come.", "celery -A worker beat")
     # Before it is ready, a signal ends it without a word; in good order, it is missed at once.
     fleet.wait_until(lambda: " ready." in worker.read_log(), "it is ready")
     worker.stop()

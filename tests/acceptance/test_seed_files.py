@@ -77,7 +77,7 @@ def test_a_check_of_many_findings_is_one_screen_whose_first_line_adds_up(box):
     assert terminal.wait() == 1
     screen = terminal.read().splitlines()
     assert len(screen) <= 24, screen
-    assert screen[0] == "3 rows: 1 would be activated, 1 is asked about, 1 fails."
+    assert screen[0] == "3 rows: 1 would be activated, 1 raises a question, 1 fails."
     for name in ("column_alike", "not_in_box (3, MADE000, MADE001 …)", "person_twice (MADE0000002)", "list_lines"):
         assert any(f" {name}" in line for line in screen), screen
 
@@ -89,7 +89,7 @@ def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):
     assert box.oathbulk(*command, "--key-file", "key.txt").code == 0
     terminal = box.start_on_terminal(*command, columns=200)
     assert terminal.wait() == 0
-    assert "This file is batch box already: 3 records. Nothing was loaded again." in terminal.read()
+    assert "This file is batch box already: 3 records. It was not loaded again." in terminal.read()
     run = box.oathbulk("run", *command[1:])
     # PingOne is nowhere here, so it gets as far as to ask for an access token.
     assert (run.code, "PINGONE_TOKEN_URL" in run.stderr) == (3, True), run.stderr

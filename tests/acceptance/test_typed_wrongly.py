@@ -57,7 +57,7 @@ OPTIONS: list[Typed] = [
     ("undo shipment --all", {}, USAGE, "name a batch, or give --all with --only FILE"),
     ("status shipment --by site --check", {}, USAGE, "omit --watch, --check, and --cures"),
     ("status shipment --by city", {}, USAGE, "there is no column 'city'"),
-    ("show --where site=Basel", {}, USAGE, "name the batch that has these columns, by --batch"),
+    ("show --where site=Basel", {}, USAGE, "name the batch that has these columns, with --batch"),
     ("run shipment.csv --otp-type motp", {}, USAGE, "'--otp-type' 'motp' is not one of 'hotp', 'totp'"),
     ("pace --rate=-5", {}, USAGE, "--rate"),
     ("resume shipment --window 08:00-18:00 --zone UTC --no-window", {}, USAGE, "--no-window"),

@@ -186,7 +186,7 @@ def test_a_finished_batch_is_not_paused_resumed_or_cancelled(
     before = look_at_batch(database, made.batch_id)
 
     for command, says in (
-        (batches.pause, "nothing of it runs"),
+        (batches.pause, "there is nothing to pause"),
         (batches.resume, "nothing is left to do"),
         (batches.cancel, "nothing is left to do"),
     ):
@@ -212,7 +212,7 @@ def test_one_record_that_is_not_final_is_enough_to_pause_and_one_that_is_not_act
     if is_running:
         batches.pause(made.name)
     else:
-        with pytest.raises(NotPossible, match="nothing of it runs"):
+        with pytest.raises(NotPossible, match="there is nothing to pause"):
             batches.pause(made.name)
 
     batches.cancel(made.name)
@@ -652,7 +652,7 @@ def test_beside_a_worker_that_lives_nothing_is_changed(database: MovingDatabase)
     made = make_batch(database)
     before = look(database, made.id)
     Processes(database, "host:4711").show_life()
-    with pytest.raises(WorkersLive, match="1 worker process lives: host:4711"):
+    with pytest.raises(WorkersLive, match="1 worker process is alive: host:4711"):
         distrust(database)
     assert look(database, made.id) == before
     database.ahead += GONE_AFTER + 1

@@ -148,7 +148,7 @@ def test_a_row_that_was_not_loaded_is_closed_by_its_number(database: MovingDatab
     assert Batches(database, TESTER).cancel("shipment", ["file_row=900"]) == 1
     (status,) = read_statuses(database, "shipment")
     assert (status.failed, status.closed, status.refused) == (four_kinds.failed - 1, four_kinds.closed + 1, {})
-    with pytest.raises(UnknownColumn, match="was not loaded: `oathbulk mend` loads it"):
+    with pytest.raises(UnknownColumn, match="were not loaded: `oathbulk mend` loads them"):
         Batches(database, TESTER).replay("shipment", where=["file_row=900"])
 
 

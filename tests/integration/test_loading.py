@@ -451,7 +451,7 @@ def test_every_bad_row_of_many_chunks_is_told_in_its_order(desk: LoadingDesk, mo
     bad: dict[int, tuple[Token, str]] = {
         number: [
             ({"serial": f"BEFORE{number}"}, "the serial number is in progress in batch 'earlier' (row "),
-            ({"otp1": "12"}, "otp1 has 2 digits, but an OTP 6 or 8"),
+            ({"otp1": "12"}, "otp1 has 2 digits, but an OTP has 6 or 8"),
             ({"serial": token(0)["serial"]}, f"the serial number {ON_ROW_2}"),
             ({"device_id": token(0)["device_id"]}, f"the device {ON_ROW_2}"),
         ][number // 3 % 4]

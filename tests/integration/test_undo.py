@@ -48,7 +48,7 @@ from worker.vault.otps import Secret, Seed
 ACTIVE = OURS | {"status": Status.ACTIVE}
 # A record that imported its token and made a device of it.
 BOTH = TOKEN | ACTIVE
-ANOTHERS = "is another token's device, or no token's"
+ANOTHERS = "the device with this id belongs to another token, or to none"
 # An import may have made its token.
 UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}
 

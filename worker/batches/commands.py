@@ -80,9 +80,9 @@ class Batches:
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
-                raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
+                raise NotPossible(f"batch {name!r} is cancelled: there is nothing to pause")
             if not has_unfinished(connection, batch.id):
-                raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
+                raise NotPossible(f"batch {name!r} is finished: there is nothing to pause")
             if where:
                 chosen = choose_records(connection, name, where)
                 count = moves.set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
@@ -178,7 +178,8 @@ class Batches:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
             if batch.total > moves.ROWS_TOGETHER:
-                # One statement, so nothing is known in between: in parts, PostgreSQL reads its own dead index entries.
+                # One statement, so there is no progress to report in between: in parts, PostgreSQL reads its own dead
+                # index entries.
                 on_progress(f"Replaying a batch of {batch.total:,} rows", 0)
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
@@ -339,8 +340,8 @@ def _refuse_beside_workers(database: Database, connection: Connection) -> None:
     """Raise WorkersLive if a worker process is alive: a mark does not cover what the process is doing right now."""
     alive = [process.name for process in read_processes(database, connection) if process.is_alive]
     if alive:
-        live, it = agree(len(alive), "worker process lives", "worker processes live"), agree(len(alive), "it", "them")
+        are_alive = agree(len(alive), "worker process is alive", "worker processes are alive")
         raise WorkersLive(
-            f"{len(alive)} {live}: {', '.join(alive)}. End {it}, then run the command again; a killed one "
-            f"counts as alive for {GONE_AFTER:.0f} seconds"
+            f"{len(alive)} {are_alive}: {', '.join(alive)}. End {agree(len(alive), 'it', 'them')}, then run the "
+            f"command again; a killed one counts as alive for {GONE_AFTER:.0f} seconds"
         )

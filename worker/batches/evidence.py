@@ -1,5 +1,5 @@
-"""Reads the evidence by which the breaker judges a batch: its failed attempts, the records that became ACTIVE since,
-and the records not tried yet.
+"""Reads the evidence by which the breaker judges a batch: its failed attempts, the records that have become ACTIVE
+since, and the records not tried yet.
 
 Attempts are selected by their ids and by two marks of the batch. Times would not do: a clock that is set back would
 hide some attempts.
@@ -66,8 +66,8 @@ def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
 
 
 def read_latest_reasons(connection: Connection, batch: JudgedBatch, most: int) -> Sequence[str | None]:
-    """Read the reasons of a batch's `most` newest attempts; None: the attempt made its device ACTIVE, and nobody else
-    did."""
+    """Read the reasons of a batch's `most` newest attempts; None: the attempt itself, and nobody else, made its
+    device ACTIVE."""
     judged = AttemptLine.id > batch.judged_after, AttemptLine.batch_id == batch.id
     # These are few enough to need no index.
     return connection.scalars(

@@ -107,7 +107,8 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
     chosen = choose_rows(connection, name, where)
     batch = find_batch(connection, name, Batch.id)
     if where and not _matches(connection, Record, batch.id, chosen.records):
-        raise UnknownColumn(f"what has {' and '.join(where)} in {name!r} was not loaded: `oathbulk mend` loads it")
+        named = f"the rows of {name!r} with {' and '.join(where)}"
+        raise UnknownColumn(f"{named} were not loaded: `oathbulk mend` loads them")
     return chosen.records
 
 
@@ -204,8 +205,8 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 
 
 def is_of_kept_batch() -> ColumnElement[bool]:
-    """Whether the batch of a record has not been purged. A purge deletes the records of a batch chunk by chunk, so none
-    of them is shown once it has begun."""
+    """Whether the batch of a record has not been purged. A purge deletes the records of a batch chunk by chunk, so no
+    record is shown once the purge has begun."""
     return Record.batch_id.not_in(select(Batch.id).where(Batch.purged_at.is_not(None)))
 
 
@@ -227,7 +228,7 @@ def _name_others(name: str, names: Sequence[str]) -> str:
     """Name the batch that was probably meant, or else the latest batches."""
     if near := find_near_name(name, names):
         return f"did you mean {near!r}?"
-    return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"
+    return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing has been loaded yet"
 
 
 # Ids of the batches with records in the window, read once from its index. If asked batch by batch, SQLite would read

@@ -355,8 +355,8 @@ def check_name(connection: Connection, name: str) -> None:
     is_bare = name == name.strip() and not name.startswith("-")
     if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
         raise NameUnfit(
-            f"a batch's name does not begin with -, has no blanks around it and 1 to {LONGEST_NAME} printable "
-            "characters: give another --batch NAME"
+            f"a batch's name must have 1 to {LONGEST_NAME} printable characters, and must not begin with -, or begin "
+            "or end with a blank: give another --batch NAME"
         )
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
         raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))

@@ -146,7 +146,7 @@ def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUse
 
 def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
     """Say why no user with this name can get a token, with the account's state or the first ids. None if exactly one
-    user has the name and can get one."""
+    user has the name and can get a token."""
     if not users:
         return Reason.USER_NOT_FOUND, ""
     if len(users) > 1:

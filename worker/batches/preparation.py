@@ -253,7 +253,7 @@ class Failures:
             case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
                 self._count_refusal(batch_id, part, environment, failure)
             case OutcomeUnknown() if failure.is_over:
-                # This answer comes from PingOne itself: it is no outage, and will not go away by itself.
+                # This answer comes from PingOne itself: it is not an outage, and will not go away by itself.
                 self._count_refusal(batch_id, part, environment, failure)
             case NotDelivered() | OutcomeUnknown() if not is_answer and not isinstance(failure, TooLateToSend):
                 self._count_silence(batch_id, failure)

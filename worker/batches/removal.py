@@ -132,9 +132,10 @@ class DeviceOutcome:
 
 # Why a device with this result is left.
 _WHY = {
-    Sight.FOREIGN: "in PingOne, this id is another token's device, or no token's: it stays",
+    Sight.FOREIGN: "in PingOne, the device with this id belongs to another token, or to none: it stays",
     Sight.UNNAMED: "PingOne shows the device in one place but not in another: run the command again",
-    Sight.HIDDEN: "PingOne does not show which token the device is: let the worker application read the inventory",
+    Sight.HIDDEN: "PingOne does not show which token the device belongs to: let the worker application read the"
+    " inventory",
 }
 _NOT_KNOWN_FREE = "the token was not known to be free before it was paired, so the device may not be this batch's"
 _OTHER_TIME = "it was not made when this batch asked for it, so it is somebody else's: it stays"
@@ -330,7 +331,7 @@ def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
     )
 
 
-_PAIRED = "it is paired as a device that this batch did not make: it stays until you remove that in PingOne"
+_PAIRED = "it is paired as a device that this batch did not make: it stays until you remove that device in PingOne"
 _OTHER_IMPORT = (
     "the outcome of its import is unknown, and the inventory's token with this serial number was made at another time"
 )

@@ -166,7 +166,7 @@ class TokenCounts:
 class Undone:
     """What an undo found and did. `tokens` is None if only devices were requested. `defaults`: people whose default
     device changes, by user id. `kept`: what is left alone, by serial number. `cancelled`: ids of chosen records that
-    are cancelled, since nothing of them is open. `going`: the devices that would be removed, or are gone, in lowercase.
+    are cancelled, since they have nothing open. `going`: the devices that would be removed, or are gone, in lowercase.
     `there`: ids of the records whose device exists and would be removed. `losses`: who would lose what, in the order of
     the batch's rows."""
 
@@ -342,7 +342,7 @@ class Undo:
             return self._find_at_rest(connection, name, "cancel" if is_whole else "pause")
 
     def _require_rest_within(self, connection: Connection, batch: UndoneBatch) -> None:
-        """Check, within a transaction, that still nobody works on the batch. Raises NotPossible."""
+        """Check, within a transaction, that nobody has started to work on the batch. Raises NotPossible."""
         self._find_at_rest(connection, batch.name, batch.stop)
 
     def _find_at_rest(self, connection: Connection, name: str, stop: str) -> UndoneBatch:
@@ -452,7 +452,8 @@ class Undo:
 
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
         """Wait until no pairing request of the batch can be under way, since its device could not be seen yet."""
-        # After a jump of the clock, the time of the request is no guide, but the date of the record's look-up is.
+        # After a jump of the clock, the time of the request cannot be relied on, but the date of the record's look-up
+        # can.
         over_after = self._settings.tuning.over_after
         is_put_off = Record.scheduled_at.between(self._database.now(0.001), self._database.now(over_after))
         was_sent_lately = Record.otp_sent_at.between(self._database.now(-over_after), self._database.now())

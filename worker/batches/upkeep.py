@@ -1,6 +1,6 @@
 """Pauses batches and resumes them without a person. A batch pauses when its canary is done, its hours end, the quota of
-the license is used up or PingOne is out; or when a settled record or a failure of this process calls for it. The module
-`evidence` chooses the attempts by which the breaker judges a batch."""
+the license is used up or PingOne is unavailable; or when a settled record or a failure of this process calls for it.
+The module `evidence` chooses the attempts by which the breaker judges a batch."""
 
 from __future__ import annotations
 
@@ -274,8 +274,8 @@ class Consequences:
         self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
 
     def stop_process_or_batch(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """End this process, since the failure may be limited to it. If no other process is well, pause the batch
-        instead. False: the batch was not paused."""
+        """End this process, since the failure may be limited to it. If no other process is healthy, pause the
+        batch instead. False: the batch was not paused."""
         if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
             return False
         return self.pause(batch_id, reason, detail)

@@ -1,4 +1,4 @@
-"""`oathbulk audit`: lists who did what, and checks that no line was changed since."""
+"""`oathbulk audit`: lists who did what, and checks that no line has been changed since."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -36,7 +36,7 @@ def audit_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who did what, and check that no line was changed since."""
+    """Show who did what, and check that no line has been changed since."""
     installation = Installation()
     # Before the lines, so that no head belongs to a line that is not read yet.
     heads, unread = _read_heads(installation, verify)
@@ -53,8 +53,8 @@ def audit_command(
             console.print(text)
         if heads and not missing:
             console.print(
-                f"{count_things(len(heads), 'noted head')} {agree(len(heads), 'was', 'were')} looked for, and"
-                f" {agree(len(heads), 'is', 'all are')} in the audit."
+                f"Looked for {count_things(len(heads), 'noted head')}: {agree(len(heads), 'it is', 'all are')} in the"
+                " audit."
             )
         if lines and batch is None:
             console.print(f"The last line's hash: {lines[-1].hash}")
@@ -76,7 +76,7 @@ def _read_heads(installation: Installation, given: str | None) -> tuple[list[Not
 
 
 def _ensure_known(connection: Connection, batch: str) -> None:
-    """Raise UnknownBatch unless the audit or the database knows this batch. A deleted one may have left lines."""
+    """Raise UnknownBatch unless the audit or the database knows this batch. A deleted batch may have left lines."""
     if connection.scalar(select(AuditLine.id).where(AuditLine.batch == batch).limit(1)) is None:
         find_batch(connection, batch, Batch.id, may_be_purged=True)
 

@@ -96,23 +96,22 @@ def describe_paused(batch: str) -> str:
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back before they began, and how to start them."""
-    failed = "What failed there waits too if you replay it."
+    failed = "If you replay matching rows that failed, they wait too."
     if not records:
-        begun = (
-            f"Nothing of {batch} with {' and '.join(where)} can be kept back: it has begun, or is kept back already."
-        )
-        return f"{begun} {failed}"
+        matching = f"No row of {batch} with {' and '.join(where)}"
+        return f"{matching} can be kept back: each has begun or is kept back already. {failed}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
+    mend = f"Or mend {it} with a date on which {agree(records, 'it', 'they')} may go."
     return (
         f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {failed}"
-        f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
+        f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\n{mend}"
     )
 
 
 def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records no longer wait for a date."""
     if not records:
-        return f"None of {batch} with {' and '.join(where)} waited for a date."
+        return f"No row of {batch} with {' and '.join(where)} was waiting for a date."
     it = agree(records, "it", "them")
     return f"{count_things(records, 'record')} of {batch} may go now, whatever date the file gave {it}."

@@ -35,7 +35,7 @@ from worker.database.schema import SchemaOutdated
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation, NothingLoaded
 
-# Attempts that failed, and that did not: the latest of each.
+# How many of the latest attempts are included: of those that failed, and of the others.
 _MOST_FAILED, _MOST_ACTIVE = 100, 10
 # Packages whose version decides what goes out, and what comes back.
 _PACKAGES = ("celery", "redis", "httpx", "sqlalchemy", "alembic", "psycopg", "cryptography")
@@ -68,11 +68,11 @@ _MASKS = (
 )
 ABOUT = (
     "What oathbulk doctor --bundle wrote for the maintainers of oathbulk. It was sent nowhere. It has versions;"
-    " settings that are not the defaults, of texts only that they are set; what doctor found, with names, paths,"
-    " addresses and long numbers masked; how many records have which status and reason; and the latest attempts, with"
-    " the codes, times and ids of PingOne's answers, by which Ping's support finds a request. It has no OTPs,"
-    " seeds, credentials, persons, serial numbers, or ids of users, devices and environments. A record's number"
-    " means something only in this installation."
+    " the settings that differ from their defaults, with the values of a few and, for the rest, only that they are set;"
+    " what doctor found, with names, paths, addresses and long numbers masked; how many records have which status and"
+    " reason; and the latest attempts, with the codes, times and ids of PingOne's answers, with which Ping's support"
+    " can find a request. It has no OTPs, seeds, credentials, persons, serial numbers, or ids of users, devices and"
+    " environments. A record's number means something only in this installation."
 )
 
 

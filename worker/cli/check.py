@@ -75,8 +75,8 @@ from worker.vault.otps import Seed
 
 # A batch's initial requests a second if no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default
-# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. A server's are
-# explained in our words.
+# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. Those of a server need
+# an explanation from us.
 _SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
 _OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
 # Findings that printed refused rows show themselves.
@@ -92,8 +92,8 @@ _OF_ROW = re.compile(r" \(row \d+\)")
 
 
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
-    """Find the batch that this file was loaded as, in the environment with this name; None if it was not loaded. Makes
-    no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    """Find the batch that this file was loaded as, in the environment with this name; None if it has not been loaded.
+    Makes no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
     if installation.is_empty:
         return None
     environment_id = installation.environment(environment).environment_id
@@ -116,7 +116,7 @@ def examine(
     needs_pingone: bool = False,
     mends: str | None = None,
 ) -> Report:
-    """Make the preflight of a shipment that will be loaded, or mend the batch `mends`, and print its findings. Raises
+    """Run the preflight of a shipment that will be loaded, or mend the batch `mends`, and print its findings. Raises
     NotReady if something stops it, or a question was not accepted; and what `run_preflight` raises."""
     # Faults of database or keys are reported before PingOne is asked.
     _ = installation.database, installation.keyring
@@ -127,7 +127,7 @@ def examine(
     blocking = report.blocking(asked.accepted)
     stops = [finding.text for finding in blocking if finding.level == Level.STOP]
     if not as_json:
-        # With printed rows, and if nothing of the file is left to load, this is said in other words.
+        # With printed rows, and if no row of the file is left to load, this is said in other words.
         elsewhere = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
         print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else elsewhere)
     elif blocking:
@@ -177,7 +177,7 @@ def run_preflight(
                     report.findings.append(note_run(failure.pid))
                     return report
                 why = explain_server_failure(failure) if isinstance(failure, _SERVER_FAILED) else failure
-                report.unknown.append(f"what PingOne would tell: {why}")
+                report.unknown.append(f"what PingOne would say: {why}")
     return report
 
 
@@ -237,7 +237,7 @@ def _ask_pingone(
 
 @contextmanager
 def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
-    """Yield an installation with a home. If there is none yet, and the command makes none, an empty one replaces it and
+    """Yield an installation with a home. If there is no home yet, and the command makes none, use an empty home, which
     is removed afterwards."""
     if installation.makes_home or not installation.is_empty:
         yield installation
@@ -461,7 +461,7 @@ def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work:
     doubted, refused, left_out = verdicts.good - work.tokens, verdicts.refused.total, verdicts.left_out.total
     parts = [
         f"{work.tokens:,} would be activated",
-        f"{doubted:,} {agree(doubted, 'is', 'are')} asked about" * bool(doubted),
+        f"{doubted:,} {agree(doubted, 'raises', 'raise')} a question" * bool(doubted),
         f"{refused:,} {agree(refused, 'fails', 'fail')}" * bool(refused),
         f"{left_out:,} {agree(left_out, 'is', 'are')} active already" * bool(left_out),
     ]
@@ -488,10 +488,10 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions
 
 def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
     """Say how many requests that takes, and how long, at which pace and in which hours."""
-    pace = "that the license has" if report.is_rate_bought else "it begins with"
+    rate = "the license's rate" if report.is_rate_bought else "the rate it begins with"
     sentences = (
-        f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at the"
-        f" {report.rate:g} a second {pace}."
+        f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at"
+        f" {report.rate:g} requests a second, {rate}."
     )
     if asked.share is not None:
         sentences += f" It uses {write_share(asked.share)} of what the license permits."

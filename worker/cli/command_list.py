@@ -58,7 +58,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "mend": Place(
             "loading",
             "mend",
-            "Bring corrected rows into their batch: an export of it, or the vendor's file or the list again.",
+            "Bring corrected rows into their batch, from a corrected export of it, or by giving the vendor's file or "
+            "the list again.",
         ),
         "give": Place(
             "loading", "give", "Give a person a token that waits to be given out, and wait until it is active."
@@ -116,7 +117,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "undo",
             "undo",
             "Remove what a batch made: its devices, then the tokens that it imported and that nobody has. Without "
-            "--yes, only say which those are.",
+            "--yes, only list them.",
         ),
     },
     "This installation": {
@@ -141,7 +142,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "desk",
             "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. Prints a link to open.",
         ),
-        "audit": Place("audit", "audit_command", "Show who did what, and check that no line was changed since."),
+        "audit": Place("audit", "audit_command", "Show who did what, and check that no line has been changed since."),
         "db": Place("database", "app", "The database: its schema, its keys, a backup, and what follows a restore."),
         "keygen": Place(
             "database",

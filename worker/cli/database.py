@@ -73,7 +73,10 @@ def restored(ticket: Ticket = None) -> None:
 def describe_distrust(count: int, seconds: float) -> str:
     """Say what follows for marked records, and what it may cost. `seconds`: until the first is due."""
     if not count:
-        return "Nothing is left to mark: oathbulk looks up what is not final in PingOne before it sends anything."
+        return (
+            "Nothing is left to mark: oathbulk looks up each record that is not final in PingOne before it sends"
+            " anything."
+        )
     may_have = agree(count, "record that is not final may", "records that are not final may")
     return (
         f"{count:,} {may_have} have been worked on since the backup: oathbulk looks each up in PingOne before it "
@@ -97,10 +100,10 @@ def _describe_lacking_heads(installation: Installation) -> str:
     path = audit.find_heads_file(installation.settings)
     with suppress(audit.UnusableHead), installation.database.reading() as connection:
         if missing := audit.find_missing(connection, audit.read_noted_heads(path)):
-            heads, are = count_things(len(missing), "head"), agree(len(missing), "is of a line", "are of lines")
+            belong = agree(len(missing), "belongs to a line", "belong to lines")
             return (
-                f"{heads} in {path} {are} that this database lacks, so oathbulk audit ends with 1: docs/operating.md "
-                f"says what to do."
+                f"{count_things(len(missing), 'head')} in {path} {belong} that this database lacks, so oathbulk audit"
+                " exits with code 1: docs/operating.md says what to do."
             )
     return ""
 

@@ -188,5 +188,5 @@ def list_own_names(address: tuple[Any, ...]) -> list[str]:
 
 
 def _is_no_cut_off(line: logging.LogRecord) -> bool:
-    """Whether a log line is about something other than a request that Ctrl-C has cut off, which is no failure."""
+    """Whether a log line is about something other than a request that Ctrl-C has cut off, which is not a failure."""
     return not (line.exc_info and isinstance(line.exc_info[1], asyncio.CancelledError))

@@ -91,7 +91,7 @@ class State(StrEnum):
     """The result of a check, from good to bad."""
 
     WELL = "well"
-    # The check could not be made; that is no failure.
+    # The check could not be made; that is not a failure.
     NOT_KNOWN = "not_known"
     FAULT = "fault"
 
@@ -370,20 +370,20 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
-    """Say how many workers run, and when the last tick came, without which they get no records; name those that ended
-    because they alone failed, and those whose version is not this command's."""
+    """Say how many workers run, and when the last tick came, without which they get no records; name those that shut
+    down because only they were failing, and those whose version is not this command's."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
-        return fault(f"these ended, because they alone fail: {describe_sick(fleet)}", cure)
+        return fault(f"these shut down, because only they were failing: {describe_sick(fleet)}", cure)
     if not fleet.alive:
-        return CheckOutcome("none runs")
+        return CheckOutcome("none is running")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
         cure = "restart them, one by one: docs/operating.md"
         return fault(f"not this command's version, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
-    last_tick = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
-    # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is no fault.
+    last_tick = "no tick has ever come" if tick is None else f"the last tick came {tick:.0f} s ago"
+    # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is not a fault.
     if tick is None or tick > STILL_AFTER:
         return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
     if tick < 0:
@@ -430,10 +430,10 @@ def check_backup(stamp: Path | None) -> CheckOutcome:
     try:
         age = time.time() - stamp.stat().st_mtime
     except OSError as error:
-        return fault(f"{stamp} cannot be read ({error.strerror})", "check whether a backup was ever made")
+        return fault(f"{stamp} cannot be read ({error.strerror})", "check whether a backup has ever been made")
     detail = f"the last one was made {format_duration(max(age, 0.0))} ago"
     if age > LONGEST_WITHOUT_BACKUP:
-        return fault(detail, "make one: a restored database does not know what was sent since")
+        return fault(detail, "make one: a restored database does not know what has been sent since its backup")
     return CheckOutcome(detail)
 
 
@@ -507,7 +507,7 @@ class CallKind:
     calls: str
     read: Callable[[RoleReads], object]
     role: str
-    # What is missing without it; empty: nothing can be activated at all.
+    # What is impossible without it, with its verb; empty: nothing can be activated at all.
     lacking: str = ""
     # A word in the ids of its permissions, to search PingOne's list of roles.
     permission: str = ""
@@ -524,10 +524,10 @@ INVENTORY = CallKind(
     "inventory",
     RoleReads.read_inventory,
     "Environment Admin",
-    "--import, and no reading of the inventory",
+    "--import and reading the inventory are",
     "oathToken",
 )
-POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read Only", "check of the MFA policy")
+POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read Only", "checking the MFA policy is")
 
 
 def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> CheckOutcome:
@@ -549,7 +549,7 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
                 cure = f"PingOne does not say which role permits it. Try {kind.role}, in this environment"
             if not kind.lacking:
                 return fault(detail, cure)
-            return CheckOutcome(f"{detail}: without it there is no {kind.lacking}", State.NOT_KNOWN, cure)
+            return CheckOutcome(f"{detail}: without it, {kind.lacking} impossible", State.NOT_KNOWN, cure)
         except PingOneError as error:
             return not_known(f"{kind.calls}: {error}")
     return CheckOutcome(f"{kind.calls} permitted")

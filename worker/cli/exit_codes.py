@@ -1,6 +1,6 @@
 """The exit codes of the commands; docs/commands.md explains them for monitors and scripts."""
 
-# Every row is active or closed; of other commands: all went well.
+# Every row is active or closed; for other commands: all went well.
 ALL_ACTIVE = 0
 # Rows failed, or the batch was cancelled; or a person should look at what was found.
 SOME_FAILED = 1

@@ -59,10 +59,10 @@ _SETUP = (
     NotPingOne,
     DecryptionError,
 )
-# Failures of a server or the disk, which need our words.
+# Failures of a server or the disk, which need an explanation from us.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# Errors that even a question about a path can raise; for a missing path there is an answer.
+# Even a check such as Path.is_file() can raise these errors; for a missing path it returns False instead.
 _OUT_OF_REACH = (errno.EACCES, errno.ENAMETOOLONG)
 # How Python represents argument bytes that are not UTF-8: https://peps.python.org/pep-0383/
 _BYTES = re.compile("[\udc80-\udcff]")
@@ -71,7 +71,7 @@ _BYTES = re.compile("[\udc80-\udcff]")
 def exit_for(error: BaseException) -> NoReturn:
     """End the process, for a failure that a person can fix, with one line on stderr and an exit code. Any other is
     raised again."""
-    # Typer makes an Abort of Ctrl-C, and of Ctrl-D at its own question.
+    # At a prompt, Typer turns Ctrl-C and Ctrl-D into an Abort.
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(INTERRUPTED)
     if isinstance(error, _USAGE):
@@ -80,15 +80,17 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(str(error), UNUSABLE_SETUP)
     if isinstance(error, _SERVERS):
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
-    # Neither a database nor a text accepts an argument that is not UTF-8; the path of a file may be one.
+    # An argument that is not UTF-8 works as a file's path, but it can be neither stored in a database nor encoded as
+    # text.
     if isinstance(error, UnicodeEncodeError) and (argument := next(filter(_BYTES.search, sys.argv[1:]), None)):
         _fail(f"{argument} is not written in UTF-8: type it again in UTF-8", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
-    # SQLAlchemy makes its own error for our databases.
+    # Only a temporary database raises this: for oathbulk's own databases, SQLAlchemy raises a DBAPIError, which is
+    # handled above.
     if isinstance(error, sqlite3.OperationalError):
         cure = "free some space there, or name another folder in SQLITE_TMPDIR, and run the command again"
-        _fail(f"the folder of temporary files is full, or refuses to be written to ({error}): {cure}", UNUSABLE_SETUP)
+        _fail(f"the folder of temporary files is full or not writable ({error}): {cure}", UNUSABLE_SETUP)
     if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
         cure = "check the path, and the permissions of its directories"
         _fail(f"{error.filename} is out of reach ({error.strerror}): {cure}", WRONG_USAGE)
@@ -115,7 +117,7 @@ def explain_server(error: Exception) -> Explanation:
             return Explanation(f"PingOne is out of reach ({error})", f"check {urls}, and the network")
         case DBAPIError() if is_refused_by_disk(error):
             reason = find_line(error.orig)
-            return Explanation(f"the disk of the database is full, or refuses to be written to ({reason})", FREE_SPACE)
+            return Explanation(f"the disk of the database is full or not writable ({reason})", FREE_SPACE)
         case DBAPIError():
             return explain(error)
         case ArgumentError():

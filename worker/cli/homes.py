@@ -78,7 +78,7 @@ def open_installation_with(batch: str | None) -> Installation:
     Without a batch, an existing home is read, however empty."""
     here = Installation()
     if is_rehearsals(here.settings.home):
-        # It was named, and other settings here lead elsewhere.
+        # The person named this home, and other settings here lead elsewhere.
         return Installation(lead_into_rehearsal(here.variables, here.settings.home))
     is_meant = batch is None and here.has_home
     if not here.settings.is_embedded_database or is_meant or _has(here, batch):
@@ -92,10 +92,10 @@ def open_installation_with(batch: str | None) -> Installation:
 
 
 def describe_empty_home(installation: Installation, command: str) -> str:
-    """Say that nothing was loaded into the home yet; and where the latest rehearsal's home is, if there is one.
+    """Say that nothing has been loaded into the home yet; and where the latest rehearsal's home is, if there is one.
     Commands that look at settings do not go there by themselves: their findings would not apply to a run."""
     home = installation.settings.home.absolute()
-    said = f"{home}: nothing was loaded into it yet"
+    said = f"{home}: nothing has been loaded into it yet"
     for rehearsal in _list_rehearsals(home)[:1]:
         said += "; the latest rehearsal has another home:"
         said += f" OATHBULK_HOME={quote(str(rehearsal))} {name_program()} {command}"
@@ -103,7 +103,7 @@ def describe_empty_home(installation: Installation, command: str) -> str:
 
 
 def _has(installation: Installation, batch: str | None) -> bool:
-    """Whether this batch, or any, was loaded there."""
+    """Whether this batch, or any batch, has been loaded there."""
     return installation.has_home and has_batch(installation.database, batch)
 
 

@@ -1,5 +1,5 @@
-"""`oathbulk load` makes a batch of a file of tokens, and `oathbulk mend` brings corrected rows into one. `run` loads a
-file like `load`."""
+"""`oathbulk load` turns a file of tokens into a batch, and `oathbulk mend` brings corrected rows into one. `run` loads
+a file like `load`."""
 
 import shlex
 import time
@@ -83,7 +83,7 @@ def mend(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A corrected export of the batch; or the vendor's file, or the list of who gets what, again.",
+            help="A corrected export of the batch; or the vendor's file or the list of who gets what, given once more.",
             show_default=False,
         ),
     ],
@@ -93,7 +93,8 @@ def mend(
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring corrected rows into their batch: an export of it, or the vendor's file or the list again."""
+    """Bring corrected rows into their batch, from a corrected export of it, or by giving the vendor's file or the list
+    again."""
     installation = open_installation_with(batch)
     environment = find_environment(installation.database, batch, installation.environment).name
     with installation.database.reading() as connection:
@@ -223,7 +224,7 @@ def load_shipment(
 def print_loaded(loaded: Loaded, source: SourceOptions) -> None:
     """Say in a sentence or two what was loaded, from which source."""
     if not loaded.is_new:
-        console.print(f"{describe_known(loaded)} Nothing was loaded again.")
+        console.print(f"{describe_known(loaded)} It was not loaded again.")
         return
     refused, left_out = loaded.rows_refused, loaded.left_out
     rows = f"{count_things(refused, 'row')} failed"
@@ -259,7 +260,7 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
         nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
         print_json(_to_json(nothing) | {"batch": None, "refused": []})
     else:
-        console.print(f"{describe_all_active(file, rows)} No batch was made of it.", soft_wrap=True)
+        console.print(f"{describe_all_active(file, rows)} No batch was made from it.", soft_wrap=True)
 
 
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:

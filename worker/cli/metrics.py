@@ -28,7 +28,7 @@ log = structlog.get_logger()
 def metrics(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 9188,
     bind: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on, without TLS.")] = "127.0.0.1",
-    once: Annotated[bool, typer.Option("--once", help="Print the metrics and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics and exit.")] = False,
 ) -> None:
     """Serve metrics for Prometheus at /metrics, until Ctrl-C. Reads the database at each scrape."""
     installation = Installation()

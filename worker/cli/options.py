@@ -74,7 +74,7 @@ def _parse_share(text: str) -> float:
     return part
 
 
-# For `load` and `run`, which make a batch of a shipment.
+# For `load` and `run`, which turn a shipment into a batch.
 File = Annotated[
     Path,
     typer.Argument(

@@ -46,7 +46,7 @@ def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
 
 def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
     """Let `write` write an empty file that only its owner may read, and put it in its place when it is complete, so
-    that nobody finds half of one. Returns what `write` returns. Raises typer.BadParameter."""
+    that nobody finds half a file. Returns what `write` returns. Raises typer.BadParameter."""
     with _drafting(output) as (draft, descriptor):
         os.close(descriptor)
         return write(draft)

@@ -15,7 +15,7 @@ from worker.observability.wording import format_duration
 LINE_EVERY = 10.0
 # Seconds over which the pace is measured, since PingOne's limit and the search for it may change it.
 PACE_SECONDS = 30.0
-# Redrawings a second.
+# Redraws per second.
 REDRAWN = 4
 
 
@@ -57,8 +57,8 @@ class ProgressLine(Steps):
             self._next_line_at = now + LINE_EVERY
 
     def describe(self, *, is_over: bool = False) -> str:
-        """Say how far the current step is, how fast it goes, and how long it will take, without pace and time left if
-        it `is_over`. Empty before the first step."""
+        """Say how far along the current step is, how fast it goes, and how long it will take, without pace and time
+        left if it `is_over`. Empty before the first step."""
         if not self.tasks:
             return ""
         step = self.tasks[-1]
@@ -70,7 +70,7 @@ class ProgressLine(Steps):
 
 
 def describe_step(what: str, done: float, total: float | None, pace: float | None = None) -> str:
-    """Say how far a step is. `pace`: things a second; None if unknown."""
+    """Say how far along a step is. `pace`: things a second; None if unknown."""
     if total is None and not done:
         return what
     parts = [f"{what}: {done}" if total is None else f"{what}: {done} of {total}"]
@@ -83,8 +83,8 @@ def describe_step(what: str, done: float, total: float | None, pace: float | Non
 
 @contextmanager
 def showing_progress(when_interrupted: str, *, is_quiet: bool = False) -> Iterator[ProgressLine]:
-    """Yield a display of a command's progress. After Ctrl-C, one line says how far it was, and `when_interrupted`, a
-    sentence: the result, and which command continues."""
+    """Yield a display of a command's progress. After Ctrl-C, prints one line: how far the command got, then the
+    sentence `when_interrupted`: the result and, if needed, how to continue."""
     progress = ProgressLine(error_console, is_quiet=is_quiet)
     try:
         yield progress

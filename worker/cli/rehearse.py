@@ -51,7 +51,7 @@ from worker.simulator.shipment import (
 BATCH, BOX_BATCH = "rehearsal", "rehearsal-box"
 # The box's folder in the rehearsal's home.
 BOX = "box"
-# For a box, maximum tokens of each kind of trouble; and the maximum part of the box that all troubles together are.
+# For a box: the maximum number of tokens with each kind of trouble, and the maximum share of tokens with any trouble.
 MOST_OF_A_KIND = 3
 TROUBLED_PART = 0.25
 # Questions of a rehearsal's preflight that nobody has to accept. For the simulated tenant: some devices are missing on
@@ -60,7 +60,7 @@ ACCEPTED = [
     *(Question.TOKEN_NOT_IN_INVENTORY, Question.USER_NOT_FOUND, Question.USER_AMBIGUOUS, Question.ACCOUNT_NOT_USABLE),
     *(Question.TOO_MANY_DEVICES, Question.TOKEN_DIFFERS, Question.TOKEN_TAKEN),
 ]
-# Maximum number of tokens listed that did not end as made.
+# At most this many of the tokens that did not end as they should have are listed.
 SHOWN = 10
 # Seconds for the simulator to start on a busy machine.
 START_TIMEOUT = 60.0

@@ -69,7 +69,7 @@ def run(
     if file is None and asked != LoadOptions():
         raise typer.BadParameter("these options say how a file is loaded: name the FILE", param_hint="FILE")
     if file is None and installation.is_empty:
-        nothing = "nothing was loaded here yet: name a FILE to load"
+        nothing = "nothing has been loaded here yet: name a FILE to load"
         raise typer.BadParameter(nothing, param_hint="FILE")
     print_home(installation)
     print_unread_env_file(installation)
@@ -169,8 +169,8 @@ def _work(
         for environment in dict.fromkeys(status.environment for status in before):
             if names_hosts:
                 print_hosts(installation, environment)
-            # Before anything starts, so that wrong credentials or a wrong URL end the run at once; a later outage is
-            # waited for.
+            # Before anything starts, so that wrong credentials or a wrong URL end the run at once; the run waits out a
+            # later outage.
             AccessTokens(installation.environment(environment), deadline=settings.tuning.call_deadline).get()
         is_interrupted, failing_part = _run_stack(installation, read, only_batch, is_quiet=as_json)
     statuses = read()
@@ -243,7 +243,7 @@ def _run_stack(
 
 
 def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
-    """Limit a batch's standstill to the duration of this run: an earlier one is no stall."""
+    """Limit a batch's standstill to the duration of this run: an earlier standstill is not a stall."""
     limited = {name: getattr(status, name) for name in ("still_for", "unprepared_for")}
     return replace(status, **{name: min(still, seconds) for name, still in limited.items() if still is not None})
 
@@ -258,7 +258,7 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
         print_json(batches[0] if len(batches) == 1 else {"batches": batches})
         return
     if stopped is not None and not can_redraw(error_console):
-        # The last line of the log claims a time left.
+        # The last line of the log still gives a time left.
         for status in statuses:
             error_console.print(format_log_line(status, stopped=stopped))
     console.print(draw_any(statuses, measure_room(console), stopped=stopped))

@@ -73,7 +73,7 @@ def _make_parameters(name: str, kind: Any, default: Any) -> list[inspect.Paramet
 
 
 def _take(name: str, kind: Any, values: dict[str, Any]) -> Any:
-    """Take the value of this name; make a dataclass of the values of its fields."""
+    """Take the value of this name; make a dataclass from the values of its fields."""
     if not isinstance(kind, type) or not is_dataclass(kind):
         return values[name]
     hints = get_type_hints(kind)

@@ -73,11 +73,11 @@ def show(
     text = (text and text.strip()) or None
     sought = Sought(text=text, batch=batch, status=status, reason=reason, user=user, where=tuple(where or ()))
     if where and batch is None:
-        raise typer.BadParameter("name the batch that has these columns, by --batch", param_hint="--where")
+        raise typer.BadParameter("name the batch that has these columns, with --batch", param_hint="--where")
     if sought == Sought():
         raise typer.BadParameter("name a token, or list some with --batch, --status, --reason or --user")
     installation = open_installation_with(batch)
-    # What is asked of a batch, a status, a reason or a user is a list, however long, so that scripts can rely on it.
+    # The answer for a batch, a status, a reason or a user is a list, however long, so that scripts can rely on it.
     is_token_asked = text is not None and sought == Sought(text=text)
     found = look_up(installation, text or "", limit) if is_token_asked else search(installation.database, sought, limit)
     if isinstance(found, SearchResult):

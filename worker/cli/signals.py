@@ -1,4 +1,4 @@
-"""How a command ends at a signal: as orderly as at Ctrl-C."""
+"""How a command ends at a signal: in the same orderly way as at Ctrl-C."""
 
 import signal
 import sys
@@ -12,9 +12,9 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def turning_signals_into_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at SIGTERM or SIGHUP too, so that they end a run as orderly as Ctrl-C. Further
-    signals are ignored until then, since work in hand must be settled. Signals that are already ignored, as under
-    nohup, stay ignored."""
+    """Raise KeyboardInterrupt at SIGTERM or SIGHUP too, so that they end a run in the same orderly way as Ctrl-C. While
+    that happens, further signals are ignored, since work in hand must be settled. Signals that are already ignored, as
+    under nohup, stay ignored."""
     numbers = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     former = {number: signal.signal(number, _interrupt) for number in numbers}
     try:

@@ -1,6 +1,6 @@
 """`oathbulk simulator`: serves the simulator alone, until Ctrl-C.
 
-Imports nothing of the other commands, so that the simulator can run where oathbulk has no settings."""
+Imports none of the other commands, so that the simulator can run where oathbulk has no settings."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _gather_changes(rate: float | None, latency: float | None, assignments: list
         try:
             changes[name] = json.loads(value)
         except ValueError:
-            # What is no JSON is text.
+            # A value that is not JSON is text.
             changes[name] = value
     return changes
 

@@ -94,8 +94,8 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="End with 5 if due work is stuck or PingOne does not answer, with 4 if a batch waits for a person, "
-            "otherwise with 0.",
+            help="Exit with code 5 if due work is stuck or PingOne does not answer, with code 4 if a batch waits for a "
+            "person, otherwise with code 0.",
         ),
     ] = False,
 ) -> None:
@@ -141,14 +141,14 @@ def choose_check_code(status: BatchStatus) -> int:
 def _draw(
     installation: Installation, batch: str | None, read: Sequence[BatchStatus], *, with_cures: bool = False
 ) -> RenderableType:
-    """Draw this batch, or all and which home it is, as they were read; and why no worker comes, and which workers take
-    no work."""
+    """Draw this batch, or all batches and the name of their home, as they were read; and why no worker comes, and which
+    workers take no work."""
     rehearsal = find_rehearsal(installation)
     statuses = [replace(status, rehearsal=rehearsal) for status in read]
     notes, room, settings = explain_fleet(statuses), measure_room(console), installation.settings
     if batch:
         return draw_batch(statuses[0], room, notes=notes, with_cures=with_cures)
-    # That of a rehearsal was named on stderr.
+    # A rehearsal's home was named on stderr.
     is_named = settings.is_embedded_database and is_own_home(installation)
     home = [Text(f"Home: {settings.home}", style="dim")] if is_named else []
     return Group(draw_batches(statuses, room), *(line for note in notes for line in break_lines(note, room)), *home)
@@ -237,7 +237,7 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
     """Draw a line of rows for each batch. Its outlook is below it on a terminal; in a pipe at the end of the same line,
     so that a script reads one batch per line."""
     if not statuses:
-        return Text("No batch was loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
+        return Text("No batch has been loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
     for status in statuses:
         rows.append([escape(status.name), (status.state, COLORS[status.state]), *_list_numbers(status)])
@@ -286,7 +286,7 @@ def draw_failed(status: BatchStatus, room: Room, free: int, *, with_cures: bool)
     cures are written out if they go into these lines; with `with_cures`, in any case."""
     failed = list_failed(status)
     if status.purged_at or not failed:
-        # No cure is left.
+        # There is nothing to do about these reasons anymore.
         return [Text(f"{number} {reason}") for reason, number, _ in failed[:free]]
     if with_cures or status.state == "finished":
         written_out = _write_out(failed, room)
@@ -314,7 +314,7 @@ def _draw_head(status: BatchStatus, room: Room) -> Text:
     # As a bar: the rows that are active, those that failed, and the rest.
     width, rows = max(min(beside - name.cell_len, WIDEST_BAR), 1), max(status.rows, 1)
     active = width * status.active // rows
-    # Rounded up: a single row that failed is seen.
+    # Rounded up, so that a single failed row is visible.
     failed = -(-width * status.failed // rows)
     parts = zip(
         _ASCII_MARKS if room.is_ascii else _MARKS,

@@ -131,7 +131,7 @@ def undo(
     ticket: Ticket = None,
 ) -> None:
     """Remove what a batch made: its devices, then the tokens that it imported and that nobody has. Without --yes, only
-    say which those are."""
+    list them."""
     tokens = open_token_list(only) if only else None
     if every_batch is (batch is not None) or (every_batch and (tokens is None or where)):
         raise typer.BadParameter("name a batch, or give --all with --only FILE", param_hint="BATCH")
@@ -307,14 +307,13 @@ def _describe_devices(batch: str, undone: Undone, of_these: str, *, is_done: boo
         are_looked_up = agree(devices.unknown_pairings, "it is looked up", "they are looked up")
         found = f"{ends[End.NEVER_MADE]:,} had made no device" if is_done else f"with --yes {are_looked_up} first"
         pairings = count_things(devices.unknown_pairings, "pairing")
-        yield f"{pairings} {agree(devices.unknown_pairings, 'was', 'were')} of unknown outcome: {found}."
+        yield f"The outcome of {pairings} {'was' if is_done else 'is'} unknown: {found}."
     heirs = [change.heir for change in undone.defaults.values()]
     if heirs:
         following, none = heirs.count(Heir.NEXT), heirs.count(Heir.NONE)
         yield (
-            f"For {count_things(len(heirs), 'person')} the default device changes: {following:,} "
-            f"{agree(following, 'is asked for its', 'are asked for their')} next one, {none:,} "
-            f"{agree(none, 'has', 'have')} no other active device."
+            f"The default device of {count_things(len(heirs), 'person')} changes: PingOne will ask {following:,} for "
+            f"the next device; {none:,} {agree(none, 'has', 'have')} no other active device."
         )
 
 

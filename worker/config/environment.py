@@ -228,7 +228,7 @@ class Environments:
 
 
 def read_private_key(text: str) -> RSAKey | ECKey:
-    """Read a private key from PEM or JWK. Raises ValueError, whose message quotes nothing of it."""
+    """Read a private key from PEM or JWK. Raises ValueError, whose message quotes no part of it."""
     # Not at the top: few installations sign, and importing it takes a twelfth of a second.
     from joserfc.errors import JoseError
 

@@ -50,7 +50,7 @@ def _list_hosts(url: URL) -> list[str]:
 
 
 def check_database_url(url: str) -> str:
-    """Check a database URL and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
+    """Check a database URL and return it unchanged. Raises ValueError, whose message quotes no part of it."""
     # Not at the top: beat, which needs settings but no database, would start more slowly and use more memory.
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
@@ -89,7 +89,7 @@ def read_prepare_threshold(url: URL) -> int | None:
 
 
 def check_redis_url(url: str) -> str:
-    """Check the URL of a Redis server and return it unchanged. Raises ValueError, whose message quotes nothing of
+    """Check the URL of a Redis server and return it unchanged. Raises ValueError, whose message quotes no part of
     it."""
     try:
         parts = urlsplit(url)
@@ -112,7 +112,7 @@ def check_redis_url(url: str) -> str:
 
 
 def _check_redis_parameters(url: str) -> None:
-    """Check the parameters of the URL of a Redis server. Raises ValueError, whose message quotes nothing of it."""
+    """Check the parameters of the URL of a Redis server. Raises ValueError, whose message quotes no part of it."""
     # Not at the top: few URLs have parameters.
     from redis import ConnectionPool
     from redis.exceptions import RedisError
@@ -132,7 +132,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_web_url(url: str) -> str:
-    """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
+    """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes no part of it."""
     try:
         parts = urlsplit(url)
         # Reading `port` raises ValueError if it is not a port number.

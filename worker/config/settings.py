@@ -140,7 +140,7 @@ class Tuning(BaseModel):
     read_delay: float = 30
     # Between two reads of a device that PingOne does not know yet: it may have been paired moments ago.
     not_found_delay: float = 10
-    # The fleet, or one worker if others reach PingOne, waits this long after an outage without a time.
+    # The fleet, or one worker if others reach PingOne, waits this long after an outage for which no time is given.
     outage_hold: float = 5
     # The longest hold, no matter who asks for it. A longer `Retry-After` is a used-up quota.
     longest_hold: float = 120
@@ -246,7 +246,7 @@ class Settings(Described):
 
 
 def _check_secret_url(variable: str, url: SecretStr, check: Callable[[str], str]) -> str:
-    """Check the URL in this variable. Raises ConfigError, whose message quotes nothing of it."""
+    """Check the URL in this variable. Raises ConfigError, whose message quotes no part of it."""
     try:
         return check(url.get_secret_value())
     except ValueError as error:

@@ -313,8 +313,8 @@ def _check_home(home: Path) -> None:
 
 
 def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M:
-    """Make a model of what a source finds; `more` has values for what it does not find. Raises ConfigError, which names
-    every wrong setting and its file, but quotes no value."""
+    """Make a model from what a source finds; `more` has values for what it does not find. Raises ConfigError, which
+    names every wrong setting and its file, but quotes no value."""
     try:
         return model(**more | source())
     except ValidationError as error:

@@ -42,7 +42,7 @@ LOAD_LOCK = 0x0A7B_0002
 SCHEMA_LOCK = 0x0A7B_0003
 # One writer of the audit at a time, since each line has the hash of the one before.
 AUDIT_LOCK = 0x0A7B_0004
-# One worker process at a time that ends because it alone fails: it has to find another that is well.
+# One worker process at a time that shuts down because only it is failing: it has to find a healthy one.
 PROCESS_LOCK = 0x0A7B_0005
 
 # SQL that lets PostgreSQL end the transaction, with its locks, if the process that holds them does nothing for this
@@ -83,8 +83,8 @@ class Database:
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection for statements that write nothing.
 
-        On PostgreSQL each is a transaction of its own: one around them would see no more at READ COMMITTED, and BEGIN
-        and ROLLBACK would take a trip each. A cursor of the server's (`yield_per`) needs `reading_snapshot`.
+        On PostgreSQL each is a transaction of its own: a transaction around them would see no more at READ COMMITTED,
+        and BEGIN and ROLLBACK would take a trip each. A cursor of the server's (`yield_per`) needs `reading_snapshot`.
         """
         return self.engine.connect()
 
@@ -115,7 +115,7 @@ class Database:
 
     def try_to_write(self) -> None:
         """Check that the disk takes writes, by one that changes nothing. Raises DBAPIError if the disk refuses it. A
-        database that another process has locked is no failure."""
+        database that another process has locked is not a failure."""
         try:
             with self.writing() as connection:
                 connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = version_num")  # noqa: S608

@@ -40,8 +40,8 @@ AWAY: dict[str, Lost] = {
     # read_only_sql_transaction: after a failover the former primary is a standby, or a cloud provider has made it
     # read-only.
     "25006": Lost.SERVER,
-    # idle_in_transaction_session_timeout: this process was suspended for longer than a holder of locks may be, or
-    # than an administrator allows.
+    # idle_in_transaction_session_timeout: this process was suspended for longer than a holder of locks may be, or than
+    # an administrator allows.
     "25P03": Lost.CONNECTION,
     # transaction_timeout: the same, since PostgreSQL 17, for a transaction as a whole.
     "25P04": Lost.CONNECTION,

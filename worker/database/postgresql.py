@@ -146,7 +146,7 @@ def _check_encoding(connection: psycopg.Connection[Any]) -> None:
     """Check the encoding of a new connection's database, which the server reported. Raises OtherEncoding."""
     found = connection.info.parameter_status("server_encoding")
     if found not in (None, "UTF8"):
-        # Nobody else would: SQLAlchemy does not have it yet.
+        # Nobody else would close it: SQLAlchemy does not have this connection yet.
         connection.close()
         raise OtherEncoding(found)
 

@@ -418,7 +418,7 @@ def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
 
 
 def _for_visitors(desk: Desk, view: View) -> Callable[[Request], Response]:
-    """Make a page that only visitors see who may enter."""
+    """Make a page that only visitors who may enter can see."""
 
     def answer(request: Request) -> Response:
         visitor = desk.login.recognize(request)

@@ -19,7 +19,7 @@ from worker.vault.keys import KEY_FILE, read_key_file
 LOCK = "lock"
 # A directory with one of these files is a home, and is closed to others without asking.
 HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", KEY_FILE)
-# Seconds for which to retry a lock whose file names no live process: its holder is about to write its pid, or to end.
+# Seconds for which to retry a lock whose file names no running process: its holder is about to write its pid, or end.
 RETRY_FOR = 0.5
 
 

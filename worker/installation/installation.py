@@ -47,7 +47,7 @@ class NothingLoaded(Exception):
     """There is no home yet, and this command makes none; the message says how to begin."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__(f"nothing was loaded yet in {home}: start with oathbulk run FILE, or oathbulk rehearse")
+        super().__init__(f"nothing has been loaded into {home} yet: start with oathbulk run FILE, or oathbulk rehearse")
 
 
 class Installation:
@@ -118,8 +118,8 @@ class Installation:
 
     @property
     def has_home(self) -> bool:
-        """Whether something was ever loaded into the home. Its database may be lost, or restored from a backup. Raises
-        EmbeddedError if the home is needed but unreadable."""
+        """Whether anything has ever been loaded into the home. Its database may be lost, or restored from a backup.
+        Raises EmbeddedError if the home is needed but unreadable."""
         home = self.settings.home
         if home.is_dir() and not os.access(home, os.X_OK):
             if self.settings.is_embedded_database:
@@ -129,7 +129,7 @@ class Installation:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever loaded here, so that there is no database to read; never if the database is
+        """Whether nothing has ever been loaded here, so that there is no database to read; never if the database is
         elsewhere. Raises EmbeddedError, like `has_home`."""
         return self.settings.is_embedded_database and not self.has_home
 
@@ -164,8 +164,8 @@ class Installation:
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
-    """Read how this batch stands, or all of them, the latest first; none if nothing was loaded yet. If a batch's due
-    work is stuck, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
+    """Read how this batch stands, or all of them, the latest first; an empty list if nothing has been loaded yet. If a
+    batch's due work is stuck, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
     if batch is None and installation.is_empty:
         return []
     statuses = facts.read_statuses(installation.database, batch, installation.license_of)
@@ -181,7 +181,8 @@ def read_statuses(installation: Installation, batch: str | None = None) -> list[
 
 
 def read_fleet(installation: Installation, batch: str) -> Fleet:
-    """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, NothingLoaded."""
+    """Read which worker processes are alive, to say whether this batch is worked on. Raises UnknownBatch,
+    NothingLoaded."""
     with installation.database.reading() as connection:
         name = find_batch(connection, batch, Batch.name, may_be_purged=True).name
         processes = read_processes(installation.database, connection)

@@ -24,9 +24,9 @@ from worker.process.parts import Parts
 GRACE = 10.0
 # Restarts in a minute; more than that is no accident.
 FAILURES_A_MINUTE = 5
-# Seconds until a worker that alone fails is restarted.
+# Seconds until a worker that shut down because only it was failing is restarted.
 PAUSE = 20.0
-# Seconds between two checks that Valkey lives, and that the database can be written to.
+# Seconds between two checks that Valkey is running, and that the database can be written to.
 CHECK_EVERY = 2.0
 # Bytes that must be free: enough to record the work in progress, and to end properly.
 NEEDED_BYTES = 4 * 1024 * 1024
@@ -100,7 +100,7 @@ class Stack:
             # Only a write shows that a quota is used up, or that the disk is read-only.
             self._installation.database.try_to_write()
         if self._valkey is not None:
-            # A live server is adopted; otherwise one is started with the same port and password.
+            # A running server is adopted; otherwise one is started with the same port and password.
             self._valkey.start()
         self._next_check_at = time.monotonic() + CHECK_EVERY
 

@@ -588,7 +588,8 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 #
 # - more characters behind it would be refused or change nothing, as behind an id, a time step, or the counter 0;
 # - it is like that cell of all other rows of the type: a secret or an OTP is as long, a value of the file's own is the
-#   same, an e-mail address has the same domain. A counter, a name or a serial number is never told whole by this.
+#   same, an e-mail address has the same domain. A counter, a name or a serial number is never recognized as whole by
+#   this.
 
 
 # Pieces of lines

@@ -253,7 +253,7 @@ def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row
 
 
 def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Read a token with a counter as HOTP. With --otp-type totp, a third column is no counter."""
+    """Read a token with a counter as HOTP. With --otp-type totp, a third column is not a counter."""
     return {"usual_type": "hotp" if said["counter"] else None}
 
 
@@ -304,7 +304,7 @@ def choose_yubico(cells: list[str]) -> Layout:
 
 
 def complete_yubico(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Refuse what is no OATH-HOTP. Raises RowRefused."""
+    """Refuse what is not OATH-HOTP. Raises RowRefused."""
     kind = said.get("kind", "oath-hotp").lower()
     if kind.startswith("static"):
         # The cell of the public id holds a part of the password here.
@@ -399,7 +399,7 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class OtherFormat:
-    """A format that is no vendor's CSV.
+    """A format that is not a vendor's CSV.
 
     `name`: its name for `--format`. `title`: what it is and who writes such files. `is_format_of`: whether a file that
     starts with these bytes (a few kilobytes) has this format. `read` takes the file and the time, with its zone, and

@@ -69,7 +69,7 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
     """Open a list, and yield its first bytes and the file from its beginning. Raises UnusableFile if it is not text."""
     with open_file(path) as stream:
         head = stream.read(HEAD)
-        if foreign := make_refusal(path, head, "and no list", cure):
+        if foreign := make_refusal(path, head, "but not a list", cure):
             raise foreign
         stream.seek(0)
         yield head, OpenFile(path, stream)

@@ -81,7 +81,7 @@ def read_parts(
     left_out: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Element]:
     """Yield the root as soon as it begins, so without its content; then every outermost element that has one of these
-    names. `rename` makes the name of an element of `{namespace}name`. `left_out` receives the names of the root's
+    names. `rename` turns `{namespace}name` into an element's name. `left_out` receives the names of the root's
     other children. Raises UnusableFile if the document is not well-formed XML, which may be known at its end only."""
     source = PartSource(file)
     try:
@@ -281,7 +281,7 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
             )
         lists = [each for each in document.values() if isinstance(each, list) and any(map(_is_token, each))]
         if len(lists) + _is_token(document) > 1:
-            raise UnusableFile(file.path, "holds more than one list of tokens", "Make a file of each")
+            raise UnusableFile(file.path, "holds more than one list of tokens", "Put each list into a file of its own")
         document = document.get("value", document.get("inventory", [document]))
     if not isinstance(document, list):
         raise UnusableFile(file.path, "holds no list of tokens", EXPORT_AGAIN)
@@ -294,7 +294,7 @@ class _NameTwice(Exception):
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the object of these names and values. Raises _NameTwice."""
+    """Make the object from these names and values. Raises _NameTwice."""
     made = dict(pairs)
     if len(made) < len(pairs):
         raise _NameTwice
@@ -340,10 +340,10 @@ def _read_value(entry: dict[str, Any], name: str, serial: str = "") -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise RowRefused(f"{name} is neither a text nor a whole number: write it as Microsoft Graph does", serial)
+        raise RowRefused(f"{name} is neither text nor a whole number: write it as Microsoft Graph does", serial)
     # JSON can write this after a backslash, but neither UTF-8 nor a database accepts it.
     if re.search(r"[\0\ud800-\udfff]", text := str(value)):
-        raise RowRefused(f"{name} has half a character or a NUL: leave it out, or export it again", serial)
+        raise RowRefused(f"{name} has an incomplete character or a NUL: leave it out, or export it again", serial)
     return text
 
 

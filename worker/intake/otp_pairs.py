@@ -225,8 +225,8 @@ class PairReader:
         return not any("\n" in field or "\r" in field for field in ours)
 
     def read(self, row_number: int, fields: Cells) -> Row | RowError:
-        """Make a Row of these fields, or the RowError that says why not; nothing is raised. Blanks around the value of
-        a column of ours are dropped."""
+        """Make a Row from these fields, or the RowError that says why not; nothing is raised. Blanks around the value
+        of a column of ours are dropped."""
         if fields is None:
             return RowError(
                 row_number,
@@ -382,6 +382,6 @@ def _explain_otp(column: str, otp: str) -> str:
         f"{column} has more than 8 digits: an OTP has 6 or 8; check whether it is in the right column": len(otp) > 8,
     }
     return find_reason(known) or (
-        f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
+        f"{column} has {len(otp)} digits, but an OTP has 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
         "oathbulk does not guess zeros, because a wrong OTP counts towards a lock"
     )

@@ -139,7 +139,7 @@ class Container:
 
     def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], others: Set[bool]) -> None:
         self.pskc = PSKC()
-        # Whether each other child of the root is known, as far as it was read.
+        # Whether each other child of the root that has been read is known.
         self._others = others
         self._path = path
         self._hints = hints
@@ -148,7 +148,7 @@ class Container:
         self._is_locked = True
         self._lacks_mac_method = False
         if root.tag not in ROOTS:
-            raise UnusableFile(path, "is XML, but no PSKC", "Give the vendor's file as it was sent")
+            raise UnusableFile(path, "is XML, but not PSKC", "Give the vendor's file as it was sent")
         try:
             if not all((each.text or "").isascii() for name in NUMBERS_OF_HEAD for each in self._head.iter(name)):
                 raise ValueError
@@ -334,7 +334,7 @@ def find_algorithms(element: Element) -> list[str]:
 
 
 def _name(algorithm: str) -> str:
-    """Name an algorithm by the end of its URI, unless that is none."""
+    """Name an algorithm by the end of its URI, unless that does not look like a name."""
     name = algorithm.rpartition("#")[2]
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name) else "an unknown algorithm"
 
@@ -412,7 +412,7 @@ def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
 
 
 def _find_fault_of_parameters(element: Element) -> str:
-    """Find what a key repeats, or gives in pieces, about how it makes OTPs, or in other digits than 0 to 9; empty if
+    """Find what a key repeats, or gives in pieces, about how it makes OTPs, or in digits other than 0 to 9; empty if
     nothing."""
     found = {name: list(element.iter(name)) for name in SINGLE}
     faults = {
@@ -518,11 +518,11 @@ def _find_dates(element: Element) -> tuple[str, ...]:
     return tuple(text for each in element.iter("Expires") if (text := (each.text or "").strip()))
 
 
-# The keys: what a token is that has one
+# The keys: a token from each
 
 
 def _make_token(found: FoundKey, now: datetime) -> Token:
-    """Make the token of a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
+    """Make the token from a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
     if reason := _find_unfit(found, now):
         raise RowRefused(reason, found.serial)
     key = found.key
@@ -557,7 +557,9 @@ def _find_unfit(found: FoundKey, now: datetime) -> str | None:
         "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
             (policy.pin_usage or "").lower() == "algorithmic"
         ),
-        "the token has expired by its ExpiryDate: leave it out, or ask the vendor for the right date": (past == {True}),
+        "the token has expired, as its ExpiryDate says: leave it out, or ask the vendor for the right one": (
+            past == {True}
+        ),
         "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again": (
             past != {False}
         ),

@@ -319,7 +319,7 @@ def find_nameable_serial(serial: str) -> str | None:
 
 
 def explain_id(column: str) -> str:
-    """Explain what is wrong with an id that is no UUID."""
+    """Explain what is wrong with an id that is not a UUID."""
     return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 
 

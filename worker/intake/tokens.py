@@ -301,7 +301,7 @@ def decode_secret(text: str, encoding: Encoding | None) -> Secret:
 
 
 def make_secret(secret: bytes) -> Secret:
-    """Make a Secret of bytes, if they are neither too few nor too many. Raises RowRefused."""
+    """Make a Secret from bytes, if they are neither too few nor too many. Raises RowRefused."""
     unfit = {
         "the secret is missing: ask the vendor for the file again": not secret,
         f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}": len(secret) < MIN_BYTES,

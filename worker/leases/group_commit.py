@@ -157,7 +157,7 @@ def bind(types: Types) -> Given:
 
 class GroupCommit:
     """A statement about one record that runs for the records of several threads together. `build` makes the statement
-    of its parameters, which are THIS and `types`, each with its SQL type; it must return the lease first.
+    from its parameters, which are THIS and `types`, each with its SQL type; it must return the lease first.
 
     PostgreSQL runs one statement for all records, with the values in arrays, which commits by itself. SQLite runs the
     statement for one record after the other in one transaction; if it found the record, `then` follows, for what SQLite

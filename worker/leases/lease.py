@@ -189,7 +189,7 @@ def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
     """Build the statements that claim a queued record, in the order to try them, each with the function that makes a
-    claim of its row. `lease` in seconds.
+    claim from its row. `lease` in seconds.
 
     Nothing has to be decided between the claim of a fresh record and its first call. So one statement does both: it
     claims the record and marks OTP 1 as sent, or its pairing if it has no device."""
@@ -712,8 +712,8 @@ def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[A
 
 
 def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], given: Given) -> ReturningUpdate[Any]:
-    """The statement that marks an OTP as sent, if no OTP was made from its counter yet, and the counter as used up;
-    without a seed both counters are NULL."""
+    """The statement that marks an OTP as sent, if no OTP has been made from its counter yet, and the counter as used
+    up; without a seed both counters are NULL."""
     is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
     is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
     return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))

@@ -212,7 +212,7 @@ def goes_first() -> ColumnElement[bool]:
 
 
 def come_back(database: Database, seconds: ColumnElement[Any] | float) -> ColumnElement[Any]:
-    """When a record is due that comes back although nothing was done: in that many seconds, behind all that are due.
+    """When a record that comes back although nothing was done is due: in that many seconds, behind all that are due.
     One that somebody waits for is due at once and keeps its place."""
     return case((goes_first(), Record.scheduled_at), else_=database.now(seconds))
 

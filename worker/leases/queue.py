@@ -47,8 +47,8 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
     (LASTING, Record.scheduled_at),
 )
 # The order in which the records of a running batch go. Records that need a read come before the rest, to which they
-# also belong: their scheduled_at has moved on, so they would wait behind all fresh records. Those whose user was not
-# looked up yet, as after a restore, wait for that: nothing could show whether a device is their user's.
+# also belong: their scheduled_at has moved on, so they would wait behind all fresh records. Those whose user has not
+# been looked up yet, as after a restore, wait for that: nothing could show whether a device is their user's.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (f"{UNSETTLED} AND user_id <> ''", Record.scheduled_at), PENDING_IN_ORDER[-1])
 
 # Whether a record is among the first N of its batch.
@@ -173,7 +173,7 @@ class Queue:
         queued = update(Record).where(Record.status == Status.QUEUED)
         soon = self._database.now(SOON)
         for statement in (
-            # A living worker uses a clock that does not jump, and so ends its attempt within a lease from now.
+            # A worker that is alive uses a clock that does not jump, and so ends its attempt within a lease from now.
             in_work.values(lease_until=self._database.now(self._lease)),
             # A past time is right, and needed: it shows who made a device.
             in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),

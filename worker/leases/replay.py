@@ -112,8 +112,8 @@ def mend(database: Database, connection: Connection, source: Status, rows: Seque
 
 
 def may_be_put_back(database: Database) -> ColumnElement[bool]:
-    """Whether a record that was given out can wait to be given out again: nothing came of it in PingOne, and if it
-    failed, that was for its person."""
+    """Whether a record that was given out can wait to be given out again: nothing was sent for it, and if it failed,
+    its person was the cause."""
     failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(OF_THE_PERSON))
     may_wait = or_(
         Record.status.in_((Status.PENDING, Status.QUEUED)),
@@ -123,7 +123,7 @@ def may_be_put_back(database: Database) -> ColumnElement[bool]:
 
 
 def put_back(database: Database, connection: Connection, record_id: int) -> bool:
-    """Let a record that was given out wait to be given out again. False: something came of it meanwhile."""
+    """Let a record that was given out wait to be given out again. False: that is no longer possible."""
     free = and_(Record.id == record_id, may_be_put_back(database))
     keep_former(connection, free)
     nobody = {"user_id": "", **dict.fromkeys(NAMES)}
@@ -202,15 +202,16 @@ def _renew(state: InstrumentedAttribute[str]) -> ColumnElement[Any]:
 
 
 def went_again() -> ColumnElement[bool]:
-    """Whether another record of the same token or device was loaded, replayed or mended since."""
+    """Whether another record of the same token or device has been loaded, replayed or mended since."""
     other = aliased(Record)
     return or_(*(exists().where(condition) for condition in went_again_in(other)))
 
 
 def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Two conditions under which the first record's OTPs must not go again, because another one's go or went. The other
-    is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the same device,
-    which a slip in a file may give to another token, is later in the same sense, and something went out for it."""
+    """Two conditions under which the first record's OTPs must not go again, because another's go or have gone. The
+    other is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the same
+    device, which a slip in a file may give to another token, is later in the same sense, and something went out for
+    it."""
     was_worked_on = or_(other.reason.is_(None), other.reason.not_in(ENDED_BY_PERSON))
     ended_later = and_(other.finalized_at > first.finalized_at, was_worked_on)
     is_later = or_(other.id > first.id, ended_later)
@@ -262,11 +263,11 @@ class Why(StrEnum):
 
     # One of its OTPs was refused: it needs fresh OTPs, by a mend.
     FRESH_OTPS = "fresh_otps"
-    # Its token was active, so its seed was erased, and the device or the token was removed since.
+    # Its token was active, so its seed was erased, and the device or the token has been removed since.
     SEED_ERASED = "seed_erased"
     # An undo or a person closed it, and it was not chosen.
     TAKEN_BACK = "taken_back"
-    # A later batch brought OTPs of the same token, or another one went again since.
+    # A later batch brought OTPs of the same token, or another record of it has gone again since.
     LOADED_AGAIN = "loaded_again"
     # Another batch has an unfinished record of the same token or device; or an undo works on it.
     IN_PROGRESS = "in_progress"

@@ -222,7 +222,7 @@ class Search:
     since: float = 0.0
     # What was sent and refused so far, up to `since`.
     path: Path = ()
-    # The last refused slot; 0 before the first refusal, and after it has opened again.
+    # The last refused slot; 0 before the first refusal, and after a request has been accepted again.
     refused_at: float = 0.0
     # Where the limit was found; 0 if unknown.
     ceiling: float = 0.0
@@ -230,7 +230,7 @@ class Search:
     probe_at: float = 0.0
     # Seconds until then.
     probe_after: float = PROBE_AFTER
-    # The rate before it closed, while the first request after each hold is refused; otherwise 0.
+    # The rate before PingOne refused everything, while the first request after each hold is refused; otherwise 0.
     open_rate: float = 0.0
     # Our part of the ceiling, above 0 and up to 1.
     share: float = 1.0
@@ -338,7 +338,7 @@ def climb_further(search: Search, seconds: float, highest: float) -> Search:
 
 
 def learn_from_refusal(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
-    """Move the rate after a request was refused that had its slot at this rate, at the time `slot`. `count` answers
+    """Move the rate after the refusal of a request that had its slot at this rate, at the time `slot`. `count` answers
     came to slots since `search.since`. Nothing goes out before `resumes_at`."""
     if search.is_fixed:
         return search
@@ -395,7 +395,7 @@ def settle(search: Search, limit: float, wasted: float) -> Search:
 
 
 def knock(search: Search, slot: float, resumes_at: float) -> Search:
-    """Ask less and less often whether it is open again."""
+    """Ask less and less often whether PingOne accepts requests again."""
     rate = min(LOWEST_RATE, search.lasting_rate)
     closed = replace(search, rate=rate, open_rate=search.lasting_rate)
     pause = min(LONGER_WAIT * (slot - search.refused_at), PROBE_AFTER / 2)

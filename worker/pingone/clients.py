@@ -163,8 +163,8 @@ class InventoryJobs(Calls):
 
     Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
     `Tuning.longest_hold` and a few seconds. A job is never started again here after OutcomeUnknown: look up first
-    whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
-    sent. A slot taken in advance must be of RateGroup.INVENTORY."""
+    whether its tokens are there. A ValueError says that there is no token, a repeated one, or an empty id; then nothing
+    was sent. A slot taken in advance must be of RateGroup.INVENTORY."""
 
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
         """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
@@ -239,10 +239,11 @@ class Pairings(Reads):
         return self._client_of(RateGroup.MFA).perform(request, parse_unpaired, call)
 
     def find_pairing(self, serial_number: str, user_id: str, *, call: Call) -> Pairing | None:
-        """Look up whom the token is paired with; None if with nobody, as far as we can see. If we may not read the
-        inventory, this user's devices are read: then None only means that the token is not paired with this user.
-        Raises NotFound if PingOne shows the token in one place but not in another; Forbidden if the devices do not show
-        their serial numbers either. A slot taken in advance must be of RateGroup.MFA, and is kept for such a call."""
+        """Look up whom the token is paired with; None if it is paired with nobody, as far as we can see. If we may not
+        read the inventory, this user's devices are read: then None only means that the token is not paired with this
+        user. Raises NotFound if PingOne shows the token in one place but not in another; Forbidden if the devices do
+        not show their serial numbers either. A slot taken in advance must be of RateGroup.MFA, and is kept for such a
+        call."""
         try:
             with _keep_slot(call):
                 token = self._find_token(serial_number, call)

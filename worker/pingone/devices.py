@@ -194,7 +194,7 @@ def parse_device(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
 
 
 def read_status(value: object) -> str | None:
-    """Read a device's status in capitals, as the vendor writes it; None if it is none."""
+    """Read a device's status in capitals, as the vendor writes it; None if it is not a status."""
     word = read_word(value)
     return word.upper() if word else None
 

@@ -215,7 +215,7 @@ def read_word(value: object) -> str | None:
 
 
 def make_printable(value: object) -> str | None:
-    """Make one short line of a text, without control characters, OTPs, or access tokens; None if nothing is left."""
+    """Turn a text into one short line, without control characters, OTPs, or access tokens; None if nothing is left."""
     if not isinstance(value, str):
         return None
     # Masked before it is shortened: half an OTP at the end would no longer look like one.
@@ -391,7 +391,7 @@ def read_age(value: object, now: datetime | None) -> timedelta | None:
 # promised: only whether there is a next page counts.
 # https://developer.pingidentity.com/pingone-api/foundations/conventions/pingone-api-responses.html
 
-# Makes an item of its JSON object, which has a readable id.
+# Makes an item from its JSON object, which has a readable id.
 ReadItem = Callable[[Mapping[str, Any]], T]
 
 

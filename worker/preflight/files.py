@@ -55,7 +55,7 @@ def check_files(
 def note_loaded(loaded: Loaded) -> Finding:
     """Make the one finding about a file that is a batch already: its rows will not be loaded again."""
     status = f"oathbulk status {quote(loaded.name)}"
-    text = f"{describe_known(loaded)} `run` continues it, and nothing is loaded again. Its state: {status}"
+    text = f"{describe_known(loaded)} `run` continues it, and does not load it again. Its state: {status}"
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 

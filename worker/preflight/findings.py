@@ -25,7 +25,7 @@ NAMED = 5
 class Level(StrEnum):
     """What a finding means for a load."""
 
-    # Nothing of the shipment would become active, or somebody would be harmed.
+    # No token of the shipment would become active, or somebody would be harmed.
     STOP = "stop"
     # It continues only if a person accepts it by name.
     ASK = "ask"

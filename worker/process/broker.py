@@ -347,7 +347,7 @@ class AheadPool(TaskPool):  # type: ignore[misc]
         **_: Any,
     ) -> ApplyResult:
         """Run a task, whose message's headers are the third of `args`. kombu gives a message the priority 0, which is
-        the highest, unless it is told another."""
+        the highest, unless another is given."""
         is_urgent = not args[2]["delivery_info"]["priority"] and self._free.acquire(blocking=False)
         executor = self._spare if is_urgent else self.executor
         applied = executor.submit(apply_target, target, args, kwargs, callback, accept_callback)

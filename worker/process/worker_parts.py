@@ -61,7 +61,7 @@ class Activations:
     def activate_record(self, record_id: int, name: str) -> str:
         """Make an attempt at one record of the environment with this name, and say how it ended. Raises DeadLettered
         for a dead letter. If the environment is not configured here, raises ConfigError, or, if another process is
-        well, hands the record back and ends this process; if the record belongs to another environment, nothing is
+        healthy, hands the record back and ends this process; if the record belongs to another environment, nothing is
         done."""
         try:
             activation = self._find_activation(name)
@@ -258,8 +258,8 @@ def end_if_unfit(
     database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
 ) -> None:
     """Ask PingOne with the credentials and the network of this process before it takes a message, and record that it
-    lives. End the process with one line if it fails and others are well. If the database is away, or no other process
-    is well, let it begin. `deadline` of each request in seconds."""
+    is alive. End the process with one line if it fails and others are healthy. If the database is away, or no other
+    process is healthy, let it begin. `deadline` of each request in seconds."""
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -274,7 +274,7 @@ def end_if_unfit(
 
 def end_without_authorities(processes: Processes) -> None:
     """End the process if it cannot read its environment's certificate authorities: it can call nobody, whether others
-    are well or not."""
+    are healthy or not."""
     try:
         read_authorities()
     except ConfigError as error:
@@ -288,7 +288,7 @@ def end_without_authorities(processes: Processes) -> None:
 
 def _end_alone(sickness: Sickness) -> None:
     # Celery has no console of ours, and its log may go elsewhere.
-    print(f"oathbulk: this worker alone fails: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"oathbulk: only this worker is failing: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(FAILS_ALONE)
 
 

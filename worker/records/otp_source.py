@@ -18,7 +18,7 @@ class Otps:
 
     @property
     def lacks_time(self) -> bool:
-        """Whether an OTP needs PingOne's time, and no answer had it yet."""
+        """Whether an OTP needs PingOne's time, and no answer has given it yet."""
         return not isinstance(self._source, OtpPair) and self._source.otp_type == "totp" and not self._clock.is_known
 
     def choose(self, progress: Progress, ordinal: int) -> Mint | WaitForStep | StepMissed:

@@ -90,7 +90,7 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
             ended = "closed by an undo or a person"
             return f"{ended}. Mend them for other people; or to send some anyway: {again}"
         case Why.LOADED_AGAIN:
-            return f"loaded again since, in batch {group.batch}."
+            return f"loaded again since then, in batch {group.batch}."
         case Why.IN_PROGRESS:
             return f"in progress in batch {group.batch}."
 

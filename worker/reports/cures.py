@@ -35,8 +35,8 @@ SHORT_CURES: dict[Why, str] = {
     Reason.REJECTED: "look up PingOne's codes; mend the row",
     Reason.FORBIDDEN: "give the role Identity Data Admin, then replay",
     Reason.DEVICE_NOT_FOUND: "pair again; mend with the new device_id",
-    Reason.BUDGET_SPENT: "once PingOne is well, mend with fresh OTPs",
-    Reason.ATTEMPTS_SPENT: "replay once PingOne is well",
+    Reason.BUDGET_SPENT: "once PingOne recovers, mend with fresh OTPs",
+    Reason.ATTEMPTS_SPENT: "replay once PingOne has recovered",
     Reason.USER_NOT_FOUND: "mend the name; or the role, then replay",
     Reason.USER_AMBIGUOUS: "mend the row with the right user_id",
     Reason.TOKEN_NOT_IN_INVENTORY: "import the token, then replay",
@@ -47,7 +47,7 @@ SHORT_CURES: dict[Why, str] = {
     Reason.METHOD_OFF: "permit OATH tokens in the policy, then replay",
     Reason.LICENSE: "extend the license, then replay",
     Reason.DEVICE_IN_PROGRESS: "wait for the other record, then replay",
-    Reason.PAIRING_FAILED: "replay once PingOne is well",
+    Reason.PAIRING_FAILED: "replay once PingOne has recovered",
 }
 # Short cures for a batch whose dead letters have seeds.
 SHORT_SEED_CURES = SHORT_CURES | {
@@ -56,7 +56,7 @@ SHORT_SEED_CURES = SHORT_CURES | {
     Reason.LOCKED: "unlock it, then replay",
     Reason.BLOCKED: "unblock it, then replay",
     Reason.REJECTED: "look up PingOne's codes; replay",
-    Reason.BUDGET_SPENT: "replay once PingOne is well",
+    Reason.BUDGET_SPENT: "replay once PingOne has recovered",
 }
 
 
@@ -84,7 +84,7 @@ def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
         return []
     command = status.write_command(write_export(status.name, "--failed", "failed"))
     lines = [] if has_buttons else [f"What failed, with the reasons: {command}"]
-    # Nothing of a rehearsal can be sent again.
+    # No row of a rehearsal can be sent again.
     if status.rehearsal:
         return lines
     if status.counts[Status.DEAD_LETTER] or not status.seed_file:

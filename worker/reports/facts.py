@@ -139,7 +139,7 @@ class RecordCounts:
 
     @property
     def finished_at(self) -> datetime | None:
-        """When the last record took its final status; None if none has one."""
+        """When the last record took its final status; None if no record has one."""
         return max(self._list("finalized_at"), default=None)
 
     @property
@@ -219,7 +219,7 @@ class BatchStatus(RowCounts):
     finished_at: datetime | None
     # Records settled a second in the last PACE_SECONDS; 0 if they were too few.
     pace: float
-    # When the next pending record is due that is prepared and waits for no date.
+    # When the next pending record that is prepared and waits for no date is due.
     next_due_at: datetime | None
     # When all this was read, by the database's clock.
     read_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -243,7 +243,7 @@ class BatchStatus(RowCounts):
     on_the_table: int = 0
     # Whether the batch may import tokens.
     may_import: bool = False
-    # Records prepared a second since the batch runs; 0 while this is unknown.
+    # Records prepared a second since the batch began to run; 0 while this is unknown.
     preparation_pace: float = 0.0
     # Seconds since a worker last prepared the batch; None if it does not run, or needs no preparation.
     unprepared_for: float | None = None
@@ -468,7 +468,7 @@ def take_environment_for_license(_: str, environment_id: str) -> str:
 
 
 def has_batch(database: Database, name: str | None = None) -> bool:
-    """Whether a batch of this name was loaded; without a name, whether any batch was."""
+    """Whether a batch of this name has been loaded; without a name, whether any batch has."""
     loaded = select(Batch.id) if name is None else select(Batch.id).where(Batch.name == name)
     with database.reading() as connection:
         return connection.scalar(loaded.limit(1)) is not None
@@ -787,9 +787,9 @@ def _measure_standstill(
 
 
 def _measure_preparation(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> float:
-    """Measure the records prepared a second, from the imports that were sent and completed since the batch runs.
-    Without such imports, use the users found since the load. The times at which users were found are not recorded, so
-    after a pause the result is 0, which means unknown."""
+    """Measure the records prepared a second, from the imports that were sent and completed since the batch began to
+    run. Without such imports, use the users found since the load. The times at which users were found are not recorded,
+    so after a pause the result is 0, which means unknown."""
     if batch.may_import:
         of_batch = (InventoryJob.batch_id == batch.id, InventoryJob.sent_at >= batch.running_since)
         jobs = select(func.sum(InventoryJob.size), func.min(InventoryJob.sent_at)).where(*of_batch)

@@ -239,7 +239,7 @@ _PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
     ),
     (
         "ceiling_requests_per_second",
-        "The rate at which PingOne throttles; missing until it did.",
+        "The rate at which PingOne throttles; missing until it has.",
         lambda pace: pace.ceiling,
     ),
     ("share_ratio", "The part of the ceiling that oathbulk uses.", lambda pace: pace.share),
@@ -264,7 +264,7 @@ def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
     yield _gauge("workers_alive", "Worker processes seen lately.", (), [((), len(fleet.alive))])
     yield _gauge(
         "workers_sick",
-        "Worker processes that ended lately because they alone failed.",
+        "Worker processes that recently shut down because only they were failing.",
         ("reason",),
         (((reason,), reasons.count(reason)) for reason in sorted(set(reasons))),
     )

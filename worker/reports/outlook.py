@@ -113,7 +113,7 @@ def put_resumes_first(statuses: Sequence[BatchStatus], stopped: str) -> str:
 
 
 def _write_resume(status: BatchStatus) -> str:
-    """Write the `resume` without which nothing of a batch goes on; empty if something does."""
+    """Write the `resume` without which no record of a batch continues; empty if one does."""
     where = " --where …" * (not status.waits_for_a_person)
     waits = status.waits_for_a_person or status.kept_back == status.to_do
     return f"oathbulk resume {quote(status.name)}{where}" if waits else ""
@@ -154,15 +154,15 @@ def put_waiting_first(status: BatchStatus, outlook: str) -> str:
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker takes a batch that waits for one, which workers ended because they alone failed, and how many
-    messages were dropped."""
+    """Say why no worker takes a batch that waits for one, which workers shut down because only they were failing, and
+    how many messages were dropped."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
         stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
-        notes.append(f"These ended, because they alone fail: {describe_sick(statuses[0].fleet)}")
+        notes.append(f"These shut down, because only they were failing: {describe_sick(statuses[0].fleet)}")
     if statuses and (dropped := describe_dropped(statuses[0].fleet)):
         notes.append(f"{dropped}: {DROPPED_CURE}.")
     return notes

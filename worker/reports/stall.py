@@ -46,7 +46,7 @@ class Rehearsal:
         return f"OATHBULK_HOME={quote(str(self.home.absolute()))} {self.program}{command.removeprefix('oathbulk')}"
 
     def describe_end(self) -> str:
-        """Say that nothing of the batch can be sent again, and how to practice that: with a simulator some of whose
+        """Say that no row of the batch can be sent again, and how to practice that: with a simulator some of whose
         tokens need fresh OTPs. It prints every step until they are active."""
         practice = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
         return f"The PingOne of this rehearsal ended with it. To practice how tokens come back: {practice}"
@@ -84,7 +84,7 @@ class Fleet:
 
     @property
     def sick(self) -> list[KnownProcess]:
-        """Processes that ended lately because they alone failed: the last one of each machine and reason."""
+        """Processes that recently shut down because only they were failing: the last one of each machine and reason."""
         ended = sorted(
             (each for each in self.processes if each.sick_since is not None), key=lambda each: str(each.sick_since)
         )
@@ -92,12 +92,12 @@ class Fleet:
 
     @property
     def dropped(self) -> int:
-        """Messages that live processes dropped, because no process of oathbulk sends messages of that kind."""
+        """Messages that running processes have dropped, because no process of oathbulk sends messages of that kind."""
         return sum(process.dropped for process in self.processes if process.is_alive)
 
     @property
     def far_servers(self) -> list[str]:
-        """Servers that are far away from every live process, each with the shortest round trip to it:
+        """Servers that are far away from every running process, each with the shortest round trip to it:
         `the database is far (200 ms)`."""
         trips = {
             "the database": [process.database_trip for process in self.alive],
@@ -108,7 +108,7 @@ class Fleet:
 
     @property
     def seconds_since_tick(self) -> float | None:
-        """Seconds since any process last did the dispatcher's work; None if none ever did. Negative if the database's
+        """Seconds since any process last did the dispatcher's work; None if none ever has. Negative if the database's
         clock was set back since then."""
         ticks = [process.seconds_since_tick for process in self.processes if process.seconds_since_tick is not None]
         return min(ticks, default=None)
@@ -147,7 +147,7 @@ def explain_stall(fleet: Fleet) -> Stall:
         detail = f"The broker cannot be used ({fleet.broker})."
         return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
     if not fleet.alive and fleet.sick:
-        return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Fix that, and restart them.")
+        return Stall(Cause.SICK, f"No worker is healthy: {describe_sick(fleet)}", "Fix that, and restart them.")
     if not fleet.alive:
         nobody = "No worker runs." if fleet.only_batch in (None, fleet.batch) else "No worker works on it."
         return Stall(Cause.WORKER, nobody, _name_worker(fleet))
@@ -165,7 +165,7 @@ def explain_unprepared(fleet: Fleet) -> Stall:
 
 
 def describe_sick(fleet: Fleet) -> str:
-    """List each process that ended because it alone failed, with the reason."""
+    """List each process that shut down because only it was failing, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
 
 
@@ -195,7 +195,7 @@ def _name_worker(fleet: Fleet) -> str:
 
 
 def _explain_ticks(fleet: Fleet) -> Stall:
-    """Find the reason if workers run and are well: the last tick is too old, or in the future, or neither."""
+    """Find the reason if workers run and are healthy: the last tick is too old, or in the future, or neither."""
     age = fleet.seconds_since_tick
     if age is not None and age < -LATE_TICK:
         detail = f"The database's clock was set back: its last tick is {-age:.0f} s in the future."
@@ -203,7 +203,7 @@ def _explain_ticks(fleet: Fleet) -> Stall:
             Cause.CLOCK, detail, "Set the clock of its server, for example with NTP; the fleet continues by itself."
         )
     if age is None or age > LATE_TICK:
-        since = "ever came" if age is None else f"came for {age:.0f} s"
+        since = "has ever come" if age is None else f"has come for {age:.0f} s"
         cure = "Start beat, once: celery -A worker beat; if it runs, start a worker for its queue, oathbulk.dispatch"
         return Stall(Cause.TICK, f"No tick {since}.", cure)
     detail = "Workers run and ticks come, but nothing is settled."

@@ -326,7 +326,7 @@ def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
     """Read at most `most` tokens of a batch that were given out last, the latest first, with the status of each."""
     columns = [getattr(Record, name) for name in _GIVEN]
     columns += [needs_fresh_otps().label("needs_fresh_otps"), may_be_put_back(database).label("may_be_put_back")]
-    # Nobody else had the token since: a later command kept its person.
+    # Nobody else has had the token since: a later command kept its person.
     later = aliased(Change)
     former, person = (func.coalesce(*(getattr(of, name) for name in (*NAMES, "user_id"))) for of in (later, Record))
     since = select(later.id).where(later.record_id == Change.record_id, later.id > Change.id)
@@ -439,7 +439,7 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
 def _describe_refused(line: Read) -> NextStep:
     """Say how to load a row that was refused."""
     if line.is_closed:
-        return NextStep("nothing: its row was not loaded, and a person closed it. A mend with it adds the token")
+        return NextStep("nothing: its row was not loaded, and a person closed it. A mend with that row adds the token")
     nothing = f"nothing by itself: its row was not loaded ({line.reason})"
     if seed_file := find_seed_file(line):
         return NextStep(nothing, describe_seed_mend(line.batch, seed_file))

@@ -142,7 +142,7 @@ def find_trip(
     has_others: bool = False,
 ) -> Trip | None:
     """Decide whether a batch must pause; None if not. `failures`: its failed attempts since a person let it run, the
-    newest first. `has_others`: several worker processes live, so one alone cannot prove that an outage lasts."""
+    newest first. `has_others`: several worker processes are alive, so one alone cannot prove that an outage lasts."""
     alone = set(find_alone(failures, history))
     failures = [failure for failure in failures if failure not in alone]
     return _judge_service(failures, history, thresholds, is_probing, has_others) or _judge_records(
@@ -151,8 +151,8 @@ def find_trip(
 
 
 def find_alone(failures: Sequence[FailedAttempt], history: History) -> list[FailedAttempt]:
-    """Find the unanswered attempts of worker processes that are alone with that: PingOne has answered another process
-    since, but not theirs."""
+    """Find the unanswered attempts of worker processes that get no answers while others do: PingOne has answered
+    another process since, but not theirs."""
     unanswered = [failure for failure in failures if failure.is_unanswered]
     if not unanswered:
         return []

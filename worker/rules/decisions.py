@@ -72,7 +72,7 @@ NO_TIME = Pause(
 # The decision if no call may start: the record's batch no longer runs, the lease was lost, or the worker stops. The
 # next claim finds out what comes next.
 NO_PERMIT = Retry(0.0, is_counted=False, why=Failure.NOT_PERMITTED)
-# How a call ends that brings no device.
+# How a call that brings no device ends.
 CallFailure = errors.PingOneError | SlotTooFar
 
 # The first match names a failure.
@@ -273,7 +273,7 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
 
 
 def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
-    """What follows a look-up of whose device the token is. None: nobody's, as far as can be seen."""
+    """What follows the look-up of the token's device. None: it is nobody's device, as far as can be seen."""
     match answer:
         case Pairing() | errors.Forbidden() if not user_id and progress.verdict is None:
             # Cancelled after a restore, before its person was looked up: nothing shows whether it is theirs.
@@ -312,7 +312,7 @@ def tell_owner(user_id: str) -> str:
 
 
 def give_up_device(progress: Progress) -> Next:
-    """Fail a record whose device belongs to another unfinished record: nothing of it is this record's."""
+    """Fail a record whose device belongs to another unfinished record: the device is not this record's."""
     without = replace(progress.pairing, state=PairingState.UNSENT, device_id="", is_made=False)
     return _give_up(_with(progress, without), Reason.DEVICE_IN_PROGRESS)
 
@@ -384,8 +384,8 @@ def _pair_again(progress: Progress, limits: Limits) -> Next:
 
 
 def _judge_otps_for_another_device(progress: Progress, verdict: Reason | None) -> Reason | None:
-    """Why a record's OTPs are useless for another device than they were sent to; None if they are not. A pair with an
-    answered OTP 1 is useless: the other device would need that one first."""
+    """Why a record's OTPs are useless for a device other than the one they were sent to; None if they are not. A pair
+    with an answered OTP 1 is useless: the other device would need that one first."""
     is_begun = progress.next_counter is None and progress.first.state == OtpState.ANSWERED
     return verdict or (Reason.DEVICE_NOT_FOUND if is_begun else None)
 

@@ -41,5 +41,5 @@ def explain_quota(quota: Quota, resumes_at: datetime, hours: str | None = None) 
     elif abs(quota.reset_at - resumes_at) <= _SAME:
         return f"PingOne's quota is used up until {at}: continues by itself then{inside}."
     else:
-        until = f"by what it says until {format_time(quota.reset_at)}"
+        until = f"until {format_time(quota.reset_at)}, according to PingOne"
     return f"PingOne's quota is used up, {until}: tried again by itself at {at}{inside}."

@@ -71,7 +71,7 @@ class ResyncKnowledge:
 
 
 def learn(known: ResyncKnowledge, answer: FirstOtpAnswer, *, had_flag: bool) -> ResyncKnowledge:
-    """What is known after another answer to an OTP 1, that went with the flag or without it."""
+    """What is known after another answer to an OTP 1, which was sent with or without the flag."""
     if known.is_for_good:
         return known
     if answer == FirstOtpAnswer.ASKED_FOR_SECOND:

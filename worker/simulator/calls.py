@@ -27,7 +27,7 @@ _MEDIA = "application/vnd.pingidentity"
 # By what a path names, with `*` for an id: the group, and what each method does.
 ROUTES: Mapping[str, tuple[Group, Mapping[str, Choice]]] = {
     "users": ("directory", {"GET": "find_users"}),
-    # `remove_order` is what a client requests that unpairs a device but omits its id.
+    # `remove_order` is the request of a client that unpairs a device but omits its id.
     "users/*/devices": ("mfa", {"GET": "list", "POST": {JSON: "pair"}, "DELETE": "remove_order"}),
     # A client with another media type requests another operation.
     "users/*/devices/*": (

@@ -75,8 +75,8 @@ WriteDown = Callable[[Connection, int], None]
 def reencrypt(
     database: Database, keyring: Keyring, write_down: WriteDown, on_progress: OnProgress = tell_nobody
 ) -> int:
-    """Encrypt with the first key every pair of OTPs that is encrypted with another one; return how many records that
-    were. Works beside running workers, and continues where it stopped. `write_down` is called first, unless there is
+    """Encrypt with the first key every pair of OTPs that is encrypted with another one; return how many records it
+    changed. Works beside running workers, and continues where it stopped. `write_down` is called first, unless there is
     nothing to do: a rotation that fails half-way was requested too. Raises DecryptionError once all others are done, if
     records cannot be decrypted."""
     with database.writing() as connection:
@@ -101,7 +101,7 @@ def reencrypt(
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
-    """SQL condition: a record's OTPs, current or spent, are encrypted with another key than the first."""
+    """SQL condition: a record's OTPs, current or spent, are encrypted with a key other than the first."""
     key_ids = (func.substr(column, 1, len(keyring.sealing_id)) for column in _SEALED)
     return (or_(*(key_id != keyring.sealing_id for key_id in key_ids)),)
 

@@ -233,4 +233,4 @@ def test_a_full_folder_of_temporary_files_is_said_with_the_cure(capsys: pytest.C
     with pytest.raises(SystemExit) as ended:
         exit_for(sqlite3.OperationalError("disk I/O error"))
     assert ended.value.code == UNUSABLE_SETUP
-    assert "temporary files is full, or refuses to be written to (disk I/O error): free some" in capsys.readouterr().err
+    assert "temporary files is full or not writable (disk I/O error): free some" in capsys.readouterr().err

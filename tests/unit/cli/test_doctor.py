@@ -75,7 +75,7 @@ def test_half_a_gigabyte_should_be_free(
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     found = check_home(Installation({"OATHBULK_HOME": str(home := tmp_path / "later" / "home")}))
-    assert (found.state, found.detail.startswith(f"0.5 GB free in {home}: nothing was loaded")) == (state, True)
+    assert (found.state, found.detail.startswith(f"0.5 GB free in {home}: nothing has been loaded")) == (state, True)
 
 
 def test_a_home_with_something_in_it_is_closed_to_others(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
     [
         ([WELL, GONE], "1 running, version 1.0; the last tick came 1 s ago", ""),
         ([ticked(60.0)], "1 running, version 1.0; the last tick came 60 s ago", ""),
-        ([GONE], "none runs", ""),
+        ([GONE], "none is running", ""),
         (
             [WELL, *OTHERS],
             "not this command's version, 1.0: host:4 (0.9), host:5 (older)",
@@ -138,16 +138,16 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ),
         (
             [replace(WELL, version=None), SICK],
-            "these ended, because they alone fail: host:3 (network: PingOne cannot be reached.)",
+            "these shut down, because only they were failing: host:3 (network: PingOne cannot be reached.)",
             "their supervisor",
         ),
         ([ticked(90.0)], "the last tick came 90 s ago", "celery -A worker beat"),
-        ([ticked(None)], "no tick ever came", "celery -A worker beat"),
+        ([ticked(None)], "no tick has ever come", "celery -A worker beat"),
         ([ticked(-3600.0)], "the last tick is in the future", "NTP"),
         ([replace(WELL, dropped=2)], "2 messages were dropped that neither workers nor beat send", "who else writes"),
         # Nobody waits for them.
-        ([ticked(90.0, is_alive=False)], "none runs", ""),
-        ([ticked(None, is_alive=False)], "none runs", ""),
+        ([ticked(90.0, is_alive=False)], "none is running", ""),
+        ([ticked(None, is_alive=False)], "none is running", ""),
     ],
 )
 def test_workers_are_counted_and_named_where_they_fail_and_missed_ticks_are_told(

@@ -291,9 +291,9 @@ def test_a_page_takes_no_form_where_there_is_no_command(inside: WebDesk) -> None
 
 
 def test_before_anything_was_loaded_each_page_says_so_and_no_home_is_made(inside: WebDesk, tmp_path: Path) -> None:
-    assert "No batch was loaded yet." in inside.read("/")
+    assert "No batch has been loaded yet." in inside.read("/")
     answers = [inside.get(path) for path in ("/audit", "/search?text=x", "/batch?name=x", "/token?of=x", FORM)]
-    assert {(answer.status_code, "nothing was loaded yet" in answer.text) for answer in answers} == {(404, True)}
+    assert {(answer.status_code, "nothing has been loaded into" in answer.text) for answer in answers} == {(404, True)}
     assert not (tmp_path / "home").exists()
 
 

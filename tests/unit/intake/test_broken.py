@@ -167,7 +167,7 @@ EXPECTED = {
     "graph_json_half_character.json": (
         "row",
         1,
-        "secretKey has half a character or a NUL",
+        "secretKey has an incomplete character or a NUL",
         "leave it out, or export it again",
     ),
     "graph_json_no_list.json": (
@@ -182,18 +182,18 @@ EXPECTED = {
         "is not JSON in UTF-8, or is nested too deeply",
         "Export it again, and use the file as it came",
     ),
-    "graph_json_nul.json": ("row", 1, "id has half a character or a NUL", "leave it out, or export it again"),
+    "graph_json_nul.json": ("row", 1, "id has an incomplete character or a NUL", "leave it out, or export it again"),
     "graph_json_secret_empty.json": ("row", 1, "the secret is missing", "ask the vendor for the file again"),
     "graph_json_secret_list.json": (
         "row",
         1,
-        "secretKey is neither a text nor a whole number",
+        "secretKey is neither text nor a whole number",
         "write it as Microsoft Graph does",
     ),
     "graph_json_step_fraction.json": (
         "row",
         1,
-        "timeIntervalInSeconds is neither a text nor a",
+        "timeIntervalInSeconds is neither text nor a",
         "write it as Microsoft Graph does",
     ),
     "graph_json_step_word.json": (
@@ -513,7 +513,7 @@ EXPECTED = {
         "derives its key from a password in a way",
         "Ask the vendor for the file with a pre-shared",
     ),
-    "pskc_signature_around.xml": ("file", None, "is XML, but no PSKC", "Give the vendor's file as it was sent"),
+    "pskc_signature_around.xml": ("file", None, "is XML, but not PSKC", "Give the vendor's file as it was sent"),
     "pskc_two_documents.xml": (
         "file",
         15,
@@ -737,7 +737,7 @@ EXPECTED = {
         "Fetch the next pages too",
     ),
     "graph_json_name_twice.json": ("file", None, "has an object with two values of the same name", "Export it again"),
-    "graph_json_two_lists.json": ("file", None, "holds more than one list of tokens", "Make a file of each"),
+    "graph_json_two_lists.json": ("file", None, "holds more than one list of tokens", "Put each list into a file"),
     "graph_json_digits_twice.json": (
         "row",
         1,

@@ -35,5 +35,5 @@ def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_d
         f"{file} --status cancelled -o 'pallet 7-cancelled.csv'",
     ]
     assert describe_staying("july", [NotReplayed(1, "locked", Why.LOADED_AGAIN, "august")]) == (
-        "1 stays as it is:\n  1 locked: loaded again since, in batch august."
+        "1 stays as it is:\n  1 locked: loaded again since then, in batch august."
     )

@@ -67,8 +67,8 @@ SICK = replace(
         (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
         (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
         (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is settled", "logs"),
-        (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick ever came", "celery -A worker beat"),
-        (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick came for 90 s", "celery -A worker beat"),
+        (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick has ever come", "celery -A worker beat"),
+        (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick has come for 90 s", "celery -A worker"),
         (Fleet([replace(WELL, seconds_since_tick=-3600.0)]), Cause.CLOCK, "3600 s in the future", "NTP"),
         # A tick of any process counts.
         (Fleet([replace(WELL, seconds_since_tick=500.0), WELL]), Cause.UNKNOWN, "nothing is settled", "logs"),

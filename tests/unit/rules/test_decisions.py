@@ -455,7 +455,7 @@ def test_when_batches_wait_for_a_quota_and_how_long(failure: RateLimited, expect
             Quota(86_400, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)),
             RESET,
             None,
-            "PingOne's quota is used up, by what it says until 9999-12-31 23:59 UTC: tried again by itself at"
+            "PingOne's quota is used up, until 9999-12-31 23:59 UTC, according to PingOne: tried again by itself at"
             " 2026-11-26 00:00 UTC.",
         ),
         (
