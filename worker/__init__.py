@@ -6,7 +6,7 @@ import sys
 from importlib.machinery import PathFinder
 
 # The build reads this too (pyproject.toml). Importing importlib.metadata would take as long as starting Python.
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def _warn_of_other_packages() -> None:

@@ -36,13 +36,11 @@ def release(clone: Path, *targets: str, umask: int = -1) -> subprocess.Completed
 
 
 def make_clone(folder: Path, umask: int = 0o022) -> Path:
-    """What is in this checkout, committed elsewhere with a changelog that has the version's entry, and tagged."""
+    """What is in this checkout, committed elsewhere and tagged."""
     for name in git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if (CHECKOUT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, folder / name)
-    changelog = folder / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text(encoding="utf-8").replace("## [Unreleased]\n", ENTRY, 1), encoding="utf-8")
     (folder / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
         (folder / ".venv" / part.name).symlink_to(part)
