@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from importlib.metadata import version
 from typing import Any
 
 import celery
@@ -40,6 +39,7 @@ from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record_states import OtpState, PairingState, Status
 from models.tenant_fact import FactName, TenantFact
+from worker import __version__
 from worker.batches.commands import Batches, HoursChange
 from worker.clocks import ClockWatch, boot_time
 from worker.config.environment import Environment
@@ -689,7 +689,7 @@ def test_a_process_lives_as_long_as_it_shows_it_and_says_its_version(database: M
         assert known(database)["host:1"].is_alive is is_alive
     process.show_life()
     assert known(database)["host:1"].is_alive
-    assert known(database)["host:1"].version == version("oathbulk")
+    assert known(database)["host:1"].version == __version__
 
 
 @ON_SQLITE
