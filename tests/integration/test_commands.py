@@ -47,7 +47,6 @@ from worker.batches.upkeep import Upkeep
 from worker.cli.doctor import check_keys
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
-from worker.leases import moves
 from worker.leases.lease import Claim, Leases
 from worker.leases.replay import NotReplayed, Why, mend
 from worker.pace.license_paces import PaceMemory
@@ -366,29 +365,16 @@ def test_a_replay_takes_a_cancel_back_and_never_touches_what_is_active_or_on_its
     assert statuses(database, other) == on_its_way
 
 
-def test_a_replay_of_a_large_batch_is_told_as_it_begins(
+def test_a_cancel_and_a_replay_of_a_large_batch_are_told_as_they_begin(
     monkeypatch: pytest.MonkeyPatch, database: MovingDatabase, batches: Batches
 ) -> None:
-    monkeypatch.setattr(moves, "ROWS_TOGETHER", 2)
+    monkeypatch.setattr(commands, "MANY", 2)
     made, heard = make_batch(database, 3), Heard()
-    batches.cancel(made.name)
 
+    assert batches.cancel(made.name, on_progress=heard) == 3
     assert batches.replay(made.name, on_progress=heard) == Replayed(3)
 
-    assert heard == [("Replaying a batch of 3 rows", 0, None)]
-
-
-def test_a_large_batch_is_cancelled_in_parts_and_told_between_them(
-    monkeypatch: pytest.MonkeyPatch, database: MovingDatabase, batches: Batches
-) -> None:
-    monkeypatch.setattr(moves, "ROWS_TOGETHER", 2)
-    made, heard = make_batch(database, 5), Heard()
-
-    assert batches.cancel(made.name, on_progress=heard) == 5
-
-    assert statuses(database, made) == [Status.CANCELLED] * 5
-    last = max(look(database, record_id).row_number for record_id in made.ids)
-    assert heard == [("Closing rows", done, last) for done in range(2, last + 1, 2)]
+    assert heard == [("Canceling a batch of 3 rows", 0, None), ("Replaying a batch of 3 rows", 0, None)]
 
 
 @pytest.mark.parametrize("column", ["serial_number", "device_id"])

@@ -62,6 +62,17 @@ class HoursChange:
     hours: DailyHours | None
 
 
+# Rows of a batch of which a change takes more than about a second.
+MANY = 20_000
+
+
+def _announce(what: str, rows: int, on_progress: OnProgress) -> None:
+    """Report that a change of a large batch begins. It is one statement, so nothing can be reported in between: in
+    parts, PostgreSQL would read the index entries that the parts before have left."""
+    if rows > MANY:
+        on_progress(f"{what} a batch of {rows:,} rows", 0)
+
+
 def _refuse_cancelled(name: str) -> NotPossible:
     return NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
 
@@ -159,7 +170,8 @@ class Batches:
             if not has_unfinished(connection, batch.id) and not self._has_failed_or_closed(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing is left to do")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
-            count = moves.cancel(self._database, connection, batch.id, on_progress)
+            _announce("Canceling", batch.total, on_progress)
+            count = moves.cancel(self._database, connection, batch.id)
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 
@@ -177,10 +189,7 @@ class Batches:
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
-            if batch.total > moves.ROWS_TOGETHER:
-                # One statement, so there is no progress to report in between: in parts, PostgreSQL reads its own dead
-                # index entries.
-                on_progress(f"Replaying a batch of {batch.total:,} rows", 0)
+            _announce("Replaying", batch.total, on_progress)
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(self._database, connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None

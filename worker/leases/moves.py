@@ -2,7 +2,7 @@
 the conditions under which a record may go, and the effects of a person's pause, cancel, undo, and dates on a batch's
 records. Every function works in the caller's transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,7 +44,6 @@ from models.record_states import (
     Status,
 )
 from worker.database.engine import Database
-from worker.observability.progress import OnProgress, tell_nobody
 
 # Seconds at the end of a batch's hours in which it begins no record and no import. A token that is out of step needs
 # its second OTP soon after the first, or PingOne forgets the first; and an import's result is requested within the
@@ -115,29 +114,12 @@ def hand_back_queued(database: Database, connection: Connection, batch_id: int |
     return connection.execute(back).rowcount
 
 
-# Rows of a batch that one statement of a command changes: about a second's work.
-ROWS_TOGETHER = 20_000
-
-
-def part_rows(
-    connection: Connection, batch_id: int, on_progress: OnProgress, what: str
-) -> Iterator[ColumnElement[bool]]:
-    """Yield conditions that divide the records of a large batch by their rows, and tell between them how many rows are
-    done."""
-    last = connection.scalar(select(func.max(Record.row_number)).where(Record.batch_id == batch_id)) or 0
-    for first in range(0, last + 1, ROWS_TOGETHER):
-        if first:
-            on_progress(what, first, last)
-        yield Record.row_number.between(first, first + ROWS_TOGETHER - 1)
-
-
-def cancel(database: Database, connection: Connection, batch_id: int, on_progress: OnProgress = tell_nobody) -> int:
+def cancel(database: Database, connection: Connection, batch_id: int) -> int:
     """Cancel every record of a batch that no worker holds and that needs no read. Returns how many."""
     cancelled = 0
-    for rows in part_rows(connection, batch_id, on_progress, "Closing rows"):
-        for status in (Status.PENDING, Status.QUEUED):
-            free = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, rows, ~needs_read())
-            cancelled += connection.execute(free).rowcount
+    for status in (Status.PENDING, Status.QUEUED):
+        free = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, ~needs_read())
+        cancelled += connection.execute(free).rowcount
     return cancelled
 
 
