@@ -595,7 +595,8 @@ def test_what_is_final_stays_and_so_do_the_state_of_a_batch_and_what_is_due_late
     assert look_at_batch(database, made.batch_id).state == state
 
 
-NOT_LOOKED_UP = unpaired() | {"is_in_inventory": False, "owner_id": None, "user_id": ""}
+ON_THE_TABLE = unpaired() | {"is_in_inventory": False, "owner_id": None, "user_id": ""}
+NOT_LOOKED_UP = ON_THE_TABLE | {"username": "ada"}
 
 
 def test_whose_user_was_not_looked_up_waits_for_that_before_anything_is_read(
@@ -617,6 +618,18 @@ def test_what_was_not_prepared_is_read_and_ends_where_its_batch_is_cancelled(
     batches.cancel(made.name)
     database.ahead += OVER_AFTER + 1
     assert sorted(scripted_fleet.tick()) == sorted(made.ids)
+
+
+@pytest.mark.parametrize("where", [(), ("site=Oslo",)])
+def test_what_lies_on_the_table_ends_at_once_since_nobody_has_a_device_to_read(
+    database: MovingDatabase, batches: Batches, where: tuple[str, ...]
+) -> None:
+    made = make_batch(database, [ON_THE_TABLE | {"device_id": "device", "extra": {"site": "Oslo"}}])
+    database.change(update(Batch).values(columns=["serial", "site"]))
+    let_pair(database)
+    distrust(database)
+    assert batches.cancel(made.name, where) == 1
+    assert statuses(database, made) == [Status.CANCELLED]
 
 
 @ON_SQLITE

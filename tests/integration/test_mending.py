@@ -29,8 +29,8 @@ from worker.batches.loading import Loaded
 from worker.batches.long_list import Turn
 from worker.batches.mending import (
     ACTIVE_FOR_ANOTHER,
+    BEGUN_FOR_ANOTHER,
     DEVICE_OF_ANOTHER,
-    FOR_ANOTHER,
     HAS_SEED,
     KEY_IS_GONE,
     NO_FRESH_OTPS,
@@ -44,6 +44,7 @@ from worker.batches.mending import (
     OTHER_TYPE,
     OTHER_ZEROS,
     SENT_BEFORE,
+    WAITS_FOR_ANOTHER,
     Corrections,
     Mended,
     Mender,
@@ -462,11 +463,19 @@ def test_another_person_takes_the_token_and_what_was_looked_up_is_forgotten(
     assert (record.username, record.user_id) == ends
 
 
-def test_a_row_with_another_date_and_another_person_changes_neither_of_what_is_to_go(mends: Mends) -> None:
+@pytest.mark.parametrize("date", ["2027-04-01T08:00Z", "2027-05-01T08:00Z", ""])
+def test_a_row_for_somebody_else_changes_nothing_of_a_record_that_is_to_do(mends: Mends, date: str) -> None:
     mends.load([token(0, not_before="2027-05-01T08:00Z")], "box")
-    sooner = token(0, not_before="2027-04-01T08:00Z")
-    assert mends.refuses(sooner | {"user_id": OTHER_PERSON}, FOR_ANOTHER)
-    assert mends.mend([sooner]).dated == 1
+    told = WAITS_FOR_ANOTHER.format(batch="box", serial="MADE000000")
+    assert mends.refuses(token(0, not_before=date, user_id=OTHER_PERSON), told)
+    assert mends.mend([token(0, not_before="2027-04-01T08:00Z")]).dated == 1
+
+
+def test_a_row_for_somebody_else_names_the_undo_once_the_record_has_begun(mends: Mends) -> None:
+    mends.load([token(0)], "box")
+    mends.database.change(update(Record).values(otp1_state=OtpState.SENT, otp1_posts=1))
+    told = BEGUN_FOR_ANOTHER.format(batch="box")
+    assert mends.refuses(token(0, user_id=OTHER_PERSON), told)
 
 
 def test_an_active_token_for_somebody_else_is_to_be_taken_back_first(mends: Mends) -> None:

@@ -81,9 +81,13 @@ OLD_NAME = (
     "the row names another person, but also the earlier one, by a name that has precedence (user_id, username, "
     "email, external_id): clear what is no longer true"
 )
-FOR_ANOTHER = (
-    "the row does not name its record's person, and the record is still in progress for that one: run `oathbulk undo "
-    "BATCH --only FILE` first, then mend"
+WAITS_FOR_ANOTHER = (
+    "the row names somebody other than its record's person, and the record is still to do: close it first with "
+    "`oathbulk cancel {batch} --where serial={serial}`, then mend"
+)
+BEGUN_FOR_ANOTHER = (
+    "the row names somebody other than its record's person, and the record has begun: when it has ended, run `oathbulk "
+    "undo {batch} --only FILE` with this serial number, then mend"
 )
 ACTIVE_FOR_ANOTHER = (
     "the token is active, and the row names somebody other than the person who has it: run `oathbulk undo {batch} "
@@ -266,10 +270,12 @@ class Corrections:
             done.given[record.id] = replace(row, extra=extra, not_before=row.not_before or record.not_before)
             return None
         if record.status not in FINAL:
+            if any(_find_differences(row, record)):
+                reason = BEGUN_FOR_ANOTHER if record.has_begun else WAITS_FOR_ANOTHER
+                told = reason.format(batch=quote(self._batch.name), serial=quote(record.serial_number))
+                return RowError(row.row_number, told, row.serial_number, RowFault.PERSON_UNFIT)
             if row.not_before in (None, record.not_before) or record.has_begun:
                 self.counts.in_work += 1
-            elif any(_find_differences(row, record)):
-                return RowError(row.row_number, FOR_ANOTHER, row.serial_number, RowFault.PERSON_UNFIT)
             else:
                 self.counts.dated += 1
                 done.dates[record.id] = row.not_before

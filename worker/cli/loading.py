@@ -274,7 +274,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     ]
     staying = [
         (mended.active, "active"),
-        (mended.in_work, "still being worked on"),
+        (mended.in_work, "still to do"),
         (mended.taken_back, "taken back by an undo or closed, and the file names no other person"),
         (mended.left_out, "active in other batches"),
     ]

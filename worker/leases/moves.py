@@ -115,10 +115,12 @@ def hand_back_queued(database: Database, connection: Connection, batch_id: int |
 
 
 def cancel(database: Database, connection: Connection, batch_id: int) -> int:
-    """Cancel every record of a batch that no worker holds and that needs no read. Returns how many."""
+    """Cancel every record of a batch that no worker holds and that needs no read, or that nobody has: a read asks about
+    a person's device. Returns how many."""
     cancelled = 0
+    may_end = or_(~needs_read(), is_on_the_table())
     for status in (Status.PENDING, Status.QUEUED):
-        free = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, ~needs_read())
+        free = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, may_end)
         cancelled += connection.execute(free).rowcount
     return cancelled
 
@@ -135,7 +137,7 @@ def close(database: Database, connection: Connection, batch_id: int, chosen: Col
     """Cancel the chosen records of a batch that nobody works on: dead letters, and records that have not begun. Returns
     how many."""
     is_chosen = and_(Record.batch_id == batch_id, chosen)
-    is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
+    is_fresh = and_(Record.status == Status.PENDING, or_(~has_begun(), is_on_the_table()))
     keep_former(connection, is_chosen, or_(Record.status == Status.DEAD_LETTER, is_fresh))
     dead = move(database, Status.DEAD_LETTER, Status.CANCELLED).where(is_chosen).values(_CLOSED)
     fresh = move(database, Status.PENDING, Status.CANCELLED).where(is_chosen, is_fresh).values(_CLOSED)
