@@ -3,6 +3,7 @@
 A process that fails alone (no route to PingOne, a wrong key, a missing secret) costs the fleet only its own share: it
 ends, says why, and its supervisor starts it again."""
 
+import math
 import os
 import signal
 import socket
@@ -74,6 +75,8 @@ class KnownProcess:
     # Seconds that a recent trip from it to the database and to Redis took; None if not known.
     database_trip: float | None = None
     redis_trip: float | None = None
+    # Seconds since it started.
+    running_for: float = math.inf
 
 
 class Processes:
@@ -253,6 +256,7 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
             dropped=row.dropped,
             database_trip=_to_seconds(row.database_milliseconds),
             redis_trip=_to_seconds(row.redis_milliseconds),
+            running_for=(row.now - row.started_at).total_seconds(),
         )
         for row in rows
     ]

@@ -412,6 +412,7 @@ def type_otps(desk: WebDesk, number: int, otp1: str, otp2: str, **fields: str) -
         (("735164", "111111"), "an OTP of this row was sent already"),
         (("48151623", "421088"), "each has 6 or 8 digits"),
         (("4815 1623", "42108815"), "each has 6 or 8 digits"),
+        (("42108815", "42108815"), "both OTPs are the same number"),
         (("", "42108815"), "type both OTPs"),
         (("48151623", " "), "type both OTPs"),
     ],

@@ -680,6 +680,8 @@ def mend_pair(
     one row, which runs before all others. `totp_max_age` is in seconds. Raises UnknownBatch; HasToken or NotPossible,
     and then nothing has changed."""
     errors: list[RowError] = []
+    if len({*otps}) == 1:
+        raise NotPossible("both OTPs are the same number: press again, and enter two that follow each other")
     with database.changing_many(LOAD_LOCK) as connection:
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
         if batch.state == BatchState.CANCELLED:

@@ -382,6 +382,8 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
         cure = "restart them, one by one: docs/operating.md"
         return fault(f"not this command's version, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
+    if tick is None and fleet.has_just_started:
+        return CheckOutcome(f"{len(fleet.alive)} running, version {version}; just started")
     last_tick = "no tick has ever come" if tick is None else f"the last tick came {tick:.0f} s ago"
     # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is not a fault.
     if tick is None or tick > STILL_AFTER:

@@ -140,21 +140,28 @@ def give(
     actor = this_person(installation.settings, ticket)
     record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"
     console.print(f"Token {serial} is {person}'s. It goes before everything else in {batch}.")
-    fleet = read_fleet(installation, batch)
-    if no_wait or not fleet.alive:
-        if not fleet.alive:
-            console.print(describe_unattended(batch, fleet), soft_wrap=True)
-        raise typer.Exit(ALL_ACTIVE)
     while True:
-        ((history, step),) = read_histories(installation, record)
-        if history.latest.status in FINAL or read_statuses(installation, batch)[0].waits_for_a_person:
+        ((history, _),), fleet = read_histories(installation, record), read_fleet(installation, batch)
+        if history.latest.status in FINAL:
             break
+        if read_statuses(installation, batch)[0].waits_for_a_person:
+            console.print(_name_resume(batch), soft_wrap=True)
+            raise typer.Exit(ALL_ACTIVE if no_wait else WAITING_FOR_A_PERSON)
+        if no_wait or not fleet.alive:
+            if not fleet.alive:
+                console.print(describe_unattended(batch, fleet), soft_wrap=True)
+            raise typer.Exit(ALL_ACTIVE)
         time.sleep(LOOK_EVERY)
     if history.latest.status == Status.ACTIVE:
         console.print(f"It is active. {describe_sign_on(history.latest)}", soft_wrap=True)
         raise typer.Exit(ALL_ACTIVE)
-    console.print(" ".join(filter(None, (history.latest.meaning, step.sentence, step.why))), soft_wrap=True)
-    raise typer.Exit(SOME_FAILED if history.latest.status in FINAL else WAITING_FOR_A_PERSON)
+    console.print(f"It failed ({history.latest.reason}). {history.latest.meaning}", soft_wrap=True)
+    raise typer.Exit(SOME_FAILED)
+
+
+def _name_resume(batch: str) -> str:
+    """Say that a batch is paused, and which command continues it."""
+    return f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}"
 
 
 def open_examined(
@@ -285,7 +292,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     if not (mended.again or mended.added or mended.given or mended.dated):
         lines.append("Nothing was changed.")
     elif mended.is_paused:
-        lines.append(f"{batch} is paused. Continue with: oathbulk resume {quote(batch)}")
+        lines.append(_name_resume(batch))
     elif not fleet.alive:
         lines.append(describe_unattended(batch, fleet))
     return "\n".join(lines)

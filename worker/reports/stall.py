@@ -107,6 +107,11 @@ class Fleet:
         return [f"{name} is far ({1000 * trip:.0f} ms)" for name, trip in nearest.items() if trip >= FAR]
 
     @property
+    def has_just_started(self) -> bool:
+        """Whether its processes are so new that their first tick may still be to come."""
+        return bool(self.alive) and max(process.running_for for process in self.alive) < LATE_TICK
+
+    @property
     def seconds_since_tick(self) -> float | None:
         """Seconds since any process last did the dispatcher's work; None if none ever has. Negative if the database's
         clock was set back since then."""
@@ -131,8 +136,10 @@ class Stall:
 
 def find_stall(fleet: Fleet, still_for: float | None, unprepared_for: float | None) -> Stall | None:
     """Find why a batch has stalled: its due work has not moved for `still_for` seconds, or no worker has prepared it
-    for `unprepared_for` seconds. None if neither is long enough. An argument is None if nothing is due, or needs
-    preparation."""
+    for `unprepared_for` seconds. None if neither is long enough, or the fleet has just started. An argument is None if
+    nothing is due, or needs preparation."""
+    if fleet.has_just_started:
+        return None
     if still_for is not None and still_for >= STILL_AFTER:
         return explain_stall(fleet)
     return explain_unprepared(fleet) if (unprepared_for or 0.0) >= UNPREPARED_AFTER else None

@@ -543,7 +543,7 @@ def _describe_due(token: TokenHistory) -> NextStep:
 def _describe_absent(token: TokenHistory) -> NextStep | None:
     """Say why no worker can take the record; None if one can."""
     stall = explain_stall(token.fleet)
-    if stall.cause == Cause.UNKNOWN:
+    if stall.cause == Cause.UNKNOWN or token.fleet.has_just_started:
         return None
     cause = stall.detail[:1].lower() + stall.detail[1:].rstrip(".")
     return NextStep(f"waits for a worker: {cause}", stall.cure, f"oathbulk status {quote(token.latest.batch.name)}")

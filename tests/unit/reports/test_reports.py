@@ -31,7 +31,7 @@ from worker.reports.export import IF_REFUSED, advise, count_presses, is_counter_
 from worker.reports.facts import BatchStatus, describe_made, describe_outcome
 from worker.reports.outlook import describe_waiting
 from worker.reports.search import Sought, describe_nothing_found
-from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
+from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall, find_stall
 from worker.reports.token_history import (
     NextStep,
     describe_call,
@@ -77,6 +77,12 @@ SICK = replace(
 def test_each_cause_is_named_with_the_command_that_mends_it(fleet: Fleet, cause: Cause, word: str, cure: str) -> None:
     stall = explain_stall(fleet)
     assert (stall.cause, word in stall.detail, cure in stall.cure) == (cause, True, True), stall
+
+
+@pytest.mark.parametrize(("seconds", "cause"), [(5.0, None), (30.0, Cause.UNKNOWN)])
+def test_who_has_just_started_has_not_stalled(seconds: float, cause: Cause | None) -> None:
+    stall = find_stall(Fleet([replace(WELL, running_for=seconds)]), 90.0, None)
+    assert (stall and stall.cause) == cause
 
 
 def test_a_worker_that_is_started_again_and_again_is_named_once() -> None:
