@@ -131,7 +131,7 @@ class Stall:
 
 def find_stall(fleet: Fleet, still_for: float | None, unprepared_for: float | None) -> Stall | None:
     """Find why a batch has stalled: its due work has not moved for `still_for` seconds, or no worker has prepared it
-    for `unprepared_for` seconds. None if neither is long enough. An argument is None if nothing is due, or needs
+    for `unprepared_for` seconds. None if neither time is long enough. An argument is None if nothing is due, or needs
     preparation."""
     if still_for is not None and still_for >= STILL_AFTER:
         return explain_stall(fleet)
@@ -182,7 +182,7 @@ def describe_dropped(fleet: Fleet) -> str:
 
 
 def _name_worker(fleet: Fleet) -> str:
-    """Say how to start a worker. A rehearsal that was interrupted cannot get one again."""
+    """Say how to start a worker. A rehearsal that was interrupted cannot get another one."""
     if fleet.rehearsal is not None:
         return fleet.rehearsal.describe_interruption()
     run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
