@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, on the connection that `worker.database.schema` opened."""
+"""Runs the revisions for Alembic, on the connection that `worker.database.schema` opened."""
 
 from alembic import context
 

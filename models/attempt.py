@@ -13,7 +13,7 @@ from models.base import Base, BigKey, UtcDateTime, one_of
 
 
 class Outcome(StrEnum):
-    """How an attempt ended, and with it what the record became."""
+    """How an attempt ended, and what became of the record."""
 
     # The device is ACTIVE, and so is the record.
     ACTIVE = "active"
@@ -34,7 +34,7 @@ class Failure(StrEnum):
 
     # The fleet's next slot was too far away: the fleet holds, or is slow.
     HOLD = "hold"
-    # No call may start: the batch was paused, the lease was lost, or the worker ends.
+    # No call may start: the batch was paused, the lease was lost, or the worker is shutting down.
     NOT_PERMITTED = "not_permitted"
     # The next OTP is made for a time step that has not begun.
     TIME_STEP = "time_step"
@@ -58,15 +58,17 @@ class Failure(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     # PingOne answered about a device other than the requested one.
     OTHER_DEVICE = "other_device"
-    # A read got an answer that fits an OTP, or another refusal.
+    # A read got an answer that only an OTP should get, or another refusal.
     RESYNC_REQUIRED = "resync_required"
     INVALID_OTP = "invalid_otp"
     REJECTED = "rejected"
 
 
-# What an attempt's line says of a device that somebody else has paired or made ACTIVE since the batch began to run.
+# The reason in an attempt's line for a device that somebody else has paired or made ACTIVE since the batch began to
+# run.
 SOMEBODY_ELSE = "somebody_else"
-# The condition of the partial index, as a constant: a database uses the index only if a query has the same words.
+# The condition of the partial index, as a constant: a database uses the index only if a query repeats the condition
+# word for word.
 FAILED = "outcome <> 'active'"
 
 
@@ -87,16 +89,16 @@ class CallName(StrEnum):
 # The calls that post an OTP.
 OTP_CALLS = frozenset({CallName.OTP1, CallName.OTP2})
 
-# A request that may have reached PingOne, at least in part: `call` (a CallName), `resync` (for an OTP: whether it went
-# with `oathResync`), `status` (HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and `milliseconds` from just
-# before sending to the answer or to the end of the wait. Unknown values are missing: a call without a `status` got no
-# answer.
+# A request that may have reached PingOne, at least in part: `call` (a CallName), `resync` (for an OTP: whether it was
+# sent with `oathResync`), `status` (HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and `milliseconds` from
+# just before sending to the answer or to the end of the wait. Unknown values are missing: a call without a `status` got
+# no answer.
 PastCall: TypeAlias = Mapping[str, Any]
 
 
 def find_last_answer(calls: Iterable[PastCall]) -> PastCall:
-    """Find the last answered call, which PingOne's audit log has too; an empty one if there is none. A refusal counts
-    before the plain answer of the read that followed it."""
+    """Find the last answered call, which PingOne's audit log has too; an empty one if there is none. A refusal is
+    preferred to the plain answer of the read that followed it."""
     found: PastCall = {}
     for call in calls:
         is_plain = "code" not in call and "detail_code" not in call
@@ -106,7 +108,7 @@ def find_last_answer(calls: Iterable[PastCall]) -> PastCall:
 
 
 class AttemptLine(Base):
-    """What the history says of one attempt: how it ended, and each of its calls."""
+    """What the history says about one attempt: how it ended, and each of its calls."""
 
     __tablename__ = "attempt"
     __table_args__ = (
@@ -123,20 +125,20 @@ class AttemptLine(Base):
     # From 1. An attempt that was handed back does not count, so the next one has the same number.
     number: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
-    # The reason in one word: a dead letter's reason or a failure's name; for an ACTIVE device, whether somebody else
-    # made it so.
+    # The reason in one word: a dead letter's reason or a failure's name; for an ACTIVE device, SOMEBODY_ELSE if
+    # somebody else paired it or made it ACTIVE.
     reason: Mapped[str | None] = mapped_column(String(40))
     # The lease under which it was made.
     lease_id: Mapped[str] = mapped_column(String(32))
     # Host and process of the worker; empty if a rescue wrote this.
     worker: Mapped[str | None] = mapped_column(String(200))
-    # Its requests to PingOne, in the order sent; NULL if there were none. If its worker died, those that are known:
-    # what was written before a later step, and what was marked as sent.
+    # Its requests to PingOne, in the order sent; NULL if there were none. If its worker died, those that are known: the
+    # calls recorded before a later step, and the one marked as sent.
     calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     # The number of these requests and the sum of their milliseconds, for sums over many attempts. Not set if the worker
     # died.
     requests: Mapped[int] = mapped_column(default=0)
     call_milliseconds: Mapped[int | None]
-    # OTPs that may have reached PingOne. If PingOne asked for OTP 2, the attempt that posts OTP 2 counts OTP 1.
+    # OTPs that may have reached PingOne. If PingOne asked for OTP 2, the attempt that posts OTP 2 also counts OTP 1.
     otp_posts: Mapped[int] = mapped_column(default=0)
     ended_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.base import Base, BigKey, UtcDateTime
 from models.batch import LONGEST_NAME
 
-# Characters of a ticket.
+# Maximum length of a ticket, in characters.
 LONGEST_TICKET = 200
 
 
@@ -34,12 +34,12 @@ class Action(StrEnum):
     RESTORED = "db restored"
     REENCRYPT = "db reencrypt"
     UPGRADE = "db upgrade"
-    # Nobody typed it: a worker learned how the environment takes `oathResync`.
+    # Nobody typed it: a worker learned how the environment handles `oathResync`.
     LEARN = "learn"
 
 
 class AuditLine(Base):
-    """One command in the audit. A line is never changed and never deleted: triggers of the database refuse it."""
+    """One command in the audit. A line is never changed and never deleted: triggers in the database refuse that."""
 
     __tablename__ = "audit"
 

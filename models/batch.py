@@ -14,13 +14,13 @@ LONGEST_NAME = 200
 
 
 class BatchState(StrEnum):
-    """Whether work on a batch may go on, as a person or the upkeep of batches has set it. A finished batch has no state
-    of its own: it is finished when all of its records are final."""
+    """Whether work on a batch may continue, as a person or the upkeep of batches has set it. A finished batch has no
+    state of its own: it is finished when all of its records are final."""
 
     # The dispatcher queues its due records at each tick, and workers may send their OTPs. A person, the breaker or the
     # upkeep pauses it; a person cancels it.
     RUNNING = "running"
-    # No new call starts; `reason` says why. After an outage, outside its hours, or after a used-up quota, the upkeep
+    # No new call starts; `reason` says why. When an outage ends, its hours begin, or a used-up quota resets, the upkeep
     # resumes it; otherwise a person does.
     PAUSED = "paused"
     # A person cancelled it: its records are cancelled, those in progress when their call ends. A replay reopens it.
@@ -31,7 +31,7 @@ class BatchState(StrEnum):
 TRANSITIONS = frozenset(
     {
         # A person pauses it; its hours end, or the license's quota is used up; its canary or first records are done; or
-        # the breaker, a worker, or the dispatcher found an obstacle for every record.
+        # the breaker, a worker, or the dispatcher finds an obstacle for every record.
         (BatchState.RUNNING, BatchState.PAUSED),
         # A person resumes it or replays its records. Or the wait is over: its hours begin, the quota resets, or a few
         # records probe whether an outage is over.
@@ -39,8 +39,8 @@ TRANSITIONS = frozenset(
         # A person resumes a running batch with other hours or to end a hold, or replays its records: it is judged by
         # its attempts from now on.
         (BatchState.RUNNING, BatchState.RUNNING),
-        # It would have continued by itself, but now waits for something else: a person paused it, or its last calls
-        # need a person. Or it should continue, but its hours have not begun.
+        # It would have continued by itself, but now waits for something else: a person paused it, or the answers to its
+        # last calls need a person. Or it should continue, but its hours have not begun.
         (BatchState.PAUSED, BatchState.PAUSED),
         # A person cancels it.
         (BatchState.RUNNING, BatchState.CANCELLED),
@@ -53,7 +53,7 @@ TRANSITIONS = frozenset(
 
 
 class Batch(Base):
-    """One loaded file: whether its records may go, in which hours, and by what it is judged."""
+    """One loaded file: whether its records may be worked on, in which hours, and which attempts it is judged by."""
 
     __tablename__ = "batch"
     __table_args__ = (
@@ -75,7 +75,7 @@ class Batch(Base):
     # same tenant.
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))
-    # Whether a person allowed creating tokens in the inventory, and devices, at the load or at a mend.
+    # Whether a person, at the load or at a mend, allowed us to create tokens in the inventory, and devices.
     may_import: Mapped[bool] = mapped_column(default=False)
     may_pair: Mapped[bool] = mapped_column(default=False)
     # When PingOne's inventory was last read completely for this batch; empty if it has to be read.
@@ -90,18 +90,18 @@ class Batch(Base):
     detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
     # The file: where it came from, and its header in order.
     file: Mapped[str] = mapped_column(String(1000))
-    # What identifies a shipment that is loaded again: a SHA-256 (hexadecimal) of file, list, and switches together. It
-    # is never shown; the audit line of the load has each file's own SHA-256.
+    # Identifies a shipment that is loaded again: a SHA-256 (hexadecimal) of file, list, and switches together. It is
+    # never shown; the audit line of the load has each file's own SHA-256.
     file_sha256: Mapped[str] = mapped_column(String(64))
     columns: Mapped[list[str]] = mapped_column(JSON)
     # Counted at load and at each mend: its records and its refused rows.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
-    # While set, only this many first records go, and the batch pauses when they are final. The following resume clears
-    # it.
+    # While set, only this many first records may begin, and the batch pauses when they are final. The resume after that
+    # clears it.
     canary: Mapped[int | None]
-    # While set, only this many first records go, in an environment without an active token. Cleared once one of them is
-    # active, or by a person's resume.
+    # While set, only this many first records may begin, in an environment without an active token. Cleared once one of
+    # them is active, or by a person's resume.
     trial: Mapped[int | None]
     # During a pause for an outage: when a few records will probe whether it is over.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -112,7 +112,7 @@ class Batch(Base):
     zone: Mapped[str | None] = mapped_column(String(64))
     # While it runs: when its hours end; no call starts from then on.
     closes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Paused outside its hours or for a quota: when it continues by itself.
+    # While it is paused outside its hours or for a quota: when it continues by itself.
     resumes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it was loaded, or last began to run again.

@@ -18,11 +18,11 @@ from sqlalchemy import LargeBinary
 KEY_BYTES = 32
 # Length of a key's id, in bytes.
 _ID_BYTES = 4
-# Length of a nonce in bytes, as GCM is designed for.
+# Length of a nonce in bytes, the one that GCM is designed for.
 _NONCE_BYTES = 12
 
-# The type of the column, with what `Keyring.seal` returned. It cannot decrypt by itself, since that needs the row's
-# identity.
+# The type of the column, which holds what `Keyring.seal` returned. It cannot decrypt by itself, since that needs the
+# row's identity.
 Encrypted = LargeBinary
 
 
@@ -52,13 +52,13 @@ class Keyring:
         self.sealing_id = _key_id(raw[0])
 
     def seal(self, plaintext: bytes, identity: bytes) -> bytes:
-        """Encrypt with the first key, for the row of this identity."""
+        """Encrypt with the first key, for the row with this identity."""
         nonce = os.urandom(_NONCE_BYTES)
         ciphertext = self._ciphers[self.sealing_id].encrypt(nonce, plaintext, identity)
         return self.sealing_id + nonce + ciphertext
 
     def open(self, sealed: bytes, identity: bytes) -> bytes:
-        """Decrypt a value of the row of this identity. Raises DecryptionError."""
+        """Decrypt a value of the row with this identity. Raises DecryptionError."""
         cipher = self._ciphers.get(sealed[:_ID_BYTES])
         if cipher is None:
             raise DecryptionError(
@@ -76,7 +76,7 @@ class Keyring:
 
 
 def decode_key(key: str) -> bytes:
-    """Read a key in the form of `generate_key`. Raises ValueError, whose message does not quote the key."""
+    """Read a key in the form that `generate_key` returns. Raises ValueError, whose message does not quote the key."""
     try:
         # `validate`: without it, two keys without a comma between them would pass as the first one.
         raw = base64.b64decode(key, altchars=b"-_", validate=True)

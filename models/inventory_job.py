@@ -1,4 +1,4 @@
-"""Jobs of PingOne on its inventory of tokens: importing or revoking many at once, whose result is read later."""
+"""PingOne's jobs that import many tokens into its inventory at once, or revoke them. Their results are read later."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -22,9 +22,9 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """The state of a job. Each member says what is true of it, and who continues it."""
+    """The state of a job. The comment on each member says what is true of the job, and who continues it."""
 
-    # Its request was about to go out, and no answer is recorded: PingOne may be working on it. The preparation looks
+    # Its request was about to be sent, and no answer is recorded: PingOne may be working on it. The preparation looks
     # its tokens up once no answer can come anymore.
     SENT = "sent"
     # PingOne gave it an id. The preparation asks for its result.
@@ -33,8 +33,8 @@ class JobState(StrEnum):
     DONE = "done"
     # PingOne refused it, or it failed without effect. Its tokens are tried again, fewer at a time.
     FAILED = "failed"
-    # Its result will never be known: what it did is looked up in the inventory. Or it did nothing, since its request
-    # did not go out or was not acted on.
+    # Its result will never be known: its effect is looked up in the inventory. Or it did nothing, since its request was
+    # not sent or was not acted on.
     LOST = "lost"
 
 
@@ -43,7 +43,7 @@ UNFINISHED = "state IN ('sent', 'running')"
 
 
 class InventoryJob(Base):
-    """A job: recorded before its request goes out, then with its id, then with its result, since PingOne forgets
+    """A job: recorded before its request is sent, then with its id, then with its result, since PingOne forgets
     finished jobs."""
 
     __tablename__ = "inventory_job"
@@ -65,7 +65,7 @@ class InventoryJob(Base):
     state: Mapped[str] = mapped_column(String(8), default=JobState.SENT)
     # PingOne's id.
     job_id: Mapped[str | None] = mapped_column(String(100))
-    # How many tokens it has, and how many of them PingOne created or removed, or had before.
+    # How many tokens it has, and how many of them PingOne created or removed, or already had.
     size: Mapped[int]
     done: Mapped[int | None]
     duplicates: Mapped[int | None]

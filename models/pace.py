@@ -1,4 +1,4 @@
-"""A license's pace: its current rate, what was found of its limit, and what a person set."""
+"""A license's pace: its current rate, what was found out about its limit, and what a person set."""
 
 from datetime import datetime
 
@@ -31,7 +31,7 @@ class LicensePace(Base):
     held_why: Mapped[str | None] = mapped_column(String(200))
     # A person wants the hold to end now. The dispatcher's next tick ends it and sets this to false.
     is_to_be_lifted: Mapped[bool] = mapped_column(default=False)
-    # Who last set share or rate, when, and on which ticket.
+    # Who last set share or rate, when, and with which ticket.
     set_by: Mapped[str | None] = mapped_column(String(200))
     set_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ticket: Mapped[str | None] = mapped_column(String(200))

@@ -25,7 +25,7 @@ class WorkerProcess(Base):
     ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Messages dropped since its start, because no oathbulk process sends such messages.
     dropped: Mapped[int] = mapped_column(server_default="0")
-    # Milliseconds that a recent trip to the database and one to Redis took; empty if not known.
+    # Milliseconds that a recent round trip to the database and one to Redis took; empty if not known.
     database_milliseconds: Mapped[int | None] = mapped_column()
     redis_milliseconds: Mapped[int | None] = mapped_column()
     # When it shut down because only it was failing; the reason in one word; and a sentence with the cure. All three are

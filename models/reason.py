@@ -26,13 +26,13 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     # PingOne answered 404 more often than a device that was paired moments ago would explain.
     DEVICE_NOT_FOUND = "device_not_found"
-    # An OTP was posted as often as allowed, or all OTPs of the record together, without a usable answer.
+    # All posts allowed for one OTP, or for the record's OTPs together, are used up without a usable answer.
     BUDGET_SPENT = "budget_spent"
     # The record used all its attempts, although its device waits.
     ATTEMPTS_SPENT = "attempts_spent"
-    # PingOne finds nobody by the name, or the user of this id is gone.
+    # PingOne finds nobody by this name, or the user with this id is gone.
     USER_NOT_FOUND = "user_not_found"
-    # PingOne finds several people by the name.
+    # PingOne finds several people by this name.
     USER_AMBIGUOUS = "user_ambiguous"
     # PingOne's inventory has no token with this serial number, and the batch may not import it.
     TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105 - no password
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     TOO_MANY_DEVICES = "too_many_devices"
     # The policy does not permit OATH tokens.
     METHOD_OFF = "method_off"
-    # PingOne's license does not permit it.
+    # PingOne's license does not permit another device of this kind.
     LICENSE = "license"
     # Another unfinished record has the device that PingOne shows for the token.
     DEVICE_IN_PROGRESS = "device_in_progress"
@@ -54,13 +54,13 @@ class Reason(StrEnum):
     PAIRING_FAILED = "pairing_failed"
 
 
-# These may pass with time, and no OTP of such a record was answered. The replay schedule takes them.
+# These may pass with time, and no OTP of such a record was answered. The replay schedule replays such records.
 TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 
 # Only another row or file mends these: sent again unchanged, the token would fail the same way.
 NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
 
-# Nothing is the matter with the token of these: another person may get it.
+# These failures are due to the person, and nothing is wrong with the token: another person may get it.
 OF_THE_PERSON = frozenset(
     {
         *(Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS, Reason.ACCOUNT_NOT_USABLE, Reason.FORBIDDEN),
@@ -68,10 +68,11 @@ OF_THE_PERSON = frozenset(
     }
 )
 
-# The OTPs of these failed or are too old: two fresh ones mend them, unless a seed makes the OTPs.
+# A record that failed for one of these needs two fresh OTPs, and is mended with them, unless a seed makes its OTPs.
 NEEDS_FRESH_OTPS = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED, Reason.SECOND_OTP_MISSING, Reason.STALE_OTP})
 
-# What a person can do about a dead letter, as in its record's `detail`; SEED_CURES has what differs for a seed.
+# What a person can do about a dead letter, as in its record's `detail`; SEED_CURES has the cures that differ for a
+# seed.
 CURES = {
     Reason.INVALID_OTP: "PingOne says that the OTP is wrong. Check that serial number, device, and OTPs belong "
     "together, and mend the row with two fresh, consecutive OTPs.",
@@ -143,11 +144,11 @@ class PauseReason(StrEnum):
 
     # A person's command.
     PERSON = "person"
-    # PingOne refuses the worker application's credentials, or one access token after the other.
+    # PingOne refuses the worker application's credentials, or one access token after another.
     CREDENTIALS = "credentials"
     # PingOne answers 403 to one record after another.
     PERMISSIONS = "permissions"
-    # PingOne answers 404 to one record after another: it deletes what waits for activation longer than 24 hours.
+    # PingOne answers 404 to one record after another: it deletes devices that wait for activation longer than 24 hours.
     DEVICES_GONE = "devices_gone"
     # PingOne did not understand the request (405, 415), or answers about devices other than the requested ones.
     PROTOCOL = "protocol"
@@ -176,7 +177,7 @@ class PauseReason(StrEnum):
 # A batch paused for one of these continues by itself; for any other, a person has to resume it.
 PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 
-# What follows a sentence about an outage, whichever call got no answer.
+# Follows a sentence about an outage, no matter which call got no answer.
 OUTAGE_CURE = (
     "The batch continues by itself once PingOne answers. If that lasts, check PINGONE_API_URL, the proxy, and the "
     "network with `oathbulk doctor`."

@@ -27,7 +27,7 @@ from models.record_states import OtpState, OtpType, PairingState, Status
 
 
 class Record(Base):
-    """One token of a batch: what its file says, how far its OTPs are, and how it ended."""
+    """One token of a batch: what its file says, what happened to its OTPs, and how it ended."""
 
     __tablename__ = "record"
     __table_args__ = (
@@ -43,7 +43,7 @@ class Record(Base):
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
 
-    # What is known of the token in PingOne, from the file, the preparation, or a pairing. An unknown id is the empty
+    # What is known about the token in PingOne, from the file, the preparation, or a pairing. An unknown id is the empty
     # string.
     user_id: Mapped[str] = mapped_column(String(LONGEST_ID))
     device_id: Mapped[str] = mapped_column(String(LONGEST_ID))
@@ -51,10 +51,11 @@ class Record(Base):
     owner_id: Mapped[str | None] = mapped_column(String(LONGEST_ID))
     # Whether PingOne's inventory has the token with its seed's parameters. Also true if the file names the device.
     is_in_inventory: Mapped[bool] = mapped_column(default=True)
-    # The job that imports or imported the token; empty once that failed.
+    # The job that imports or imported the token; empty once that job has failed.
     import_job_id: Mapped[int | None] = mapped_column(BigKey)
-    # Whether this record put the token into the inventory, and whether it made the device. Only these can be undone.
-    # After an undo they stay true until a replay: then the token is not in the inventory, or the device has no id.
+    # Whether this record put the token into the inventory, and whether it made the device. An undo can remove only
+    # these. After it, both stay true until a replay, although the token is no longer in the inventory, or the device id
+    # is empty.
     is_token_made: Mapped[bool] = mapped_column(default=False)
     is_device_made: Mapped[bool] = mapped_column(default=False)
 
@@ -62,7 +63,7 @@ class Record(Base):
     row_number: Mapped[int]
     environment_id: Mapped[str] = mapped_column(String(100))
     serial_number: Mapped[str] = mapped_column(String(50))
-    # All serial numbers are compared by this: AbC1 and aBc1 are one token. Zeros stay: 0012 and 12 may be two.
+    # Serial numbers are always compared by this: AbC1 and aBc1 are one token. Zeros stay: 0012 and 12 may be two.
     serial_key: Mapped[str] = lower_case_of("serial_number", 50)
     username: Mapped[str | None] = mapped_column(String(320))
     email: Mapped[str | None] = mapped_column(String(320))
@@ -71,20 +72,21 @@ class Record(Base):
     extra: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     otp_type: Mapped[str] = mapped_column(String(4), default=OtpType.HOTP)
     generated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Computed at load for TOTP: the OTPs are not sent after this time. Empty: they last.
+    # Computed at load for TOTP: the OTPs are not sent after this time. Empty: they do not expire.
     otp_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # No call before this time, unless something was sent already: from the file, or set by a person. Empty: at once.
+    # From the file, or set by a person: no call goes out before this time, unless something was sent already. Empty:
+    # calls may go out at once.
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
     has_second_otp: Mapped[bool]
 
     # Both OTPs, or their seed, encrypted and bound to (batch, row); erased when the record becomes active. Then `spent`
-    # keeps what was sent.
+    # keeps the OTPs that were sent.
     otps: Mapped[bytes | None] = mapped_column(Encrypted)
-    # For a pair that made its device ACTIVE: the OTPs that were sent, including earlier pairs', encrypted as `otps`. So
-    # no pair goes twice, whatever is loaded or undone. For a seed, `next_counter` has this role.
+    # For a pair that made its device ACTIVE: the OTPs that were sent, including earlier pairs', encrypted like `otps`.
+    # So no pair is sent twice, whatever is loaded or undone. For a seed, `next_counter` has this role.
     spent: Mapped[bytes | None] = mapped_column(Encrypted)
     # With a seed: the lowest counter (TOTP: the lowest time step number) without a sent OTP. The statement that marks
-    # an OTP as sent moves it. Empty: the OTPs are a pair.
+    # an OTP as sent raises it. Empty: the OTPs are a pair.
     next_counter: Mapped[int | None] = mapped_column(BigInteger)
     # With a HOTP seed: the token's own counter, as its file says. Everything between it and `next_counter` was sent on
     # the token's behalf. Never changed after load.
@@ -94,12 +96,13 @@ class Record(Base):
     status: Mapped[str] = mapped_column(String(16), default=Status.PENDING)
     # While pending: when the dispatcher may queue it.
     scheduled_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    # While activating: only the holder of this id may settle. A rescue removes it, so a late worker changes nothing.
+    # While activating: only the holder of this id may settle the record. A rescue removes it, so a late worker changes
+    # nothing.
     lease_id: Mapped[str | None] = mapped_column(String(32))
     # While queued: when its message counts as lost. While activating: when its worker counts as dead.
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Until when an undo works on its device or token: nobody else works on the record or mends it, and no other record
-    # of its token is loaded. The undo clears it at its end; after a killed undo, it passes.
+    # of its token is loaded. The undo clears it when it ends; if the undo is killed, this time passes.
     undone_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # `sent` is committed before the request goes out, `answered` as soon as an answer was read. `…_posts` counts
     # requests with this OTP that may have reached PingOne.
@@ -107,15 +110,15 @@ class Record(Base):
     otp1_posts: Mapped[int] = mapped_column(default=0)
     otp2_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
     otp2_posts: Mapped[int] = mapped_column(default=0)
-    # Posts before the last replay or mend that began a new budget; then the two counts start at 0.
+    # Posts before the last replay or mend that began a new budget, which sets the two counts back to 0.
     posts_forgiven: Mapped[int] = mapped_column(default=0)
     # `sent` is committed before a pairing request goes out; `pairings` counts those that may have reached PingOne since
     # the last replay.
     pairing: Mapped[str] = mapped_column(String(8), default=PairingState.UNSENT)
     pairings: Mapped[int] = mapped_column(default=0)
-    # When the first of these was marked as sent.
+    # When the first of these requests was marked as sent.
     pairing_began_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # When an OTP or the pairing was last marked as sent; a rescue counts from it when PingOne may be asked.
+    # When an OTP or the pairing was last marked as sent; a rescue computes from it when PingOne may be asked.
     otp_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The reason for which it becomes a dead letter unless a read finds the device ACTIVE. Empty: none yet.
     verdict: Mapped[str | None] = mapped_column(String(40))
@@ -127,8 +130,8 @@ class Record(Base):
     # Requests to PingOne and 429s among them, over all attempts.
     requests: Mapped[int] = mapped_column(default=0)
     rate_limited: Mapped[int] = mapped_column(default=0)
-    # The current attempt's calls, like `attempt.calls`, as far as they are recorded. Empty, not NULL: none yet, and
-    # what is marked as sent was sent earlier.
+    # The current attempt's calls, like `attempt.calls`, as far as they are recorded. Empty, not NULL: no calls yet, and
+    # a call that is marked as sent was made by an earlier attempt.
     calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     # True if the device became ACTIVE after OTP 2.
     resynced: Mapped[bool] = mapped_column(default=False)
@@ -142,7 +145,7 @@ class Record(Base):
 
 
 def all_posts() -> ColumnElement[int]:
-    """All OTP posts of a record, including earlier budgets."""
+    """All OTP posts of a record, including those of earlier budgets."""
     return Record.otp1_posts + Record.otp2_posts + Record.posts_forgiven
 
 

@@ -1,12 +1,12 @@
-"""A row of a file that was not loaded, and has not been mended since: which one, and why. The rest of it is not kept,
-since any of its cells may hold an OTP or a seed."""
+"""A row of a file that was not loaded, and has not been mended since: which one, and why. The rest of the row is not
+kept, since any of its cells may hold an OTP or a seed."""
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import LONGEST_DETAIL, Base, BigKey, lower_case_of
 
-# The status shown for it in lists beside records.
+# The status shown for such a row in lists beside records.
 NOT_LOADED = "not_loaded"
 
 

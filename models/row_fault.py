@@ -1,5 +1,5 @@
 """Why a row is refused, in one word for each kind of fault, with what a person can do about it. A RowError's sentence
-is more exact; the word serves for counting."""
+is more exact; the word is for counting."""
 
 from enum import StrEnum
 
@@ -9,11 +9,11 @@ class RowFault(StrEnum):
 
     # Its fields cannot be separated.
     ROW_UNREADABLE = "row_unreadable"
-    # The serial number is missing, or PingOne would not take it.
+    # The serial number is missing, or PingOne would not accept it.
     SERIAL_UNFIT = "serial_unfit"
     # The OTPs, their type, or their time are missing or invalid.
     OTPS_UNFIT = "otps_unfit"
-    # The secret of a seed file, or what the file says of its token.
+    # The secret in a seed file, or what the file says about the token, cannot be used.
     SEED_UNFIT = "seed_unfit"
     # It names no person or device, two different ones, or an invalid id.
     PERSON_UNFIT = "person_unfit"
@@ -21,13 +21,13 @@ class RowFault(StrEnum):
     DATE_UNFIT = "date_unfit"
     # Its cell `file_row` is not as the export wrote it.
     FILE_ROW_UNFIT = "file_row_unfit"
-    # Its token or device is on another row of the same file: all of them have this fault if they differ.
+    # Its token or device is on another row of the same file: all these rows have this fault if they differ.
     REPEATED = "repeated"
     # Another batch works on its token or device.
     IN_PROGRESS = "in_progress"
     # Another batch has made its token active, with this person or on this device.
     ACTIVE_ELSEWHERE = "active_elsewhere"
-    # Its OTPs were sent before, or it has none and its record's cannot be sent again.
+    # Its OTPs were sent before, or it has none, and those of its record cannot be sent again.
     OTPS_USED = "otps_used"
 
 

@@ -11,7 +11,7 @@ from models.base import Base, UtcDateTime, one_of
 
 
 class FactName(StrEnum):
-    """What can be learned about an environment. Each member says what its value means."""
+    """What can be learned about an environment. The comment on each member says what its value means."""
 
     # `{"needs", "refused", "taken"}`: whether EXTRA_OTP_REQUIRED comes only if OTP 1 was sent with `oathResync`, and
     # what was counted until that was known. The fields are those of worker.rules.resync.ResyncKnowledge.

@@ -11,7 +11,8 @@ __version__ = "1.0.0"
 
 def _warn_of_other_packages() -> None:
     """Warn on stderr, at each start, if one of the packages beside this one would be imported from elsewhere. This
-    happens if another program brings a package with the same name; one of the two then fails with confusing errors."""
+    happens if another program installs a package with the same name; one of the two then fails with confusing
+    errors."""
     ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes a tenth of a command's start
     for name in ("models", "migrations"):
         spec = PathFinder.find_spec(name)

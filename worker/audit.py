@@ -87,7 +87,7 @@ class Actor:
 
 
 def this_person(settings: Settings, ticket: str | None = None, name: str | None = None) -> Actor:
-    """Make the actor of a command. `name`: a given name, such as that of a visitor of the desk; `schedule` for the
+    """Make the actor of a command. `name`: a given name, such as that of a visitor to the desk; `schedule` for the
     replay schedule; or `worker` for what a worker learns about an environment. Without a name, the actor is the person
     at this terminal."""
     actor = Actor(name or name_this_person(settings), ticket)

@@ -1,6 +1,6 @@
 """The Celery app, every setting with its reason.
 
-The database decides what runs and when; Celery carries ids and shows the work. So a message that is lost, doubled or
+The database decides what runs and when; Celery carries ids and shows the work. So a message that is lost, duplicated or
 late costs at worst a no-op or a queue lease that runs out.
 """
 
@@ -65,7 +65,7 @@ app.conf.update(
     # A thread waits for the network most of its time; one client per thread keeps httpx cheap.
     worker_pool="worker.process.broker:AheadPool",
     worker_concurrency=settings.concurrency,
-    # One message in reserve per thread: a dead worker takes few with it, and a hold hands few back.
+    # One message in reserve per thread: a dead worker takes few with it, and few are handed back during a hold.
     worker_prefetch_multiplier=1,
     # A tick of the dispatcher must not wait behind a whole window of activations. Preparations have their own queue
     # too, so that a worker can be reserved for them, or kept free of them.
@@ -105,8 +105,8 @@ app.conf.update(
     # We set up the logs (see observability/logs.py).
     worker_hijack_root_logger=False,
     # This scheduler ticks even if the wall clock is set back, and sends no ticks if nobody takes them. So messages need
-    # no expiry, a time by beat's clock that would stop everything if that clock is slow. It keeps no file of its last
-    # runs, since the database says what is due.
+    # no expiry, which would be a time by beat's clock, and would stop everything if that clock were slow. It keeps no
+    # file of its last runs, since the database says what is due.
     beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
     beat_schedule={
@@ -123,10 +123,9 @@ if settings.replay_cron:
     }
 
 
-# Our defaults for Flower: it changes nothing, and lists tasks by token. Flower's own defaults let everybody stop
-# workers. These are Flower's variables; a flowerconfig.py and the command line override them. In the list of tasks,
-# `args` are batch, row and serial number, `result` is how the attempt ended, and `exception` is the reason of a dead
-# letter.
+# Our defaults for Flower: it is read-only, and lists tasks by token. Flower's own defaults let everybody stop workers.
+# These are Flower's variables; a flowerconfig.py and the command line override them. In the list of tasks, `args` are
+# batch, row and serial number, `result` is how the attempt ended, and `exception` is the reason of a dead letter.
 FLOWERS_VARIABLES = {
     "FLOWER_READ_ONLY": "true",
     "FLOWER_TASKS_COLUMNS": "args,state,result,exception,received,runtime,worker,uuid",

@@ -1,10 +1,10 @@
-"""Clocks. The seconds since this machine was started, by which deadlines are counted, since setting the time does not
-change them. Whether the database's clock was set; how far away a server is; the interval between log lines about one
-problem. And PingOne's clock, by which TOTP seeds make their OTPs. Imports nothing of oathbulk.
+"""Clocks: the seconds since this machine was started, which deadlines use, since setting the time does not change them;
+whether the database's clock was set; how far away a server is; the interval between log lines about one problem; and
+PingOne's clock, by which TOTP seeds make their OTPs. Imports nothing from oathbulk.
 
-`time.monotonic` stops while a machine is suspended. After such a stop, an OTP would go out minutes after it was marked
-as sent, and a call would wait for an answer that nobody expects anymore. So deadlines use a clock that continues
-during a suspension, if the system has one (Linux):
+`time.monotonic` stops while a machine is suspended. After such a stop, an OTP would be sent minutes after it was marked
+as sent, and a call would wait for an answer that nobody expects anymore. So deadlines use a clock that continues during
+a suspension, if the system has one (Linux):
 https://man7.org/linux/man-pages/man3/clock_gettime.3.html
 
 The database's clock decides what is due, and which lease has expired. After it is set, a lease may seem over while its
@@ -35,9 +35,11 @@ def suspended_time(clock: Callable[[], float] = boot_time, awake: Callable[[], f
     return clock() - awake()
 
 
-# Seconds by which two clocks may drift apart, or an answer of the database be late, without counting as a set clock.
+# Seconds by which two clocks may drift apart, or an answer from the database may be late, without the clock counting as
+# set.
 TOLERANCE = 2.0
-# Seconds. Ticks come every second; after so long without a tick, no process was there to see whether the clock was set.
+# Seconds. Ticks come every second; after this long without a tick, no process was there to see whether the clock was
+# set.
 UNWATCHED = 15.0
 
 
@@ -93,7 +95,7 @@ class Trips:
 
     @property
     def shortest(self) -> float | None:
-        """The seconds of a trip; None before the first one."""
+        """The seconds that the shortest trip took; None before the first trip."""
         return min(self._latest.copy(), default=None)
 
 
@@ -130,9 +132,9 @@ class PingOneClock:
     limits the difference between PingOne's clock and ours to an interval, and several answers together leave a short
     interval. Our clock is `boot_time`, which nobody sets.
 
-    A single answer is not trusted: its time counts if it is near the time of the answer before, or near this machine's
-    clock (`read_clock`, in seconds since the Unix epoch). So if PingOne's clock was set, or this machine's clock is
-    wrong, a second answer is needed."""
+    A single answer is not trusted: its time counts if it is near the time of the previous answer, or near this
+    machine's clock (`read_clock`, in seconds since the Unix epoch). So if PingOne's clock was set, or this machine's
+    clock is wrong, a second answer is needed."""
 
     def __init__(self, read_clock: Callable[[], float] = time.time) -> None:
         self._read_clock = read_clock

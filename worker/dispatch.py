@@ -44,8 +44,8 @@ FIRST_WINDOW = 512
 ROOM_TO_GROW = 1.5
 
 
-# Batches that may have work for a tick, the oldest first: those with records in the window, and those with pending
-# records that are not paused.
+# Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
+# paused and have pending records.
 _UNFINISHED = (
     select(
         Batch.id,
@@ -69,9 +69,9 @@ _UNFINISHED = (
 
 @dataclass(frozen=True, slots=True)
 class BatchWork:
-    """A batch with pending records, and how many of them may run. `first`: only this many first ones, during a canary
-    or a trial. `most`: at most this many at once, while an outage is probed, or until it is known whether the
-    environment requires `oathResync` with OTP 1."""
+    """A batch with pending records, and how many of them may run. `first`: how many of its first records may run,
+    during a canary or a trial. `most`: how many may run at once, while an outage is probed, or until it is known
+    whether the environment requires `oathResync` with OTP 1."""
 
     batch_id: int
     environment: str
@@ -176,8 +176,8 @@ class Dispatcher:
         self._ticking = threading.Lock()
 
     def tick(self) -> int:
-        """Rescue records, update the batches, then fill the window. Returns how many records were put onto the queue:
-        none while another tick of this process is at work."""
+        """Rescue records, update the batches, then fill the window. Returns how many records were put onto the queue: 0
+        while another tick of this process is running."""
         if not self._ticking.acquire(blocking=False):
             return 0
         try:
@@ -198,8 +198,8 @@ class Dispatcher:
         if found.is_upkeep_due:
             self._upkeep.update_batches()
         if self._broker.is_new():
-            # The next tick queues them again. If a worker had already fetched one of them, its second message has no
-            # effect.
+            # The next tick queues the records of lost messages again. If a worker has already fetched such a message,
+            # the second one has no effect.
             forget_messages(self._database)
         return sum(self._fill_window(work) for work in self._find_unfinished())
 
@@ -224,8 +224,8 @@ class Dispatcher:
         return list(licenses.values())
 
     def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
-        """Find the environment that the batch was loaded for. None: it is no longer configured that way, and this
-        stopped the batch or this process."""
+        """Find the environment that the batch was loaded for. None if it is no longer configured that way; the batch or
+        this process has then been stopped."""
         try:
             environment = self._environments.get(name)
         except ConfigError as error:
@@ -249,13 +249,13 @@ class Dispatcher:
             self._queue.restart_times(connection, self._settings.tuning.queue_lease)
             hours.restart_times(self._database, connection)
             preparation.restart_times(self._database, connection)
-            # What is due by the corrected times.
+            # Find what is due by the corrected times.
             found = connection.execute(look).one()
         return found
 
     def _fill_window(self, work: LicenseWork) -> int:
-        """Queue and publish what the window of a license has room for. Commits first: a lost message costs a queue
-        lease, but no record. Returns how many records."""
+        """Queue and publish as many records of a license as its window has room for, and return how many. Commits
+        before it publishes: a lost message costs the wait for a queue lease, but no record."""
         self._pace_memory.synchronize(work.pace)
         if work.pace.read_hold_left() > 0:
             return 0
@@ -375,8 +375,8 @@ class CeleryBroker:
             return bool(connection.default_channel.client.set(f"{self._find_name()}:kept", 1, nx=True))
 
     def count_waiting(self) -> int:
-        """Count the messages in the queue. kombu keeps a list for each priority; the list of 0 has the queue's own
-        name."""
+        """Count the messages in the queue. kombu keeps a list for each priority; the list for priority 0 has the
+        queue's own name."""
         queue = self._find_name()
         lists = (queue, f"{queue}{Channel.sep}{USUAL}")
         with self._app.connection_or_acquire() as connection:
@@ -402,8 +402,8 @@ class CeleryBroker:
                     argsrepr=labels.get(record_id, f"record {record_id}"),
                     kwargsrepr="{}",
                     ignore_result=True,
-                    # Work that Celery would do for each message: to declare the queue, which Redis does not need; to
-                    # try again, which the next tick does; and to note what this task has sent.
+                    # Switch off work that Celery would do for each message: declaring the queue, which Redis does not
+                    # need; retrying, which the next tick does; and noting what this task has sent.
                     declare=(),
                     retry=False,
                     add_to_parent=False,

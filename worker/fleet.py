@@ -23,8 +23,8 @@ from worker.database.engine import PROCESS_LOCK, Database
 
 # The reason of a process that cannot reach PingOne while others can.
 NETWORK = "network"
-# The exit code of a process that failed where others did not. It is EX_TEMPFAIL of sysexits.h, by which a supervisor
-# knows that a later start may succeed.
+# The exit code of a process that failed where others did not. It is EX_TEMPFAIL of sysexits.h, which tells a supervisor
+# that a later start may succeed.
 FAILS_ALONE = 75
 # Seconds between two signs of life from a process.
 SIGN_OF_LIFE_EVERY = 5.0
@@ -115,7 +115,7 @@ class Processes:
     def show_life(self) -> None:
         """Record that this process is alive. If it had no row, create one, and delete the rows of processes that have
         been gone for a long time."""
-        from redis import RedisError  # commands read the fleet, and wait for no client of Redis
+        from redis import RedisError  # not at the top: commands read the fleet without it
 
         with suppress(RedisError):
             self._to_redis.measure(self._ask_redis)
@@ -141,7 +141,7 @@ class Processes:
         """Record that this process is sick and ends, if another process is alive and well. False: there is none, so
         this one must continue, since the problem affects everybody."""
         with self._database.writing() as connection:
-            # Two processes that failed at the same moment would each rely on the other.
+            # Without the lock, two processes that failed at the same moment would each rely on the other.
             self._database.lock(connection, PROCESS_LOCK)
             others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
             if connection.scalar(others.limit(1)) is None:
@@ -189,15 +189,15 @@ class Fitness:
         return self._sickness is not None
 
     def fall_sick(self, sickness: Sickness) -> bool:
-        """End this process as if somebody had asked it to, and return True; its records go back. False: no other
-        process is healthy, so this one continues."""
+        """End this process as if somebody had asked it to, and return True; its records are handed back. False: no
+        other process is healthy, so this one continues."""
         with self._lock:
             if self._sickness is not None:
                 return True
             if not self._processes.fall_sick(sickness):
                 return False
             self._sickness = sickness
-        # Imported here, since commands read the table of processes, and log nothing.
+        # Imported here, since commands read the table of processes, but log nothing.
         import structlog
 
         structlog.get_logger().error("ends_since_it_fails_alone", reason=sickness.reason, detail=sickness.detail)

@@ -35,15 +35,15 @@ from worker.pingone.wire import Request
 from worker.reports.facts import BatchStatus, count_active, describe_rows, read_in
 from worker.rules.hours import format_time
 
-# A batch without any notice, finished for longer than this, is not news: a webhook that was set today does not get last
-# year's batches.
+# A batch that has had no notice, and finished longer ago than this, is not news: a webhook that was set today does not
+# get last year's batches.
 NEWS_FOR = timedelta(hours=24)
-# Number of tries of a post, with 2, 4 and 8 seconds between them.
+# Number of tries to post a notice, with 2, 4 and 8 seconds between them.
 _TRIES = 4
 _BETWEEN_TRIES = tenacity.wait_exponential(multiplier=2)
 # Seconds for one post.
 DEADLINE = 10.0
-# Bytes of an answer that are read; the content is ignored.
+# Maximum bytes of an answer that are read; the content is ignored.
 LARGEST_ANSWER = 64 * 1024
 
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
@@ -57,17 +57,17 @@ class Event(StrEnum):
     FINISHED = "finished"
     # It is paused until a person resumes it.
     PAUSED = "paused"
-    # It is paused for an outage, a quota or its hours, and goes on by itself.
+    # It is paused for an outage, a quota or its hours, and continues by itself.
     PAUSED_FOR_NOW = "paused_for_now"
-    # It goes on after a pause or a stall, or some of its records run again after it was finished.
+    # It continues after a pause or a stall, or some of its records run again after it was finished.
     RESUMED = "resumed"
-    # Due work does not move, as `oathbulk status` reports it.
+    # Due work is stalled, as `oathbulk status` reports.
     STALLED = "stalled"
 
 
 def find_event(status: BatchStatus, batch: Row[*tuple[Any, ...]]) -> Event | None:
-    """Find the event to notify people of; None: there is no news. `batch`, a row of _MAY_BE_NEWS, says
-    when it was loaded or last began to run again, and what the last notice was."""
+    """Find the event to notify people of; None if there is no news. `batch`, a row of _MAY_BE_NEWS, says when it was
+    loaded or last began to run again, and what the last notice was."""
     event = _find_present(status)
     if event is None:
         return None
@@ -80,7 +80,7 @@ def find_event(status: BatchStatus, batch: Row[*tuple[Any, ...]]) -> Event | Non
 
 
 def _find_present(status: BatchStatus) -> Event | None:
-    """Find the event that the batch is at now; None if it calls for no notice."""
+    """Find the event that fits the batch's present status; None if it calls for no notice."""
     match status.state:
         case "finished":
             return Event.FINISHED
@@ -93,7 +93,7 @@ def _find_present(status: BatchStatus) -> Event | None:
 
 
 def name_notice(event: Event, status: BatchStatus) -> str:
-    """Name a notice; another reason for a pause is a new notice."""
+    """Name a notice; a pause for another reason is a new notice."""
     return f"{event} {status.reason}" if status.state == BatchState.PAUSED else str(event)
 
 
@@ -104,7 +104,7 @@ def _find_end(status: BatchStatus) -> datetime:
 
 # Chat tools interpret commands such as <!channel> in a text; these characters look alike and do nothing.
 _NO_MARKUP = str.maketrans({"<": "‹", ">": "›", "&": "+"})
-# How the text begins, after the batch's name. For a stall it is one word, since what a machine answered may name a
+# How the text begins, after the batch's name. The cause of a stall is one word, since a machine's answer may name a
 # user.
 _BEGINNINGS = {
     Event.FINISHED: "is finished",
@@ -200,8 +200,8 @@ _MAY_BE_NEWS = select(Batch.id, Batch.name, Batch.running_since, Batch.notice, B
 
 
 class Notifier:
-    """Notifies the webhook of news; does nothing without one. Thread-safe. `only_batch`: the id of the only batch to
-    send notices about, since this process does no work on others; None: all batches."""
+    """Notifies the webhook of news; does nothing without a webhook. Thread-safe. `only_batch`: the id of the only batch
+    to send notices about, since this process does no work on others; None: all batches."""
 
     def __init__(
         self,

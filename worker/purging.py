@@ -1,5 +1,4 @@
-"""Ends the storage of data about tokens and people: purges batches that ended long ago, and erases the names of a
-person.
+"""Removes stored data about tokens and people: purges batches that ended long ago, and erases a person's names.
 
 A batch is first marked as purged, with its outcome, in one transaction: from then on, its records are not shown. They
 are then deleted chunk by chunk; an interrupted purge continues with the rest."""
@@ -36,9 +35,9 @@ from worker.reports.facts import RecordCounts, count_records
 
 # Progress text.
 REMOVING = "Removing records"
-# Records that one transaction removes: they are locked for some hundredths of a second.
+# Number of records that one transaction removes: they are locked for a few hundredths of a second.
 CHUNK = 1000
-# Purged batches that still have records because a purge was interrupted, and how many.
+# Purged batches that still have records because a purge was interrupted, and how many each has.
 _LEFT = (
     select(Batch.id, Batch.name, func.count(Record.id))
     .join(Record, Record.batch_id == Batch.id)
@@ -50,7 +49,7 @@ _LEFT = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A batch that ended before the given time. `obstacle`: why it stays anyway, and what to do; None if it is
+    """A batch that ended before the given time. `obstacle`: why it stays anyway, and what to do; None if it can be
     purged."""
 
     id: int
@@ -61,7 +60,7 @@ class Candidate:
 
     @property
     def records(self) -> int:
-        """How many records it has."""
+        """How many records the batch has."""
         return sum(self.counted.statuses.values())
 
 
@@ -83,12 +82,12 @@ class Plan:
 
     @property
     def going(self) -> list[Candidate]:
-        """The batches that are purged."""
+        """The batches to purge."""
         return [each for each in self.candidates if each.obstacle is None]
 
     @property
     def records(self) -> int:
-        """How many records are purged."""
+        """How many records to purge."""
         return sum(each.records for each in self.going) + sum(each.records for each in self.left)
 
 
@@ -129,8 +128,8 @@ class Purging:
         return Plan(done, plan.left)
 
     def _mark(self, candidate: Candidate) -> Candidate | None:
-        """Record that a batch is purged, how it ended, and who requested that; None if it runs again. Not during a load
-        or replay, since they read earlier records."""
+        """Record that a batch is purged, how it ended, and who requested the purge; return None if the batch runs
+        again. No load or replay can run meanwhile, since both read earlier records."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             mine = select(Batch.__table__).where(Batch.id == candidate.id, Batch.purged_at.is_(None))
             batch = connection.execute(mine.with_for_update()).one_or_none()
@@ -200,8 +199,8 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 
 
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
-    """Find a batch that stays and whose unfinished tokens were sent again by this one: a replay of it looks for the
-    records of this batch."""
+    """Find a batch that stays and whose unfinished tokens were loaded again in this one: a replay of that batch looks
+    for this batch's records."""
     first = aliased(Record)
     needing = (
         select(Batch.name)
@@ -214,8 +213,8 @@ def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int
 
 
 def _remove_records(database: Database, batch_id: int) -> Iterator[int]:
-    """Remove the records of a purged batch with their attempts. Yields after each transaction how many records were
-    removed. What is committed is gone; if called again, it continues."""
+    """Remove the records of a purged batch with their attempts. After each transaction, yields how many records it
+    removed. If an earlier call was interrupted, this one continues."""
     while removed := _remove_chunk(database, batch_id):
         yield removed
 
@@ -242,8 +241,8 @@ _COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.u
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The records that name a person, themselves or in their history: for each batch, how many lose the names; and
-    serial number and batch of records in progress, which stay."""
+    """The records that name a person, themselves or in their history. `batches`: for each batch, how many of its
+    records lose the names; `in_progress`: serial number and batch of the records in progress, which keep the names."""
 
     batches: Counter[str] = field(default_factory=Counter)
     in_progress: Sequence[tuple[str, str]] = ()
@@ -263,8 +262,8 @@ class Erasure:
             return _sort(_find(connection, person, is_locking=False), _find_former(connection, person))
 
     def erase(self, person: str) -> Erased:
-        """Erase the names of the person from the records that are in a final status, and from the history of those that
-        were theirs before."""
+        """Erase the names of the person from the records that are in a final status, and from the history of records
+        that were theirs before."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             rows, former = _find(connection, person, is_locking=True), _find_former(connection, person)
             erased = _sort(rows, former)
@@ -283,7 +282,7 @@ class Erasure:
 
 
 def _fold(name: str) -> str:
-    """Write a name in one form, whatever its case, and whether its accents are characters of their own or not."""
+    """Write a name in one form, whatever its case, and whether or not its accents are separate characters."""
     return normalize("NFC", normalize("NFC", name).casefold())
 
 
@@ -296,7 +295,7 @@ def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[
 
 
 def _find_former(connection: Connection, person: str) -> list[Row[*tuple[Any, ...]]]:
-    """Find the lines of records' history that name this person: whose a token was before."""
+    """Find the lines of records' history that name this person, who had the token before."""
     columns = (Change.id, Change.record_id, Change.user_id, *(getattr(Change, name) for name in NAMES), Batch.name)
     lines = select(*columns).join(Record, Record.id == Change.record_id).join(Batch, Batch.id == Record.batch_id)
     found = connection.execute(lines.where(is_of_kept_batch(), _may_name(Change, person)).order_by(Change.id))
@@ -317,9 +316,9 @@ def _is_named(row: Row[*tuple[Any, ...]], person: str) -> bool:
 
 def _make_pattern(name: str) -> str:
     """Make a pattern that matches every spelling of this name, and a few other names. SQLite, and PostgreSQL in some
-    locales, know the lowercase of English letters only, so all other letters are left open. So is `ss`, which is the
-    uppercase of `ß`."""
-    # Before folding, which turns some other letters, such as the Turkish capital İ, into English ones.
+    locales, can lowercase only English letters, so the pattern accepts anything for all other letters. It does so for
+    `ss` too, which is the uppercase of `ß`."""
+    # Replaced before `lower`, which turns some other letters, such as the Turkish capital İ, into English ones.
     opened = re.sub(r"[^\x00-\x7f]+", "\0", normalize("NFC", name)).lower()
     escaped = re.sub(r"([\\%_])", r"\\\1", opened)
     return re.sub("\0|ss", "%", escaped)

@@ -1,4 +1,4 @@
-"""The Celery tasks, each an id in and one call out; and what a worker process does when it starts and ends."""
+"""The Celery tasks, each of which only makes one call; and what a worker process does when it starts and ends."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from worker.process import affinity
 from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable, end_without_authorities
 from worker.records.activation import DeadLettered
 
-# The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all batches.
+# The only batch that this process works on, since it belongs to `run BATCH`; None: it works on all batches.
 only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
 parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE), only_batch=only_batch)
 
@@ -37,7 +37,7 @@ def begin(**_signal: object) -> None:
 
 @worker_init.connect
 def hear_failures(**_signal: object) -> None:
-    """Leave out of the log what is reported elsewhere."""
+    """Keep failures that are reported elsewhere out of the log."""
     # The logger in which Celery reports failed tasks.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())
 
@@ -51,7 +51,7 @@ def show_life(**_: object) -> None:
 
 @worker_shutting_down.connect
 def stop(**_: object) -> None:
-    """Begin to end, after SIGTERM or Ctrl-C: threads that wait for a slot hand back their record."""
+    """Begin to stop, after SIGTERM or Ctrl-C: threads that wait for a slot hand back their records."""
     parts.stopping.set()
 
 

@@ -1,6 +1,6 @@
-"""What oathbulk learns about a PingOne environment by working with it: facts that are published nowhere, and differ by
-tenant. Whether OTP 1 has to go with `oathResync` is stored in the database, for all workers. The records show what
-status a device has when it is paired."""
+"""What oathbulk learns about a PingOne environment by working with it: facts that are published nowhere, and differ
+between tenants. Whether OTP 1 has to be sent with `oathResync` is stored in the database, for all workers. The records
+show what status a device has when it is paired."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,10 +23,10 @@ from worker.database.errors import is_away
 from worker.leases.group_commit import Combiner
 from worker.rules.resync import FirstOtpAnswer, NeedsFlag, ResyncKnowledge, learn
 
-# Seconds after which it is read again, once single answers no longer count.
+# Seconds after which the stored knowledge is read again, once not every answer counts anymore.
 REREAD_AFTER = 1.0
 
-# The message when the flag begins to be sent, in log, audit and status.
+# The message when workers begin to send the flag, in the log and the status.
 TRIED = (
     "PingOne refused the first OTPs of several tokens and never asked for a second one, so OTP 1 goes with "
     "oathResync from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
@@ -44,7 +44,7 @@ LEARNED = {
 
 
 class _Lesson(NamedTuple):
-    """An answer to an OTP 1 of a record, which was sent with or without the flag."""
+    """An answer to the OTP 1 of a record, and whether that OTP was sent with the flag."""
 
     answer: FirstOtpAnswer
     had_flag: bool
@@ -52,7 +52,7 @@ class _Lesson(NamedTuple):
 
 
 class Resync:
-    """Whether OTP 1 goes with `oathResync`, as a person has set it: there is nothing to learn."""
+    """Whether OTP 1 is sent with `oathResync`, as a person has set it: there is nothing to learn."""
 
     def __init__(self, sends_flag: bool) -> None:
         self._sends_flag = sends_flag
@@ -63,7 +63,7 @@ class Resync:
         return False
 
     def sends_flag(self) -> bool:
-        """Whether OTP 1 goes with `oathResync` now."""
+        """Whether OTP 1 is sent with `oathResync` now."""
         return self._sends_flag
 
     def learn(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
@@ -73,9 +73,9 @@ class Resync:
 class LearnedResync(Resync):
     """What an environment has shown so far; one object per process. Thread-safe.
 
-    While every answer counts, this is read again for every record, since another worker may have learned more. Later it
-    is read once a second, until the final answer is known. `on_tried` is called with the environment's id once the flag
-    begins to be sent."""
+    While every answer counts, the stored knowledge is read again for every record, since another worker may have
+    learned more. Later it is read once a second, until the final answer is known. `on_tried` is called with the
+    environment's id once workers begin to send the flag."""
 
     def __init__(
         self, database: Database, environment_id: str, actor: Actor, on_tried: Callable[[str], object] = lambda _: None
@@ -92,11 +92,11 @@ class LearnedResync(Resync):
 
     @property
     def is_open(self) -> bool:
-        """Whether this is still open, as far as this process knows."""
+        """Whether the final answer is still unknown, as far as this process knows."""
         return not self._known.is_for_good
 
     def sends_flag(self) -> bool:
-        """Whether OTP 1 goes with `oathResync` now."""
+        """Whether OTP 1 is sent with `oathResync` now."""
         known = self._known
         is_due = known.is_learning or boot_time() >= self._read_at + REREAD_AFTER
         if is_due and not known.is_for_good:
@@ -184,7 +184,7 @@ def _this(environment_id: str | InstrumentedAttribute[str]) -> tuple[Any, ...]:
 
 def describe_pairing_answer(connection: Connection, environment_id: str) -> str | None:
     """Describe what happened to the last device that was made in this environment, and name its record; None if no
-    device was made and became active."""
+    device that was made has become active."""
     made = select(Record.id, all_posts(), Record.finalized_at).where(
         Record.environment_id == environment_id, Record.is_device_made, Record.status == Status.ACTIVE
     )

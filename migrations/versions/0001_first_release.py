@@ -391,7 +391,7 @@ def _create_installation() -> None:
 
 
 def _index(table: str, name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
-    """Create an index; with `where`, of the rows that match it."""
+    """Create an index; with `where`, a partial one of the rows that match it."""
     partial: dict[str, Any] = {}
     if where is not None:
         partial = {"postgresql_where": sa.text(where), "sqlite_where": sa.text(where)}
@@ -415,7 +415,7 @@ def _refuse_changes_of_audit() -> None:
             f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit"
             " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
         )
-    # INSERT OR REPLACE removes a line, and no trigger on DELETE notices.
+    # INSERT OR REPLACE removes a line without firing a trigger on DELETE.
     op.execute(
         "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"
         " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"

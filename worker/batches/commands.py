@@ -1,7 +1,7 @@
-"""Commands that people give on batches, on the pace of a license and on a restored database; and the work of the replay
-schedule.
+"""Commands that people give for batches, for the pace of a license and for a restored database; and the work of the
+replay schedule.
 
-Workers follow a new pace from the dispatcher's next tick, within a second or two. A command on one rate group
+Workers follow a new pace from the dispatcher's next tick, within a second or two. A command for one rate group
 (`--group`) takes effect in Redis at once."""
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _refuse_cancelled(name: str) -> NotPossible:
 
 
 class Batches:
-    """Commands on batches, each written to the audit; thread-safe."""
+    """Commands for batches, each written to the audit; thread-safe."""
 
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
@@ -155,8 +155,8 @@ class Batches:
 
     def cancel(self, name: str, where: Sequence[str] = (), on_progress: OnProgress = tell_nobody) -> int:
         """Cancel a batch: close all of its rows that are to do. With `where`, close only the failed rows and those not
-        begun that meet all of these conditions, each written as COLUMN=VALUE; the rest of the batch goes on. Returns
-        how many rows were closed at once; rows in work are closed when their call ends. Raises UnknownBatch,
+        begun that meet all of these conditions, each written as COLUMN=VALUE; the rest of the batch continues. Returns
+        how many rows were closed at once; rows being worked on are closed when their call ends. Raises UnknownBatch,
         UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
@@ -185,7 +185,7 @@ class Batches:
         """Make dead letters with these reasons pending again. Without reasons, replay all dead letters and the records
         that were cancelled with the batch. With `where`, replay the records that meet all conditions, including those
         that an undo cancelled. Raises UnknownBatch, UnknownColumn."""
-        # Not during a load: it may bring the same tokens, and its records are invisible until it commits.
+        # Not during a load, which may bring the same tokens in records that are invisible until it commits.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
@@ -257,7 +257,7 @@ HIGHEST_RATE = 100_000.0
 
 
 class PaceCommands:
-    """Commands on paces by one person, each written to the audit."""
+    """One person's commands for paces, each written to the audit."""
 
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
@@ -290,7 +290,7 @@ class PaceCommands:
         return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}
 
     def _find_who_set_share(self, connection: Connection, license: str) -> dict[str, Any] | None:
-        """Find in the audit who last set the share of the license, when, and on which ticket; None if it has no
+        """Find in the audit who last set the share of the license, when, and with which ticket; None if it has no
         share."""
         if read_pace(self._database, connection, license).share >= 1:
             return None

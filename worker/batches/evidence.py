@@ -97,8 +97,8 @@ def read_evidence(
 
 
 def _open_history(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> History:
-    """Answer the breaker's questions from the tables; read what became ACTIVE only once."""
-    # Enough successes to outweigh the failures, and as many again whose records were begun before these.
+    """Answer the breaker's questions from the tables; read the attempts that made a device ACTIVE only once."""
+    # Enough successes to outweigh the failures, and as many again whose records began before the failures.
     most = math.ceil(
         2 * breaker.EXCESS_WITHIN * max(thresholds.spent, thresholds.refused) / min(1, 2 * thresholds.refused_share)
     )
@@ -138,7 +138,7 @@ def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int
 
 _BATCH, _AFTER = bindparam("of_batch", type_=Integer()), bindparam("after", type_=Integer())
 _JUDGED_AFTER, _MOST = bindparam("judged_after", type_=Integer()), bindparam("most", type_=Integer())
-# In the words of the partial index, which leaves out successes, the bulk of all attempts.
+# Worded like the partial index, which leaves out successes, the bulk of all attempts.
 _FAILED = (
     select(AttemptLine.__table__)
     .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > _AFTER)
@@ -176,8 +176,9 @@ _ACTIVE = (
     .order_by(AttemptLine.id.desc())
     .limit(_MOST)
 )
-# Places of records whose OTPs have not been sent. Each place has its own index, which a planner uses only for this
-# order. The window is selected by an expression: otherwise SQLite would read every record of the batch.
+# These count the records whose OTPs have not been sent, group by group. Each group has its own index, which a planner
+# uses only for this order. The records in the window are selected by an expression: otherwise SQLite would read every
+# record of the batch.
 _UNTRIED = [
     select(func.count()).select_from(
         select(Record.id)

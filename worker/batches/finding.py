@@ -68,9 +68,9 @@ class BatchPurged(UnknownBatch):
 def find_batch(
     connection: Connection, name: str, *columns: Any, is_locking: bool = False, may_be_purged: bool = False
 ) -> Row[*tuple[Any, ...]]:
-    """Read these columns of the batch with this name. If locked, the batch does not change before the transaction ends.
-    Raises UnknownBatch; BatchPurged unless `may_be_purged`, since a purged batch has no records to read or to work
-    on."""
+    """Read these columns of the batch with this name. With `is_locking`, the batch does not change before the
+    transaction ends. Raises UnknownBatch; BatchPurged unless `may_be_purged`, since a purged batch has no records to
+    read or to work on."""
     named = select(*columns, Batch.purged_at).where(Batch.name == name)
     found = connection.execute(named.with_for_update() if is_locking else named).one_or_none()
     if found is None:
@@ -81,8 +81,8 @@ def find_batch(
 
 
 def find_seed_file(batch: Row[*tuple[Any, ...]]) -> str | None:
-    """Find the name of the seed file that this batch, read with its columns and its file, was loaded from; None if that
-    file has OTP pairs."""
+    """Find the name of the seed file that a batch was loaded from; None if that file has OTP pairs. `batch` has the
+    columns `columns` and `file`."""
     is_of_pairs = any(canonical_column(column) == "otp1" for column in batch.columns)
     return None if is_of_pairs else PurePath(batch.file).name
 
@@ -113,7 +113,7 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
 
 
 def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> ChosenRows:
-    """Combine conditions on all rows of this batch, each written as COLUMN=VALUE, into SQL. Of a row that was not
+    """Combine conditions on all rows of this batch, each written as COLUMN=VALUE, into SQL. For a row that was not
     loaded, only its number and serial number are known. Raises UnknownBatch; UnknownColumn also if no row matches."""
     batch = find_batch(connection, name, Batch.id, Batch.columns)
     chosen = ChosenRows(*(_hold_all(table, batch.columns, where) for table in (Record, RefusedRow)))
@@ -192,7 +192,7 @@ def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 
 def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
     """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if that environment is no
-    longer configured, or has another id now, where none of the batch's devices would be found."""
+    longer configured, or now has another id, under which none of the batch's devices would be found."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
     environment = load(batch.environment)
@@ -253,6 +253,6 @@ def has_unfinished(connection: Connection, batch_id: int) -> bool:
 
 
 def read_running(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
-    """Read id and name of each running batch that has work left, the earliest first."""
+    """Read the id and name of each running batch that has work left, the earliest first."""
     running = select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING, is_unfinished())
     return list(connection.execute(running.order_by(Batch.id)))

@@ -19,7 +19,7 @@ from worker.rules.hours import DailyHours, format_time
 
 
 class OtherHours(Exception):
-    """The batch has other hours than the requested ones; the message names the command that changes them."""
+    """The batch has hours other than the requested ones; the message names the command that changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class OutOfHours:
 def let_run(
     database: Database, connection: Connection, batch_id: int, sources: Collection[BatchState] = tuple(BatchState)
 ) -> OutOfHours | None:
-    """Let a batch in one of these states run; or pause it until its hours begin, and return when. From now on, only
-    attempts that end later count as signs of an outage."""
+    """Let a batch in one of these states run; or pause it until its hours begin, and return when they do. Only attempts
+    that end after this count as signs of an outage."""
     now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
     out_of_hours = _find_out_of_hours(daily_hours, now)
     if out_of_hours:
@@ -93,7 +93,7 @@ def parse_columns(hours: str | None, zone: str | None) -> DailyHours | None:
 
 def restart_times(database: Database, connection: Connection) -> None:
     """Reset the times of batches after a jump of the clock: hours are checked again, the next probe comes no later than
-    a first one would, and no batch has begun to run in the future."""
+    a first one would, and the time when a batch began to run is not in the future."""
     paused = update(Batch).where(Batch.state == BatchState.PAUSED)
     now, soon = database.now(), database.now(FIRST_PROBE)
     connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))

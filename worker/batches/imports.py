@@ -82,7 +82,8 @@ _WRITE = (
         is_token_made=bindparam("made"),
         owner_id=bindparam("found_owner_id"),
         device_id=bindparam("found_device_id"),
-        # A device that a file named has to be created if it no longer exists.
+        # If the inventory does not show the device that the file named, that device is gone, and a new one has to be
+        # made.
         pairing=case(
             (
                 and_(Record.pairing == PairingState.PAIRED, bindparam("found_device_id") != Record.device_id),
@@ -92,7 +93,7 @@ _WRITE = (
         ),
     )
 )
-# So many refusals of single tokens in a row are not the tokens' fault.
+# This many refusals of single tokens in a row are not the tokens' fault.
 MOST_REFUSED = 5
 # Seconds between two status requests about a running job.
 ASK_AGAIN = 1.0
@@ -107,7 +108,7 @@ _FULL = (
 )
 # A row of the table of jobs.
 Job = Row[*tuple[Any, ...]]
-# Raises its own exception if the batch's jobs may send no further request.
+# Raises its own exception if the batch's jobs may not send another request.
 Require = Callable[[Connection], object]
 
 
@@ -162,7 +163,8 @@ class JobLost(Exception):
 class JobLog:
     """Jobs of one kind. Each job is written down before its request goes out, again with PingOne's id, and again with
     its result, since PingOne forgets jobs that have ended. A request goes out within `send_within` seconds after its
-    job was marked as sent. After `over_after` more seconds no answer can come, and PingOne has finished with it."""
+    job was marked as sent. After `over_after` more seconds no answer can come, and PingOne is no longer working on the
+    request."""
 
     def __init__(self, database: Database, clients: Clients, kind: JobKind, tuning: Tuning) -> None:
         self._database = database
@@ -184,7 +186,7 @@ class JobLog:
             return connection.execute(unfinished.order_by(InventoryJob.id)).first()
 
     def choose_size(self, connection: Connection, batch_id: int) -> int:
-        """Choose the number of tokens for the next job of a batch by the result of the last one."""
+        """Choose the number of tokens for a batch's next job, based on the result of the last one."""
         last, most = self.read_ended(connection, batch_id, 1), self._tuning.tokens_per_import
         return choose_size(last[0].state, last[0].size, most) if last else most
 
@@ -204,8 +206,8 @@ class JobLog:
 
     def send(self, job: int, request: Callable[[Call], str], call: Call, require: Require) -> None:
         """Send the request of a job, and write down the id that PingOne gives it. Each try marks the job as sent again,
-        since PingOne may ask for a wait of minutes in between. Raises any PingOneError, SlotTooFar, and what `require`
-        raises; Superseded if another worker has marked the job as lost."""
+        since PingOne may ask for a wait of minutes in between. Raises any PingOneError, SlotTooFar, and whatever
+        `require` raises; Superseded if another worker has marked the job as lost."""
 
         def mark_again() -> None:
             call.permit()
@@ -217,7 +219,7 @@ class JobLog:
         self.note_started(job, request(marking))
 
     def mark_sent_again(self, job: int, require: Require) -> None:
-        """Write down that the request of a job goes out only now, so its answer may come later than expected."""
+        """Write down that a job's request is only now being sent, so its answer may come later than expected."""
         with self._database.changing_many() as connection:
             require(connection)
             sent = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
@@ -225,14 +227,14 @@ class JobLog:
                 raise Superseded
 
     def note_started(self, job: int, pingone_id: str) -> None:
-        """Write down the id that PingOne gave to a job, unless another worker has marked the job as lost meanwhile."""
+        """Write down the id that PingOne gave to a job, unless another worker has since marked the job as lost."""
         with self._database.writing() as connection:
             sent = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
             connection.execute(sent.values({"job_id": pingone_id, "state": JobState.RUNNING}))
 
     def ask(self, job: Job, environment: Environment, call: Call) -> ImportJob | None:
         """Ask for the result of a job; None: the job still runs, or the answer to its request may still come. Raises
-        JobLost, and what the read raises."""
+        JobLost, and whatever the read raises."""
         try:
             result = self._clients.jobs(environment).read_job(job.job_id, call=call) if job.job_id else None
         except NotFound:
@@ -247,7 +249,8 @@ class JobLog:
     def end(
         self, connection: Connection, job: int, state: JobState, *, detail: str | None = None, **values: Any
     ) -> bool:
-        """Write down how a job ended. False: another worker has done so already, so the caller does nothing more."""
+        """Write down how a job ended. False: another worker has already done so, and the caller must do nothing
+        more."""
         ended = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
         values |= {"state": state, "detail": detail and detail[:LONGEST_DETAIL], "ended_at": self._database.now()}
         return connection.execute(ended.values(values)).rowcount == 1
@@ -276,15 +279,15 @@ class Tokens:
         # When the status of each job was last requested, in `boot_time` seconds.
         self._asked_at: dict[int, float] = {}
         self._is_running = is_running(database)
-        # Near the end of the hours no job begins: its result would not be read until they begin again.
+        # No job begins near the end of the hours: its result would not be read until they begin again.
         self._may_begin = is_running(database, LAST_START)
 
     def read_inventory(
         self, turn: Turn, environment: Environment, call: Call, turns: Turns, after_page: Callable[[], object]
     ) -> None:
-        """Read the whole inventory, and record what it shows of this batch; after an interruption, the reading starts
-        over. Raises any PingOneError, SlotTooFar, and Obstacle if tokens are to be imported and the inventory may not
-        be read."""
+        """Read the whole inventory, and record what it shows about this batch; after an interruption, the reading
+        starts over. Raises any PingOneError, SlotTooFar, and Obstacle if tokens have to be imported and we lack the
+        permission to read the inventory."""
         lost = self.begin_reading(turn.batch_id)
         try:
             for page in self._clients.reads(environment).list_tokens(call=call):
@@ -339,7 +342,7 @@ class Tokens:
     def end_reading(self, batch_id: int, lost: frozenset[int], is_held: ColumnElement[bool]) -> None:
         """Record that the inventory was read to its end. Tokens of these `lost` jobs that were not found do not exist,
         and are imported again. A reading judges only records that were waiting when it began. The inventory has to be
-        read once more if another job was lost since, or if a command let records run again. In the latter case
+        read once more if another job has been lost since, or if a command let records run again. In the latter case
         `is_held` is false, and another worker may have the turn."""
         with self._database.changing_many() as connection:
             if lost >= self._read_lost(connection, batch_id).keys():
@@ -395,13 +398,13 @@ class Tokens:
             return Reason.TOKEN_TAKEN, tell_owner(owner)
         device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
         if owner != NOBODY and not row.device_id and row.pairing in (PairingState.SENT, PairingState.MISSED):
-            # One of our requests may have created it. The look-up that settles the request tells whose device it is, by
-            # its age, too.
+            # One of our requests may have created the device. The look-up that settles that request also uses the
+            # device's age to tell whose it is.
             device = {"found_owner_id": row.owner_id, "found_device_id": ""}
         return {"record_id": row.id, "made": is_made and owner == NOBODY} | device
 
     def begin(self, turn: Turn, *, is_whole: bool) -> tuple[int, list[NewToken]] | None:
-        """Write down the next job as sent. Returns the id of its row, and its tokens; None if no token is to be
+        """Write down the next job as sent. Returns the id of its row, and its tokens; None if no token has to be
         imported, if the tokens do not fill a job (with `is_whole`), or if the batch no longer runs. Gives up records
         without a seed, since they have nothing to import."""
         with self._database.changing_many() as connection:
@@ -461,7 +464,7 @@ class Tokens:
             raise Superseded
 
     def follow(self, batch_id: int, job: Job, environment: Environment, call: Call, *, is_busy: bool = False) -> None:
-        """Find out how a job ended, and write it down. `is_busy`: there is other work, so this does not have to wait.
+        """Find out how a job ended, and write it down. `is_busy`: there is other work, so this call does not wait.
         Raises Obstacle, any PingOneError, SlotTooFar."""
         if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
             return
@@ -508,8 +511,8 @@ class Tokens:
 
     def note_done(self, batch_id: int, job: int, result: ImportJob) -> Sequence[str]:
         """Write down the result of a finished job. The batch owns the tokens that the job created. Duplicates were in
-        the inventory before: returns their serial numbers, as our records spell them, to compare them. The inventory is
-        read again before the next job, and at once if the counts do not add up."""
+        the inventory before: returns their serial numbers, as our records spell them, for the caller to compare. If
+        there are any, or if the counts do not add up, the inventory has to be read again."""
         duplicates = {serial.lower() for serial in result.duplicates}
         with self._database.changing_many() as connection:
             unfinished = select(InventoryJob.size).where(InventoryJob.id == job, text(UNFINISHED))
@@ -521,8 +524,8 @@ class Tokens:
             there_before = select(Record.serial_number).where(Record.import_job_id == job, is_duplicate)
             serial_numbers = connection.scalars(there_before).all()
             # A duplicate does not belong to the batch, whatever else the result says. If this process dies before the
-            # comparison, the inventory must show the token before it goes into another job, whose answer might get
-            # lost.
+            # comparison, the token must be found in the inventory before another job can contain it, since that job's
+            # answer might get lost.
             connection.execute(of_job.where(is_duplicate).values(import_job_id=None))
             if result.created == 0:
                 connection.execute(of_job.values(import_job_id=None))
@@ -547,8 +550,8 @@ class Tokens:
         return count
 
     def _check_refusals(self, batch_id: int, size: int) -> None:
-        """Raise Obstacle if this refused job, of `size` tokens, is the last of MOST_REFUSED refusals of single tokens
-        in a row since the batch began to run: this is hardly the tokens' fault."""
+        """Raise Obstacle if PingOne has refused MOST_REFUSED single tokens in a row since the batch began to run, the
+        last one in this job of `size` tokens: that is hardly the tokens' fault."""
         if size > 1:
             return
         runs_since = select(Batch.running_since).where(Batch.id == batch_id).scalar_subquery()
@@ -572,8 +575,8 @@ def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
 
 def choose_size(last_state: str, last_size: int, most: int) -> int:
     """Choose the size of the next job after a job of `last_size` tokens ended in `last_state`. PingOne refuses a job as
-    a whole, for its length or for one token. So the size falls after each failure, until the refused token is alone in
-    its job, and grows again after a success."""
+    a whole, because of its length or of one token. So the size falls after each failure, until the refused token is
+    alone in its job, and grows again after a success."""
     if last_state == JobState.FAILED:
         return max(1, min(last_size, most) // 2)
     return min(most, 2 * last_size)

@@ -115,7 +115,7 @@ class Conflicts:
         self._keyring = keyring
         self._environment_id = environment_id
         self._batch_id = batch_id
-        # The good rows of a batch that are not written, by serial number or device.
+        # Good rows that the caller does not write, by serial number or device.
         self._not_written = None if is_written or batch_id is None else FirstRows()
 
     def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
@@ -153,7 +153,7 @@ class Conflicts:
         """Find the records with the devices of these rows, by device id."""
         by_device: dict[str, list[Found]] = {}
         known = [row.device_id for row in rows if row.device_id]
-        # In the words of the partial index; otherwise the whole table would be read.
+        # The look-up repeats the condition of the partial index word for word; otherwise the whole table would be read.
         for found in self._look_up(Record.device_id, known, text(HAS_DEVICE)):
             by_device.setdefault(found.device_id, []).append(found)
         return by_device
@@ -175,15 +175,16 @@ class Conflicts:
         if self._connection.dialect.name == "sqlite":
             return self._connection.execute(records.where(column.in_(values)))
         # PostgreSQL has no statistics yet about what this transaction has written, and would read the whole table for
-        # each chunk. OFFSET keeps it from merging the look-ups, so that each value uses the index. The values are sent
-        # as one text, since the driver is slow with lists. They are letters, digits and hyphens, so none contains a
-        # comma.
+        # each chunk. OFFSET keeps it from merging the look-ups, so that each look-up uses the index. The values are
+        # sent as one text, since the driver is slow with lists. They are letters, digits and hyphens, so none contains
+        # a comma.
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
     def _explain_undo(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
-        """Explain that an undo is removing the token or the device of a row right now; None if none does."""
+        """Explain that an undo is removing the token or the device of a row right now; None if there is no such
+        undo."""
         found = next((each for each in earlier if each.undone_until and each.undone_until > self._now), None)
         if found is None:
             return None
@@ -210,8 +211,8 @@ class Conflicts:
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int] | FirstRows) -> Refusal | None:
         """Explain that a row repeats an earlier row that is not written yet; None if it does not. Repeats within a file
-        are refused when it is read. This finds rows of an export that become equal once completed. `in_chunk`: row
-        numbers by serial number or device."""
+        are refused when it is read; this finds rows of an export that become equal only once they are completed.
+        `in_chunk`: row numbers by serial number or device."""
         for what, value in _identities(row):
             if (first := in_chunk.get(value)) is not None:
                 return _refuse_repeated(what, first)
@@ -268,8 +269,8 @@ def _is_same_seed(seed: Seed, found: Found, source: OtpSource | None) -> bool:
 
 
 def count_used(found: Any) -> int:
-    """Count the counters that the seed of a record has used; one more after an OTP 1, since PingOne may wait for its
-    second."""
+    """Count the counters that the seed of a record has used; one more if OTP 1 was sent and OTP 2 was not, since
+    PingOne may be waiting for OTP 2."""
     is_second_waited_for = found.otp1_state != OtpState.UNSENT and found.otp2_state == OtpState.UNSENT
     return int(found.next_counter + is_second_waited_for)
 
@@ -282,8 +283,9 @@ def skip_used_otps(seed: Seed, used: frozenset[Otp]) -> int:
 
 
 def find_used_otps(keyring: Keyring, found: Any, source: OtpSource | None) -> frozenset[Otp]:
-    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now; for an erased
-    pair, `spent` replaces it. Finds nothing for a TOTP seed, which makes no OTP twice, and nothing without the key."""
+    """Find the OTPs of a record that were sent, or may have been. `source`: the record's current pair or seed; if a
+    pair was erased, `spent` takes its place. Finds nothing for a TOTP seed, which makes no OTP twice, or without the
+    key."""
     if source is None and found.spent is not None:
         with suppress(DecryptionError):
             return open_spent(keyring, found.spent, found.batch_id, found.row_number)
@@ -422,7 +424,7 @@ def describe_known(loaded: Loaded) -> str:
 @dataclass(slots=True)
 class LoadCounts:
     """Counts the rows of a load, chunk by chunk. `left_out`: rows that are left out on purpose, since their tokens are
-    active elsewhere. `dates`: how many begin on each date, or at once (None)."""
+    active elsewhere. `dates`: how many rows begin on each date, or at once (None)."""
 
     total: int = 0
     rows_refused: int = 0
@@ -447,7 +449,7 @@ class LoadCounts:
         return {"total": self.total, "rows_refused": self.rows_refused}
 
     def explain_nothing_left(self) -> str | None:
-        """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
+        """Explain why the file is refused as a whole; None if it has a good row, or no refused row."""
         if self.total or not self.rows_refused:
             return None
         if not self.left_out:
@@ -464,7 +466,7 @@ def explain_none_good(rows: int) -> str:
 
 # Ids that may still be unknown.
 _IDS = ("user_id", "device_id")
-# Columns that are written as the file has them.
+# Columns that are written as they are in the file.
 _SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attribute not in _IDS))
 
 
@@ -633,8 +635,8 @@ class Loader:
             )
 
     def _choose_first(self, connection: Connection, canary: int | None, total: int) -> dict[str, int]:
-        """Choose how many records run before all others, as columns of a batch: a canary, a trial. If this covers the
-        whole batch, nothing is held back."""
+        """Choose how many records run before all others, as the columns `canary` and `trial` of a batch. A number that
+        covers the whole batch is left out, so that nothing is held back."""
         trial = self._first_records
         if trial and not needs_trial(connection, self._environment.environment_id):
             trial = 0

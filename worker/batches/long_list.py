@@ -1,7 +1,7 @@
 """Works through a long list with PingOne: take a chunk, ask, write down, continue.
 
-Such lists hold people to look up, tokens to import or revoke, and devices to remove or read back. Each goes chunk by
-chunk, and an answer that is written down is not requested again. So the work may stop at any moment, and the next
+Such lists hold people to look up, tokens to import or revoke, and devices to remove or read back. Each is handled chunk
+by chunk, and an answer that is written down is not requested again. So the work can stop at any moment, and the next
 command or turn continues from there."""
 
 import threading
@@ -92,7 +92,7 @@ class LongList(Generic[T, A]):
 
     def advance(self, on_done: Callable[[int], object] = lambda _: None) -> bool:
         """Work on the next chunk; `on_done` gets the size of each finished item. False: nothing was left. After a
-        failure, or Ctrl-C, no further call starts, but answers under way are awaited and written down. Raises what
+        failure, or Ctrl-C, no further call starts, but answers under way are awaited and written down. Raises whatever
         `ask` and `write_down` raise."""
         if not (chunk := self.take()):
             return False
@@ -135,8 +135,8 @@ class LongList(Generic[T, A]):
             for answer in [each for each in asked if not each.cancelled() and each.exception() is None]:
                 note_answer(answer)
 
-        # In its own thread: Ctrl-C interrupts only the main thread, which might write an answer down without counting
-        # it.
+        # Answers are noted in a thread of their own: Ctrl-C interrupts only the main thread, which might write an
+        # answer down without counting it.
         with ThreadPoolExecutor(1) as noting:
             try:
                 for answer in as_completed(list(asked)):
@@ -213,7 +213,7 @@ class Turns:
             connection.execute(update(Batch).where(self.is_held(batch_id)).values(prepared_until=until))
 
     def end_all(self) -> None:
-        """End every turn, since no worker prepares anything at the moment; one that does loses its turn."""
+        """End every turn, since no worker prepares anything at the moment; a worker that does loses its turn."""
         with self._database.writing() as connection:
             connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 

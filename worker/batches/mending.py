@@ -148,8 +148,8 @@ class Correction:
 @dataclass(slots=True)
 class Corrected:
     """The result for some rows: `corrections` are accepted, `errors` are refused. `cured`: numbers of rows that were
-    refused before and now are good. By record id: `dates` are new dates of records that only wait, and `given` are rows
-    that name the owner of a token that waits to be given out."""
+    refused before and are good now. By record id: `dates` has new dates for records that have not begun, and `given`
+    has rows that name the owner of a token that waits to be given out."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
@@ -161,10 +161,10 @@ class Corrected:
 @dataclass(slots=True)
 class Mended:
     """What a mend did, counted in rows of its file. `again`: records of the batch that run again; `added`: new records,
-    for rows that are new or were not loaded; `given` out; `dated`: records that only begin on another date. Unchanged:
-    `active`, `in_work`, `taken_back` by an undo or closed by a person, and `left_out`, since another batch made the
-    token active. `refused`: rows that are reported one by one and change nothing. `is_paused`: the batch is paused, so
-    nothing runs yet."""
+    for rows that are new or were not loaded; `given`: tokens given out; `dated`: records whose only change is the date
+    on which they begin. Unchanged: `active`, `in_work`, `taken_back` by an undo or closed by a person, and `left_out`,
+    since another batch made the token active. `refused`: rows that are reported one by one and change nothing.
+    `is_paused`: the batch is paused, so nothing runs yet."""
 
     again: int = 0
     added: int = 0
@@ -180,8 +180,9 @@ class Mended:
 
 @dataclass(frozen=True, slots=True)
 class MendedBatch:
-    """The batch to mend. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made active
-    are left out instead of refused. `spelled`: the file's column names, as the batch spells them."""
+    """The batch to mend. `may_pair`: the batch may pair tokens, so a record needs no device. `only_new`: rows whose
+    tokens another batch made active are left out instead of refused. `spelled`: the file's column names, as the batch
+    spells them."""
 
     id: int
     name: str
@@ -249,7 +250,7 @@ class Corrections:
         return self._connection.scalar(last) or 0
 
     def _judge(self, row: Row, place: _Place, done: Corrected) -> Correction | RowError | None:
-        """Decide what a row changes; None if its record stays as it is, or only gets a date or its person."""
+        """Decide what a row changes; None if its record stays as it is, or gets only a date or a person."""
         number = place.row_number
         if number is not None and (first := self._seen.setdefault(str(number), row.row_number)) != row.row_number:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
@@ -283,8 +284,8 @@ class Corrections:
         return self._correct(row, record)
 
     def _add(self, row: Row, number: int | None) -> Correction | RowError:
-        """Make a new record from a row: with its old number if it was refused before, otherwise with the next
-        number."""
+        """Make a new record from a row. If the row was refused before, it keeps its number; otherwise it gets the next
+        one."""
         if missing := explain_missing_ids(row, may_pair=self._batch.may_pair):
             return RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
         if row.otps is None:
@@ -294,8 +295,8 @@ class Corrections:
         return Correction(NewRecord(replace(row, row_number=number)))
 
     def _correct(self, row: Row, record: Found) -> Correction | RowError | None:
-        """Complete a row with the data of its record, which was given up or cancelled. None if an undo cancelled the
-        record and the row brings nothing new: an old list must not give a leaver the token again."""
+        """Complete a row with the data of its record, which was given up or cancelled. None if an undo or a person
+        ended the record and the row says nothing new: an old list must not give the token back to somebody who left."""
 
         def refuse(reason: str, fault: RowFault = RowFault.OTPS_USED) -> RowError:
             return RowError(row.row_number, reason, record.serial_number, fault)
@@ -316,7 +317,7 @@ class Corrections:
             if not _goes_without_knowing(row, record):
                 return refuse(KEY_IS_GONE)
             source = None
-        # A device that was made for a person stays with this person, whatever names the row adds.
+        # A device that was made for a person stays with that person, whatever names the row adds.
         keeps_person = has_device or _adds_no_name(row, record)
         used = find_used_otps(self._keyring, record, source)
         otps = _choose_otps(row, record, source, used, is_other_device=is_other_device or not keeps_person)
@@ -332,7 +333,7 @@ class Corrections:
 
 
 def _complete(row: Row, record: Found, otps: OtpSource, *, keeps_person: bool, keeps_device: bool) -> Row:
-    """Fill in from a record what its row leaves open. `otps`: the OTPs or seed with which the record continues."""
+    """Fill in a row's missing values from its record. `otps`: the OTPs or seed with which the record continues."""
     known: dict[str, Any] = {}
     if keeps_person:
         known = {name: getattr(row, name) or getattr(record, name) or None for name in PERSON}
@@ -383,7 +384,7 @@ class _Places:
         alike = select(bare.label("bare"), Record.serial_number).where(
             Record.batch_id == batch.id, bare.in_({serial.lstrip("0") for serial in new})
         )
-        # The batch's serial numbers, by the same number without leading zeros, which spreadsheets drop.
+        # The batch's serial numbers, keyed by the number without its leading zeros, which spreadsheets drop.
         found = connection.execute(alike).all() if new else []
         self._alike: dict[str, str] = {each.bare: each.serial_number for each in found}
 
@@ -415,10 +416,10 @@ class _Places:
 def _read(
     connection: Connection, table: Any, batch: MendedBatch, serials: set[str], numbers: set[int], *others: Any
 ) -> Sequence[Found]:
-    """Read all columns, and some additional ones, of the rows of a table with one of these serial numbers or row
-    numbers."""
+    """Read a batch's rows of a table that have one of these serial numbers or row numbers: all columns, and the
+    `others`."""
     of_batch = select(table.__table__, *others).where(table.batch_id == batch.id)
-    # Each half has an index, which begins with the environment or with the batch.
+    # Each half has its own index, which begins with the environment or the batch.
     by_serial = and_(table.environment_id == batch.environment_id, table.serial_key.in_(serials))
     which = or_(by_serial, and_(table.batch_id == batch.id, table.row_number.in_(numbers)))
     return connection.execute(of_batch.where(which)).all()
@@ -430,12 +431,12 @@ def _spellings(serial_number: str) -> tuple[str, str]:
 
 
 def list_names(person: Any) -> list[tuple[str, str]]:
-    """List the names of a person, each with its kind and with its case folded."""
+    """List a person's names, each as its kind and its case-folded value."""
     return [(name, fold_case(value)) for name in PERSON if (value := getattr(person, name))]
 
 
 def _find_differences(row: Row, record: Found) -> list[bool]:
-    """For each name that both have, whether it differs; the most certain name first."""
+    """Say for each name that both have whether it differs, the most certain name first."""
     names = [(getattr(row, name), getattr(record, name)) for name in PERSON]
     return [fold_case(new) != fold_case(known) for new, known in names if new and known]
 
@@ -455,8 +456,8 @@ def _names_same_person(row: Row, record: Found) -> bool:
 
 
 def _goes_without_knowing(row: Row, record: Found) -> bool:
-    """Whether a row can be accepted although the OTPs of its record cannot be decrypted: none of them was sent; or both
-    have a seed, and the record's counter shows how far it was used."""
+    """Whether a row can be accepted although the OTPs of its record cannot be decrypted: either none of those OTPs was
+    sent, or both have a seed and the record's counter shows how far its seed was used."""
     was_posted = record.otp1_posts + record.otp2_posts + record.posts_forgiven
     return row.otps is not None and (not was_posted or (isinstance(row.otps, Seed) and record.next_counter is not None))
 
@@ -464,9 +465,9 @@ def _goes_without_knowing(row: Row, record: Found) -> bool:
 def _choose_otps(
     row: Row, record: Found, source: OtpSource | None, used: frozenset[Otp], *, is_other_device: bool
 ) -> OtpSource | str:
-    """Choose the OTPs or the seed with which a record continues: the row's, otherwise its own (`source`). If there are
-    none, returns the reason. OTPs that the record has `used` are not sent again, and another device never gets a pair
-    that was sent to this one."""
+    """Choose the OTPs or the seed with which a record continues: the row's, otherwise its own (`source`). If neither
+    can be used, returns the reason. OTPs that the record has `used` are not sent again, and a pair that was sent to one
+    device is never sent to another."""
     if row.otps is None:
         is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
         if source is not None and record.is_replayable and not (is_sent and is_other_device):
@@ -489,8 +490,8 @@ def _choose_otps(
 
 
 def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
-    """Choose the first counter of a seed after all counters that were sent: by the record's seeds, and one more after
-    an OTP 1, since PingOne may wait for its second; or by the pair that the record had. This holds for a different
+    """Choose a seed's first counter, past all counters already sent: those from the record's seeds, plus one after an
+    OTP 1, since PingOne may wait for its OTP 2; or those from the pair that the record had. This applies to a different
     secret too, since the record may have had it before."""
     if record.next_counter is None:
         return skip_used_otps(seed, used)
@@ -548,8 +549,8 @@ class Mender:
         mended_batch: MendedBatch,
         rows: Iterable[Row | RowError],
     ) -> tuple[Mended, int]:
-        """Write what each row changes, in the caller's transaction. Returns the counts of the rows, and how many that
-        were refused before are good now. Raises NotPossible."""
+        """Write each row's changes in the caller's transaction. Returns the counts, and how many rows that were refused
+        before are good now. Raises NotPossible."""
         now = connection.execute(select(self._database.now())).scalar_one()
         corrections = Corrections(connection, self._keyring, mended_batch, now, is_written=True)
         mended = corrections.counts
@@ -598,8 +599,8 @@ def _find_second_tokens(connection: Connection, batch_id: int, rows: Sequence[Ro
     columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
     owners = columns.where(Record.batch_id == batch_id, may_have_two)
     names = [name for row in rows for name in list_names(row)]
-    # A person waits for a single row, and a full read of a large batch takes a second. SQLite's `lower` changes ASCII
-    # letters only.
+    # A single row means that a person is waiting, and reading a large batch in full takes a second. SQLite's `lower`
+    # changes ASCII letters only.
     if len(rows) == 1 and all(folded.isascii() for _, folded in names):
         owners = owners.where(or_(false(), *(func.lower(getattr(Record, kind)) == folded for kind, folded in names)))
     for owner in connection.execute(owners):
@@ -621,9 +622,9 @@ class HasToken(NotGiven):
 def give(
     database: Database, actor: Actor, name: str, serial_number: str, person: str, *, may_have_two: bool = False
 ) -> int:
-    """Name the owner of a token of a batch that waits to be given out. `person` is written as the batch names people,
-    for example by email address. Returns the number of the token's record. Raises UnknownBatch; NotGiven, and then
-    nothing has changed."""
+    """Give a token that waits to be given out to a person, whom `person` names as the batch names people, for example
+    by email address. Returns the number of the token's record. Raises UnknownBatch; NotGiven, and then nothing has
+    changed."""
     with database.changing_many(LOAD_LOCK) as connection:
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
         if batch.state == BatchState.CANCELLED:
@@ -677,8 +678,8 @@ def mend_pair(
     may_have_two: bool = False,
 ) -> None:
     """Mend a token that failed because of its OTPs, with two fresh OTPs that a person has just typed. This is a mend of
-    one row, which runs before all others. `totp_max_age` is in seconds. Raises UnknownBatch; HasToken or NotPossible,
-    and then nothing has changed."""
+    one row, and its record runs before all others. `totp_max_age` is in seconds. Raises UnknownBatch; HasToken or
+    NotPossible, and then nothing has changed."""
     errors: list[RowError] = []
     if len({*otps}) == 1:
         raise NotPossible("both OTPs are the same number: press again, and enter two that follow each other")
@@ -762,14 +763,14 @@ def _choose_kind(connection: Connection, batch_id: int, person: str) -> str:
 
 
 def read_kind(database: Database, name: str) -> str | None:
-    """Read by which kind of name (`models.person.PERSON`) a batch names people; None if it names nobody yet. Raises
+    """Read which kind of name (`models.person.PERSON`) a batch uses for people; None if it names nobody yet. Raises
     UnknownBatch."""
     with database.reading() as connection:
         return _find_kind(connection, find_batch(connection, name, Batch.id).id)
 
 
 def _find_kind(connection: Connection, batch_id: int) -> str | None:
-    """Find by which kind of name the rows of the batch name people; the most telling kind first."""
+    """Find which kind of name the batch's rows use for people; if they use several, the most telling one."""
     for kind in (*NAMES, "user_id"):
         named = select(Record.id).where(Record.batch_id == batch_id, func.coalesce(getattr(Record, kind), "") != "")
         if connection.scalar(named.limit(1)) is not None:
@@ -794,7 +795,7 @@ def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> M
 
 
 def allow_as_before(connection: Connection, name: str, shipment: Shipment) -> Shipment:
-    """Give a file the switches (`--import`, `--pair`) that its batch has already. Raises UnknownBatch."""
+    """Add the switches (`--import`, `--pair`) that its batch already has to those of a file. Raises UnknownBatch."""
     batch, typed = find_batch(connection, name, Batch.may_import, Batch.may_pair), shipment.switches
     return replace(shipment, switches=Switches(typed.may_import or batch.may_import, typed.may_pair or batch.may_pair))
 

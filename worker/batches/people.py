@@ -23,7 +23,7 @@ from worker.rules.decisions import tell_owner
 INVALID_FILTER = "INVALID_FILTER"
 # If this many people are looked up and none is found, it is no coincidence.
 MANY = 10
-# Number of ids, at most, that the detail lists if several people have one name.
+# Maximum number of ids that the detail lists if several people have one name.
 _CANDIDATES = 5
 # Why a person who was found cannot get a token.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
@@ -67,9 +67,9 @@ class People:
         self._most_names = most_names
 
     def list_unknown(self, turn: Turn, find_users: FindUsers) -> LongList[_Named, Sequence[User]]:
-        """List the records whose person is still to be looked up; a chunk is one request. If none of the first MANY
+        """List the records whose person is still to be looked up; each chunk is one request. If none of the first MANY
         people is found, the batch pauses, once: PingOne shows no users to an application without a role. Asking raises
-        what the read raises, and Obstacle if users may not be read."""
+        any error of the read, and Obstacle if users may not be read."""
 
         def take() -> Sequence[_Named]:
             rows = self._read_rows(turn)
@@ -129,7 +129,7 @@ class People:
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
     """Find all users with these names, in as few requests as PingOne permits: a filter that is too long is split in
-    halves. Raises what the reads raise."""
+    half. Raises what the reads raise."""
     size, left = most_names, list(names)
     while left:
         try:

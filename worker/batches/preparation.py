@@ -1,5 +1,5 @@
 """Prepares batches: looks up people, reads the inventory, imports tokens. Each part is written down before the next
-begins, so the work may stop at any moment.
+begins, so the work can stop at any moment.
 
 One worker at a time prepares a batch, for some seconds: its turn is a lease on the batch."""
 
@@ -50,8 +50,8 @@ log = structlog.get_logger()
 
 # Seconds for which one batch is prepared before another batch has its turn.
 TURN = 15.0
-# Seconds for which a reading of the inventory counts as current. If a token is imported by somebody else after that
-# reading, and the answer to our import is lost, we would take the token for ours.
+# Seconds for which a reading of the inventory counts as current. If somebody else imported a token after that reading,
+# and the answer to our import was lost, we would take the token for ours.
 BELIEVED_FOR = 600.0
 # Seconds before a preparation is tried again after PingOne did not answer, or no slot was available.
 WAIT_AFTER_FAILURE = 5.0
@@ -89,8 +89,8 @@ class Preparation:
         self._is_stopping = is_stopping
 
     def prepare_next(self) -> bool:
-        """Prepare the batch that has waited longest, for one turn. False: no batch needs preparation. Raises what
-        failed on our side, after pausing the batch."""
+        """Prepare the batch that has waited longest, for one turn. False: no batch needs preparation. Raises any
+        failure on our side, after pausing the batch."""
         turn = self._turns.begin()
         if turn is None:
             return False
@@ -154,8 +154,7 @@ class Preparation:
         self, turn: Turn, environment: Environment, call: Call, look_up: Callable[[], object], *, is_busy: bool
     ) -> bool:
         """Do the next step with tokens: follow an import, read the inventory, or start an import. False: nothing is
-        left to do. `look_up` looks people up meanwhile; `is_busy`: there is other work, so this does not have to
-        wait."""
+        left to do. `look_up` looks people up meanwhile; `is_busy`: there is other work, so this call does not wait."""
         if job := self._tokens.jobs.find_unfinished(turn.batch_id):
             self._tokens.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
             return True
@@ -194,8 +193,8 @@ class Preparation:
 
 @dataclass(slots=True)
 class _Part:
-    """Part of the work on a batch: the environment with the application that does it, and when it continues after a
-    failure, in `boot_time` seconds."""
+    """Part of the work on a batch: the environment, with the application that does the work, and when the part
+    continues after a failure, in `boot_time` seconds."""
 
     name: str
     environment: Environment
@@ -221,8 +220,8 @@ class Failures:
             self._refusals.pop(key, None)
 
     def note_answer(self, turn: Turn) -> None:
-        """Record that PingOne answered a call, whatever the answer. If the batch was paused for an outage, it is
-        over."""
+        """Record that PingOne answered a call, whatever the answer. If the batch was paused for an outage, the outage
+        is over."""
         self._silences.pop(turn.batch_id, None)
         if turn.is_probing:
             self._upkeep.end_outage(turn.batch_id)
@@ -244,7 +243,7 @@ class Failures:
             case Obstacle():
                 self._consequences.pause(batch_id, failure.reason, failure.cure)
             case CredentialsRefused() if environment.is_importer:
-                # Not a reason to end this process: its fitness depends on the credentials of the other application.
+                # This is no reason to end the process: its fitness depends on the credentials of the other application.
                 self._pause_for_credentials(batch_id, environment)
             case CredentialsRefused():
                 self._consequences.stop_process_or_batch(batch_id, PauseReason.CREDENTIALS)

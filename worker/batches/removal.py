@@ -1,5 +1,5 @@
 """Removes what a batch made. Devices come first: each is read back, and deleted if it is the record's own, unless
-another batch works with it. Then it revokes the tokens that the batch imported, if nobody has them according to our
+another batch works with it. Then the tokens that the batch imported are revoked, if nobody has them according to our
 records and PingOne's inventory."""
 
 from collections import deque
@@ -65,14 +65,14 @@ HAS_OPEN_PAIRING = and_(
 )
 _OTHER = aliased(Record, name="other")
 
-# Number of tries of a deletion whose answer gets lost, each after the device was read back.
+# How often to try a deletion whose answer gets lost; the device is read back before each try.
 TRIES = 3
 # Seconds between two look-ups of a free token whose pairing has an unknown outcome, and between two tries to delete.
 LOOK_AGAIN = 5.0
 
 
 class Sight(StrEnum):
-    """What the list of a user's devices shows of one device."""
+    """What the list of a user's devices shows about one device."""
 
     # The device exists, and belongs to this token.
     OURS = "ours"
@@ -145,7 +145,8 @@ _TAKEN = "the token is another person's device now: it stays"
 class Removal:
     """Removes devices from one environment; thread-safe. `removed`: the ids, in lowercase, of all devices to remove.
     `is_real`: delete them instead of only reading them back. `wait` waits the given number of seconds. `count_ago`
-    computes how long ago a record's pairing requests were sent, and `lasts` is the longest time that one may take."""
+    computes how long ago a record's pairing requests were sent, and `lasts` is the longest time that such a request can
+    take."""
 
     def __init__(
         self,
@@ -169,8 +170,8 @@ class Removal:
         self._is_real = is_real
 
     def remove(self, record: Row[*tuple[Any, ...]]) -> DeviceOutcome:
-        """Remove the device of a record, or what its pairing of unknown outcome made. Raises errors that would stop
-        every other record too: NotDelivered, CredentialsRefused."""
+        """Remove the device of a record, or the device that its pairing of unknown outcome made. Raises errors that
+        would stop the other records too: NotDelivered, CredentialsRefused."""
         call = Call(f"oathbulk-batch-{self._batch_id}", f"oathbulk-record-{record.id}")
         try:
             if record.other_batch:
@@ -184,8 +185,8 @@ class Removal:
             return DeviceOutcome(End.LEFT, f"not known: {failure}")
 
     def _settle(self, record: Row[*tuple[Any, ...]], call: Call) -> DeviceOutcome:
-        """Find out what a pairing of unknown outcome made, and remove it. Looks up a free token once more, since
-        PingOne does not show a new device everywhere at once."""
+        """Find out what a pairing of unknown outcome made, and remove it. If the token seems free, looks it up once
+        more, since PingOne does not show a new device everywhere at once."""
         if (found := self._find_pairing(record, call)) is None:
             self._wait(LOOK_AGAIN)
             found = self._find_pairing(record, call)
@@ -249,12 +250,12 @@ class Removal:
         return next((device.age for device in devices if device.id.lower() == device_id.lower()), None)
 
     def _find_pairing(self, record: Row[*tuple[Any, ...]], call: Call) -> Pairing | None:
-        """Find the person with whom the token is paired; None if nobody, or if its user is gone."""
+        """Find the person with whom the token is paired; None if there is nobody, or the record's user is gone."""
         pairings = self._clients.pairings(self._environment)
         try:
             return call_patiently(partial(pairings.find_pairing, record.serial_number, record.user_id, call=call))
         except NotFound:
-            # Where the inventory may not be read, the user is what PingOne did not find.
+            # If the inventory may not be read, it was the user that PingOne did not find.
             if self._list_devices(record.user_id, call) is None:
                 return None
             raise
@@ -273,8 +274,8 @@ def see(devices: Sequence[UserDevice], device_id: str, serial_number: str) -> Si
 
 
 def see_by_token(found: Pairing | None, sight: Sight, device_id: str) -> Sight:
-    """Decide by the token's pairing if the list of devices is not conclusive. The result is unknown if the token shows
-    the device and the list does not: PingOne does not show it everywhere yet."""
+    """Decide by the token's pairing if the list of devices is not conclusive. The result is UNNAMED if the token shows
+    the device but the list does not, since PingOne does not show it everywhere yet."""
     is_the_same = found is not None and found.device_id.lower() == device_id.lower()
     if sight is Sight.UNNAMED:
         return Sight.OURS if is_the_same else Sight.FOREIGN
@@ -355,7 +356,7 @@ class OwnToken:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A job that is written down: the id of its row, and the tokens to revoke."""
+    """A recorded job: the id of its row, and the tokens to revoke."""
 
     id: int
     tokens: Sequence[OwnToken]
@@ -402,8 +403,8 @@ class Revocation:
     def look_up(
         self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
     ) -> SortedTokens:
-        """Read the inventory, and sort the tokens of these records by what it shows. `removed`: by record, the devices,
-        in lowercase, that are removed; the list may show them for a while."""
+        """Read the inventory, and sort the tokens of these records by what it shows. `removed`: the id, in lowercase,
+        of each record's removed device, which the list may still show for a while."""
         rows = [row for row in self._read(batch_id) if row.id in record_ids]
         found = self._list({row.serial_number.lower() for row in rows}, call)
         result = SortedTokens()
@@ -454,10 +455,10 @@ class Revocation:
         note: Callable[[Sequence[OwnToken], str | None], object],
         auditing: Callable[[], AbstractContextManager[None]],
     ) -> LongList[_Job, ImportJob | str | None]:
-        """List the revocations of these tokens; a chunk is one job. The tokens of a refused job are tried again, fewer
-        at a time. `hold` reserves the records of a job. `note` is called with revoked tokens and None, or with one
-        token that stays and the reason; for the other tokens, no answer says whether they were revoked. Asking raises
-        any PingOneError, what `require` raises, and Superseded if another command ends the jobs."""
+        """List the revocations of these tokens; each chunk is one job. The tokens of a refused job are tried again,
+        fewer at a time. `hold` reserves the records of a job. `note` is called with revoked tokens and None, or with
+        one token that stays and the reason; for the other tokens, no answer says whether they were revoked. Asking
+        raises any PingOneError, whatever `require` raises, and Superseded if another command ends the jobs."""
         left = deque(own)
 
         def take() -> Sequence[_Job]:
@@ -471,7 +472,7 @@ class Revocation:
                     own = [token for token in tokens if token.record_id not in others]
                     hold(connection, [token.record_id for token in own])
                     job = self._jobs.begin(connection, batch_id, len(own)) if own else None
-                # These were loaded after the inventory was read.
+                # Another batch loaded these tokens after the inventory was read.
                 for token in tokens:
                     if token.record_id in others:
                         note([token], explain_other_batch(others[token.record_id]))
@@ -499,7 +500,7 @@ class Revocation:
         try:
             self._jobs.send(job.id, lambda call: call_patiently(partial(start, call=call)), call, require)
         except OutcomeUnknown:
-            # The job stays written down as sent: PingOne may still carry it out.
+            # The job stays recorded as sent: PingOne may still carry it out.
             return None
         except Rejected as refusal:
             self._end(job.id, JobState.FAILED, detail=str(refusal))
@@ -511,7 +512,7 @@ class Revocation:
 
     def end_jobs(self, batch_id: int, call: Call, job: int | None = None) -> ImportJob | None:
         """Wait for the end of this job, or of all jobs of the batch that an earlier command or a lost answer left open,
-        and write it down. Returns the last result; None: only the inventory shows it."""
+        and write down how each ended. Returns the last result, or None if only the inventory shows the outcome."""
         result: ImportJob | None = None
         while unfinished := self._jobs.find_unfinished(batch_id, job):
             try:

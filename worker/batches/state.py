@@ -15,11 +15,11 @@ from models.base import LONGEST_DETAIL
 from models.batch import TRANSITIONS, Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
 
-# A time of the database: a known value, or an expression with its clock.
+# A time by the database's clock: a known value, or an expression.
 Moment = datetime | ColumnElement[Any]
 
-# Columns to set when records that were held back may run: the inventory is read again, since no reading gives up a
-# record that may not run yet.
+# Columns to set when records that were held back may run: the inventory has to be read again, since earlier readings
+# gave up no record that was not allowed to run yet.
 READ_ANEW: dict[str, Any] = {"inventory_read_at": None}
 # Columns that depend on the state; each statement sets them all, so no value of the old state is left.
 _EMPTY = {"reason": None, "detail": None, "probe_at": None, "resumes_at": None, "closes_at": None}

@@ -1,5 +1,5 @@
-"""Undoes a batch chunk by chunk, at the pace of its license: first the devices that the batch made, then the tokens
-that it imported and that nobody has. No worker may work on the batch at the same time."""
+"""Undoes a batch chunk by chunk, at the pace of its license: first removes the devices that the batch made, then
+revokes the tokens that it imported and that nobody has. No worker may work on the batch at the same time."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -63,11 +63,11 @@ from worker.pingone.devices import fold_case
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
 from worker.rules.steps import SentAgo, count_ago
 
-# Records in a chunk. Before each chunk, the command checks again that nobody works on the batch.
+# Records in a chunk. Before each chunk, the command checks again that nobody is working on the batch.
 CHUNK = 200
 # Devices processed at once.
 THREADS = 32
-# Seconds between two checks whether the last pairing of unknown outcome is old enough to ask PingOne about it.
+# Seconds between two checks of whether the last pairing of unknown outcome is old enough to ask PingOne about it.
 ASK_AGAIN = 1.0
 # Progress texts of the steps.
 WAITING = "Waiting for the last pairing requests"
@@ -101,9 +101,9 @@ _COLUMNS = (
 )
 
 _Rows = Sequence[Row[*tuple[Any, ...]]]
-# The inventory had the token before this batch.
+# The token was in the inventory before this batch.
 _HAD_TOKEN_BEFORE = and_(Record.is_in_inventory, ~Record.is_token_made)
-# An import of this batch made the token, or may have: its result is unknown, or not yet there.
+# An import of this batch made the token, or may have: the import's result is unknown or outstanding.
 _MAY_HAVE_TOKEN = or_(Record.is_token_made, and_(Record.import_job_id.is_not(None), ~Record.is_in_inventory))
 
 
@@ -129,8 +129,8 @@ class Loss:
 
 @dataclass(slots=True)
 class DeviceCounts:
-    """Counts of devices: those `made` by the batch's records; pairings of unknown outcome; `earlier`: removed by an
-    earlier undo; and how many of the others ended in each way."""
+    """Counts of devices. `made`: made by the batch's records; `unknown_pairings`: pairings of unknown outcome;
+    `earlier`: removed by an earlier undo; `ends`: how many of the others ended in each way."""
 
     made: int = 0
     unknown_pairings: int = 0
@@ -145,8 +145,9 @@ class DeviceCounts:
 @dataclass(slots=True)
 class TokenCounts:
     """Counts of tokens: `own` may be revoked, `revoked` were revoked now, `gone` were revoked before, `left` stay.
-    `not_ours` were in the inventory before the batch; an earlier undo removed `earlier`. `open_imports` have not ended,
-    and may still create tokens. `obstacle`: what blocked the revocation of all tokens, or of the rest, and its cure."""
+    `not_ours` were in the inventory before the batch; `earlier` were removed by an earlier undo. `open_imports` have
+    not ended, and may still create tokens. `obstacle`: what blocked the revocation of all tokens, or of the rest, and
+    its cure."""
 
     own: int = 0
     revoked: int = 0
@@ -166,9 +167,9 @@ class TokenCounts:
 class Undone:
     """What an undo found and did. `tokens` is None if only devices were requested. `defaults`: people whose default
     device changes, by user id. `kept`: what is left alone, by serial number. `cancelled`: ids of chosen records that
-    are cancelled, since they have nothing open. `going`: the devices that would be removed, or are gone, in lowercase.
-    `there`: ids of the records whose device exists and would be removed. `losses`: who would lose what, in the order of
-    the batch's rows."""
+    are cancelled, since they have nothing open. `going`: ids, in lowercase, of the devices that would be removed or are
+    gone. `there`: ids of the records whose device exists and would be removed. `losses`: who would lose what, in the
+    order of the batch's rows."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
@@ -183,7 +184,7 @@ class Undone:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything was removed that was to be removed."""
+        """Whether everything that was to be removed was removed."""
         return not (self.kept or (self.tokens and self.tokens.obstacle))
 
     def list_kept(self) -> list[Kept]:
@@ -209,8 +210,8 @@ class UndoneBatch:
 
 
 class Undo:
-    """Undoes batches of one environment. `settings`: the workers' settings, which say when the call of a dead worker is
-    over. `tokens` follows import jobs that have not ended; `wait` waits the given number of seconds."""
+    """Undoes batches of one environment. `settings`: the workers' settings, which say when a dead worker's call is
+    over. `tokens` follows import jobs that have not ended; `wait` waits for the given number of seconds."""
 
     def __init__(
         self,
@@ -246,9 +247,9 @@ class Undo:
         devices_only: bool = False,
         gone: frozenset[str] = frozenset(),
     ) -> Undone:
-        """Find out what `undo` would do, without changing anything. Only counts pairings of unknown outcome and imports
-        that have not ended. `gone`: devices, in lowercase, that would have been removed before. Raises UnknownBatch,
-        UnknownColumn, NotPossible."""
+        """Find out what `undo` would do, without changing anything. Pairings of unknown outcome, and imports that have
+        not ended, are only counted. `gone`: ids, in lowercase, of devices that would already have been removed. Raises
+        UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         going = self._remove_devices(batch, made, undone, [], gone, is_real=False)
@@ -269,9 +270,9 @@ class Undo:
     def undo(
         self, name: str, only: TokenList | None = None, where: Sequence[str] = (), *, devices_only: bool = False
     ) -> Undone:
-        """Remove what the batch made for all of its records, or for those in a list (`only`) that meet all of `where`,
-        each written as COLUMN=VALUE. Writes an audit line with the plan, then one for each chunk. May stop at any
-        moment, and may be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Remove what the batch made for all of its records, or for those in a list (`only`) that meet all conditions
+        of `where`, each written as COLUMN=VALUE. Writes an audit line with the plan, then one for each chunk. It can
+        stop at any moment, and can be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         of_list = ({"only": only.digest} if only else {}) | ({"where": leave_out_names(where)} if where else {})
@@ -313,7 +314,7 @@ class Undo:
             for name in named.values():
                 undone.keep(name, None, _NOT_OF_BATCH)
         if only is not None or where:
-            # A leaver must not get a token at a later date, or by a replay.
+            # Somebody who has left must not get a token later, at its date or by a replay.
             undone.cancelled = [row.id for row in made if row.has_nothing_open]
         undone.devices = DeviceCounts(
             made=sum(row.has_device for row in made),
@@ -334,10 +335,11 @@ class Undo:
                 take_back(self._database, connection, chunk, line)
 
     def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
-        """Find the batch, and check that nobody works on it; records of dead workers are rescued first. `is_whole`: the
-        whole batch is to be undone. Raises UnknownBatch; NotPossible, whose message says what to do."""
+        """Find the batch, and check that nobody is working on it; records of dead workers are rescued first.
+        `is_whole`: the whole batch is to be undone. Raises UnknownBatch, and NotPossible with a message that says what
+        to do."""
         with self._database.changing_many() as connection:
-            # If no worker is left, nobody else rescues them.
+            # If no worker is left, nobody else rescues the records of dead ones.
             self._queue.rescue(connection)
             return self._find_at_rest(connection, name, "cancel" if is_whole else "pause")
 
@@ -373,14 +375,14 @@ class Undo:
         *,
         is_real: bool,
     ) -> Mapping[int, str]:
-        """Remove the devices of these records; or only read them back, as if those of `gone_before` were gone. `held`
-        collects the records that this call has reserved. Returns, by record, the devices that are removed, or would be,
-        in lowercase."""
+        """Remove the devices of these records; or, unless `is_real`, only read them, as if those in `gone_before` were
+        gone. `held` collects the records that this call reserves. Returns, by record, the ids, in lowercase, of devices
+        that were removed, or would be."""
         ids = [row.id for row in made if row.has_device or (is_real and row.has_open_pairing)]
         gone = dict[int, str]()
         if not ids:
             return gone
-        # Before the threads start: wrong credentials fail once, not in each thread.
+        # Get an access token before the threads start, so that wrong credentials fail once, not in each thread.
         self._clients.access_tokens(self._environment).get()
         if is_real:
             self._wait_for_pairings(batch)
@@ -413,9 +415,10 @@ class Undo:
         )
 
     def _take(self, batch: UndoneBatch, ids: Collection[int], held: list[HeldRecords], *, is_real: bool) -> _Rows:
-        """Reserve a chunk of records. If they are to be changed, nobody else works on them or loads their tokens
-        meanwhile. Raises NotPossible if somebody works on the batch again, since a person may have resumed it."""
-        # Since the count, a worker may have found out what a pairing made.
+        """Read a chunk of records. If `is_real`, also reserve them, so that nobody else works on them or loads their
+        tokens meanwhile. Raises NotPossible if somebody is working on the batch again, since a person may have resumed
+        it."""
+        # Since the records were counted, a worker may have found out what a pairing made.
         is_concerned = or_(HAS_DEVICE, HAS_OPEN_PAIRING) if is_real else HAS_DEVICE
         chosen = select(*_COLUMNS, find_batch_with_device()).where(Record.id.in_(ids), is_concerned)
         chosen = chosen.order_by(Record.row_number)
@@ -452,8 +455,8 @@ class Undo:
 
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
         """Wait until no pairing request of the batch can be under way, since its device could not be seen yet."""
-        # After a jump of the clock, the time of the request cannot be relied on, but the date of the record's look-up
-        # can.
+        # If the clock has jumped, the time of the request cannot be relied on, but the time set for the record's
+        # look-up can.
         over_after = self._settings.tuning.over_after
         is_put_off = Record.scheduled_at.between(self._database.now(0.001), self._database.now(over_after))
         was_sent_lately = Record.otp_sent_at.between(self._database.now(-over_after), self._database.now())
@@ -547,13 +550,14 @@ class Undo:
         return found
 
     def _note_findings(self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts) -> None:
-        """Write down which tokens are gone, and which imports of unknown outcome created theirs."""
+        """Write down which tokens are gone, and which imports of unknown outcome created tokens."""
         self._sort_absent(batch, found, undone, counts)
         require = partial(self._require_rest_within, batch=batch)
         counts.gone += self._revocation.note_findings(batch.id, found, require, undone.line)
 
     def _sort_absent(self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts) -> None:
-        """Look up the tokens that the list of the inventory lacks. Those that the inventory has are kept."""
+        """Look up the tokens that are missing from the list of the inventory. Those that PingOne still has are left
+        alone."""
         call = _make_call(batch)
         found.absent, shown = self._revocation.find_absent(found.absent, call)
         found.unmade, appeared = self._revocation.find_absent(found.unmade, call)
@@ -563,7 +567,7 @@ class Undo:
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:
         """Record an obstacle to the revocation that only a person can remove, so that the result for the devices is
-        still reported. Raises NotDelivered, and CredentialsRefused if the application of the devices is refused."""
+        still reported. Raises NotDelivered, and CredentialsRefused if no separate application imports tokens."""
         try:
             yield
         except NotDelivered:
@@ -629,8 +633,8 @@ def _make_call(batch: UndoneBatch) -> Call:
 
 
 def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ()) -> _Rows:
-    """Read what each record of a batch made or may have made, and what earlier undos removed of it. With `where`, read
-    only the records that meet all of it."""
+    """Read what each record of a batch made or may have made, and which of these things earlier undos removed. With
+    `where`, read only the records that meet all of its conditions."""
     columns = (Record.id, Record.row_number, func.lower(Record.device_id).label("device_id"))
     names = (getattr(Record, name) for name in ("serial_number", *PERSON))
     kinds = {
@@ -650,8 +654,8 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
 
 
 def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]:
-    """Find the batches that have tokens of a list, the oldest first, each with its part of the list. Raises NotPossible
-    if the list names people by a kind of name that no batch uses."""
+    """Find the batches that have tokens from a list, the oldest first, each with its part of the list. Raises
+    NotPossible if the list names people by a kind of name that no batch uses."""
     column, parts, chunks = getattr(Record, only.column), dict[str, set[str]](), taking(only.names, CHUNK)
     with database.reading() as connection:
         if connection.scalar(select(Record.id).where(column.is_not(None), column != "").limit(1)) is None:

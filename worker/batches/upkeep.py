@@ -38,9 +38,9 @@ from worker.rules.steps import Active, Decision, Pause, Retry
 if TYPE_CHECKING:
     from worker.leases.lease import Claim
 
-# A batch with one of these pause reasons waits only for a certain time.
+# A batch with one of these pause reasons waits only until a certain time.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
-# States in which a batch may be paused for what its attempts showed.
+# States in which a batch may be paused because of what its attempts showed.
 _STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
 
 
@@ -56,7 +56,8 @@ class Upkeep:
             and_(Batch.reason.in_(_WAITS), Batch.resumes_at <= now),
         )
         due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
-        # Locked, since a batch that is being cancelled must not run again. Skips a batch that a command has locked.
+        # The batches are locked, since one that is being cancelled must not run again. Batches that a command has
+        # locked are skipped.
         self._due_again = due_again.with_for_update(skip_locked=True)
         has_ended = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
         due_to_pause = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_ended)
@@ -65,13 +66,13 @@ class Upkeep:
         self.is_due = or_(due_again.exists(), _WATCHED.exists(), due_to_pause.exists())
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """Pause a batch for what only a person can mend. False if the batch no longer runs."""
+        """Pause a batch for something that only a person can fix. False if the batch no longer runs."""
         with self._database.writing() as connection:
             return self._pause(connection, batch_id, reason, detail)
 
     def pause_for_quota(self, used_up: Quota, shares: Callable[[str], bool]) -> None:
-        """Pause every running batch of the license until its quota resets. `shares` says whether an environment, by its
-        name, belongs to that license."""
+        """Pause every running batch of the license until its quota resets. `shares` says whether the environment with a
+        given name belongs to that license."""
         with self._database.writing() as connection:
             resumes_at = connection.execute(select(self._database.now(used_up.resets_in))).scalar_one()
             columns = (Batch.id, Batch.environment, Batch.daily_window, Batch.zone)
@@ -83,8 +84,9 @@ class Upkeep:
                     self._pause(connection, batch.id, PauseReason.QUOTA, detail, resumes_at=resumes_at)
 
     def apply_breaker(self, batch_id: int) -> PauseReason | None:
-        """Let the breaker judge a batch by its latest attempts, and pause the batch if the verdict asks for it; returns
-        why. A batch that pauses for an outage resumes by itself, with a few records at first."""
+        """Let the breaker judge a batch by its latest attempts, and pause the batch if the verdict requires it. Returns
+        the reason if the batch was paused. A batch that pauses for an outage resumes by itself, with a few records at
+        first."""
 
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
             is_probing = batch.outages > 0
@@ -95,7 +97,8 @@ class Upkeep:
         return self._judge(batch_id, judge)
 
     def look_for_others(self, batch_id: int) -> PauseReason | None:
-        """Pause a batch if its latest attempts show that somebody else works on its devices; returns why."""
+        """Pause a batch if its latest attempts show that somebody else works on its devices. Returns the reason if it
+        was paused."""
 
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
             reasons = read_latest_reasons(connection, batch, self._thresholds.latest)
@@ -128,7 +131,7 @@ class Upkeep:
         self._judge(batch_id, judge)
 
     def end_outage(self, batch_id: int) -> None:
-        """End the probing of a batch, since PingOne answers its preparation; unless its attempts still get no
+        """End the probing of a batch, since PingOne answers its preparation, unless its attempts still get no
         answer."""
         with self._database.writing() as connection:
             batch = self._read_judged(connection, batch_id)
@@ -141,8 +144,8 @@ class Upkeep:
         return connection.execute(of_batch).one_or_none()
 
     def _judge(self, batch_id: int, judge: Callable[[Connection, JudgedBatch], Trip | None]) -> PauseReason | None:
-        """Judge a batch, and pause it if the verdict asks for it; returns why. Leaves a batch alone that stopped or
-        began to run again during the judgment."""
+        """Judge a batch, and pause it if the verdict requires it. Returns the reason if it was paused. Leaves a batch
+        alone that stopped or began to run again during the judgment."""
         with self._database.reading() as connection:
             judged = self._read_judged(connection, batch_id)
             if judged is None or (trip := judge(connection, judged)) is None:
@@ -161,7 +164,8 @@ class Upkeep:
 
     def update_batches(self) -> None:
         """Pause and resume batches as time and their records require: at the beginning and end of hours, when quotas
-        reset, for probes, after an outage, and after canaries and trials. Called at every tick where `is_due`."""
+        reset, for probes, after an outage, and after canaries and trials. Called at every tick at which `is_due`
+        holds."""
         with self._database.writing() as connection:
             # A batch that was paused for an outage runs only a few records at first; the dispatcher limits them.
             for batch_id in connection.scalars(self._due_again).all():
@@ -173,7 +177,7 @@ class Upkeep:
                     self._check_trial(connection, batch.id, batch.trial)
                 if batch.canary is not None and self._are_first_done(connection, batch.id, batch.canary):
                     self._pause(connection, batch.id, PauseReason.CANARY)
-            # After a jump of the clock, the end of their hours is not written down yet; this does it.
+            # After a jump of the clock, the end of these batches' hours is not written down yet: this writes it down.
             for batch_id in connection.scalars(self._due_to_pause).all():
                 self._apply_hours(connection, batch_id, hours.check_hours)
 
@@ -185,7 +189,7 @@ class Upkeep:
             connection.execute(in_trial.values(trial=None, **state.READ_ANEW))
 
     def _check_trial(self, connection: Connection, batch_id: int, trial: int) -> None:
-        """Let the rest of a batch run once one of its first records is active; pause it when all of these are final and
+        """Let the rest of a batch run once one of its first records is active; pause it if all of those are final and
         none is active."""
         first = select(Record.id).where(*may_go(batch_id, trial))
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
@@ -236,7 +240,7 @@ _WATCHED = select(*JUDGED_COLUMNS, Batch.canary, Batch.trial).where(
 
 
 class Consequences:
-    """Pauses batches, or ends this process where others can do its work. Thread-safe."""
+    """Pauses batches, or ends this process if others can do its work. Thread-safe."""
 
     def __init__(self, upkeep: Upkeep, fitness: Fitness, environments: Environments) -> None:
         self._upkeep = upkeep
@@ -265,7 +269,7 @@ class Consequences:
                 self._upkeep.apply_breaker(claim.batch_id)
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """Pause a batch for what only a person can mend. False if the batch no longer runs."""
+        """Pause a batch for something that only a person can fix. False if the batch no longer runs."""
         return self._upkeep.pause(batch_id, reason, detail)
 
     def pause_for_quota(self, environment: Environment, quota: Quota) -> None:
@@ -281,7 +285,7 @@ class Consequences:
         return self.pause(batch_id, reason, detail)
 
     def _end_if_alone(self, batch_id: int) -> bool:
-        """End this process if PingOne answers others but not this one; False if that is not so."""
+        """End this process if PingOne answers other processes but not this one. Returns whether this process ends."""
         if not self._upkeep.fails_alone(batch_id, self._fitness.name):
             return False
         detail = "PingOne's answers do not arrive here, but other processes get theirs: check this machine's proxy"

@@ -19,7 +19,7 @@ def main() -> None:
 
     _write_what_is_not_encodable()
     _forget_odd_sizes()
-    # A shell that asks for completions gives no arguments, but a variable.
+    # A shell that asks for completions sets a variable instead of giving arguments.
     code = None if "_OATHBULK_COMPLETE" in os.environ else answer(sys.argv[1:])
     if code is not None:
         sys.exit(code)

@@ -19,8 +19,8 @@ UsageError: Any = typer.BadParameter.__base__
 
 
 class LazyGroup(TyperGroup):
-    """The command `oathbulk`, which lists and completes its commands from their help lines alone. Only the called one
-    is imported."""
+    """The command `oathbulk`, which lists and completes its commands from their help lines alone. Only the called
+    command is imported."""
 
     def __init__(self, **attributes: Any) -> None:
         commands = {name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()}

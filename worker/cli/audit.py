@@ -38,7 +38,7 @@ def audit_command(
 ) -> None:
     """Show who did what, and check that no line has been changed since."""
     installation = Installation()
-    # Before the lines, so that no head belongs to a line that is not read yet.
+    # Read the heads before the lines, so that no head belongs to a line that is written too late to be read.
     heads, unread = _read_heads(installation, verify)
     with installation.database.reading_snapshot() as connection:
         checked = audit.check(connection)
@@ -65,8 +65,8 @@ def audit_command(
 
 
 def _read_heads(installation: Installation, given: str | None) -> tuple[list[NotedHead], str]:
-    """Read a person's heads, or else the noted ones; and say why these cannot be read, if so. Raises UnusableHead if
-    the person's are invalid."""
+    """Read the heads that a person gave, or else the noted ones. Also returns why the noted ones cannot be read; empty
+    if they can. Raises UnusableHead if the person's heads are invalid."""
     if given is not None:
         return audit.read_heads(given), ""
     try:
@@ -102,7 +102,7 @@ def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[Missin
 
 def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]], room: Room) -> Iterator[Text]:
     """Lay the lines out in columns; nothing is cut off, however long it is. On a terminal without room for the last
-    column, the facts are below their line."""
+    column, the facts are printed below their line."""
     rows = [("line", "when (UTC)", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
     drawn = align(rows)
     if max(line.cell_len for line in drawn) <= room.width:

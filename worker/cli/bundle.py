@@ -1,5 +1,5 @@
 """Writes the bundle of `oathbulk doctor --bundle`: what a maintainer needs to understand an installation that is not
-theirs. A person reads it before it goes anywhere.
+theirs. A person reads it before it is sent anywhere.
 
 It names no person and no token, and holds nothing secret. What may come from a file, a person or a tenant is left out
 or masked here, whatever the rest of the program makes of it: texts are masked, codes are included only if they look
@@ -37,7 +37,7 @@ from worker.installation.installation import Installation, NothingLoaded
 
 # How many of the latest attempts are included: of those that failed, and of the others.
 _MOST_FAILED, _MOST_ACTIVE = 100, 10
-# Packages whose version decides what goes out, and what comes back.
+# Packages whose version affects what is sent, and what comes back.
 _PACKAGES = ("celery", "redis", "httpx", "sqlalchemy", "alembic", "psycopg", "cryptography")
 # Settings whose value is included: numbers, switches, and one of a few words.
 _TOLD = frozenset(
@@ -77,7 +77,8 @@ ABOUT = (
 
 
 def make_bundle(installation: Installation, environment: str, checks: Iterable[Mapping[str, Any]]) -> str:
-    """Write the bundle as JSON, each entry of a list in a line. `checks`: what doctor found, as its JSON has it."""
+    """Write the bundle as JSON, with each entry of a list on its own line. `checks`: doctor's findings, as in its
+    JSON."""
     told: dict[str, Any] = {"about": ABOUT, "versions": _list_versions(), "settings": [], "checks": []}
     with suppress(ConfigError):
         settings = (*describe_environment(installation, environment), *describe_own(installation))
@@ -87,7 +88,7 @@ def make_bundle(installation: Installation, environment: str, checks: Iterable[M
             if each.source != "default"
         ]
     names = {*_list_configured_names(installation, environment), socket.gethostname(), getpass.getuser()}
-    # Without a database the rest is worth sending all the same; doctor says what is wrong with it.
+    # The rest is worth sending even without a database; doctor says what is wrong with the database.
     with suppress(ConfigError, EmbeddedError, NothingLoaded, SchemaOutdated, OtherEncoding, SQLAlchemyError):
         told["versions"]["database"], told["records"], told["attempts"] = _read_history(installation, names)
     told["checks"] = [
@@ -109,7 +110,7 @@ def _list_versions() -> dict[str, str]:
 
 
 def _list_configured_names(installation: Installation, name: str) -> Iterator[str]:
-    """List what settings name: this environment, and hosts, files and applications."""
+    """List the names in the settings: this environment's, and those of hosts, files and applications."""
     settings = installation.settings
     if name != DEFAULT_ENVIRONMENT:
         yield name
@@ -126,7 +127,7 @@ def _list_configured_names(installation: Installation, name: str) -> Iterator[st
 
 def _read_history(installation: Installation, names: set[str]) -> tuple[str, list[Any], list[Any]]:
     """Read the version of the database's server, the counts and the attempts; add the names that are stored. Raises
-    what `Installation.database` raises, and SQLAlchemyError."""
+    whatever `Installation.database` raises, and SQLAlchemyError."""
     with installation.database.reading_snapshot() as connection:
         names |= _list_stored_names(connection)
         server = ".".join(map(str, connection.dialect.server_version_info or ()))

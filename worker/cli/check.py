@@ -1,6 +1,6 @@
-"""`oathbulk check`: what a shipment is, what a run would do, and everything that can be known before a call is spent.
-Also the preflight of all commands: files and database first, then PingOne as far as it can be asked; and how they print
-its findings."""
+"""`oathbulk check`: shows what a shipment is, what a run would do, and everything that can be known before a call is
+spent. Also runs the preflight for all commands, with files and database first, then PingOne if it can be asked, and
+prints the findings."""
 
 import csv
 import re
@@ -75,17 +75,17 @@ from worker.vault.otps import Seed
 
 # A batch's initial requests a second if no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default
-# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. Those of a server need
+# Failures that keep this machine from asking PingOne, although workers elsewhere may reach it. Those of a server need
 # an explanation from us.
 _SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
 _OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
-# Findings that printed refused rows show themselves.
+# Findings that say the same as printed refused rows.
 TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
 # How a level is drawn: a mark and its color.
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
-# Maximum number of reasons, and numbers or ranges of rows for each.
+# Maximum number of reasons, and of row numbers or ranges for each.
 SHOWN = 20
-# Maximum number of tokens, rows, and reasons of a finding beside others, and lines of such a screen.
+# On a screen with all findings: maximum number of example tokens, rows, and reasons, and of lines.
 EXAMPLES, MOST_LINES = 3, 24
 # The part in which reasons of the same kind differ: which row of another batch has the token.
 _OF_ROW = re.compile(r" \(row \d+\)")
@@ -116,8 +116,8 @@ def examine(
     needs_pingone: bool = False,
     mends: str | None = None,
 ) -> Report:
-    """Run the preflight of a shipment that will be loaded, or mend the batch `mends`, and print its findings. Raises
-    NotReady if something stops it, or a question was not accepted; and what `run_preflight` raises."""
+    """Run the preflight of a shipment that will be loaded, or that will mend the batch `mends`, and print the findings.
+    Raises NotReady if something stops it or a question was not accepted, and what `run_preflight` raises."""
     # Faults of database or keys are reported before PingOne is asked.
     _ = installation.database, installation.keyring
     undone = "nothing was mended" if mends else "nothing was loaded"
@@ -127,7 +127,7 @@ def examine(
     blocking = report.blocking(asked.accepted)
     stops = [finding.text for finding in blocking if finding.level == Level.STOP]
     if not as_json:
-        # With printed rows, and if no row of the file is left to load, this is said in other words.
+        # Leave out findings that the printed rows, or the text that nothing is left to load, say in other words.
         elsewhere = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
         print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else elsewhere)
     elif blocking:
@@ -153,9 +153,10 @@ def run_preflight(
     needs_pingone: bool = False,
     mends: str | None = None,
 ) -> Report:
-    """Find what can be known of a shipment for the requested environment, and show the progress. `undone`: the words
-    after Ctrl-C. If PingOne cannot be asked, its part is unknown; with `needs_pingone` that is raised. `mends`: the
-    name of the rows' batch. Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
+    """Find out what can be known about a shipment in the requested environment, and show the progress. `undone`: what
+    Ctrl-C prints. If PingOne cannot be asked, what it would say is reported as unknown, or, with `needs_pingone`, the
+    failure is raised. `mends`: the name of the rows' batch. Raises UnusableFile, ConfigError, SchemaOutdated,
+    EmbeddedError, NotPingOne."""
     environment = _find_environment(installation, asked)
     rate = environment.rate if environment else USUAL_RATE
     with showing_progress(f"{undone.capitalize()}.", is_quiet=is_quiet) as progress:
@@ -182,7 +183,7 @@ def run_preflight(
 
 
 def _find_environment(installation: Installation, asked: LoadOptions) -> Environment | None:
-    """Find the requested environment; if PingOne is not asked, it need not be configured. Raises ConfigError."""
+    """Find the requested environment; None if it is not configured and PingOne is not asked. Raises ConfigError."""
     try:
         return installation.environment(asked.environment)
     except ConfigError:
@@ -195,8 +196,8 @@ def _find_environment(installation: Installation, asked: LoadOptions) -> Environ
 def _reading_rows(
     installation: Installation, environment: Environment | None, shipment: Shipment, mends: str | None
 ) -> Iterator[tuple[RowReader, ResyncKnowledge]]:
-    """Yield a reader of rows, and what the environment has taught. A missing database in the home is not created for
-    it."""
+    """Yield a reader of rows, and what is known about the environment's use of oathResync. If the home has no database,
+    none is created."""
     if environment is None or installation.is_empty:
         with reading_without_records() as reader:
             yield reader, ResyncKnowledge()
@@ -219,7 +220,7 @@ def _ask_pingone(
     """Add what PingOne says to the report. Raises one of _OUT_OF_REACH, and NotPingOne."""
     print_hosts(installation, environment.name)
     deadline = installation.settings.tuning.call_deadline
-    # Before a Redis is started, and once, so that wrong credentials are one failure.
+    # Get an access token once, before a Redis is started, so that wrong credentials fail only once.
     try:
         AccessTokens(environment, deadline=deadline).get()
     except CredentialsRefused as refusal:
@@ -228,7 +229,7 @@ def _ask_pingone(
         # No token endpoint refuses without a code (RFC 6749, section 5.2).
         raise NotPingOne(f"PINGONE_TOKEN_URL={environment.token_url}", refusal) from refusal
     with _home_to_ask_from(installation) as asking_from, parts_with_redis(asking_from) as parts:
-        # The pace remembers there what the fleet found before.
+        # The database must exist: the pace reads from it what the fleet found before.
         _ = asking_from.database
         parts.redis.ping()
         asking = TenantCheck(parts.clients.reads(environment), environment, parts.settings, switches, on_progress)
@@ -374,8 +375,8 @@ def check(
 
 
 def _write_verdicts(report: Report, shipment: Shipment, file: TextIO) -> None:
-    """Write a CSV of every row, and of what only the list has: its place in file and list, token, person, verdict and
-    reason."""
+    """Write a CSV with every row, and with every line that only the list has: place in file and list, token, person,
+    verdict and reason."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("row", "list_line", "serial", "person", "verdict", "reason"))
     listed = shipment.assignment.lines if shipment.assignment else {}
@@ -418,15 +419,15 @@ def _to_json(
 
 
 def _tell_secret(row: Row) -> str:
-    """Show what distinguishes a seed, and no part of it; empty for a pair."""
+    """Show what distinguishes a seed, without showing any part of it; empty for a pair."""
     return repr(row.otps.secret) if isinstance(row.otps, Seed) else ""
 
 
 def _print_screen(
     shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork | None, output: Path | None
 ) -> None:
-    """Print on one screen the verdict, the findings with some examples each, and the next commands. What does not fit
-    is in `--json`."""
+    """Print the verdict, the findings with a few examples each, and the next commands on one screen. `--json` has what
+    does not fit."""
     room = measure_room(console)
     head = [] if work is None else [*_describe_work(shipment, asked, report, work)]
     kinds = ", ".join(f"{count:,} × {kind}" for kind, count in report.verdicts.kinds.most_common())
@@ -453,7 +454,7 @@ def _cut_text(text: Text, most: int, room: Room) -> list[Text]:
 
 
 def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork) -> Iterator[str]:
-    """Say what becomes of all rows, what a run would do with them, for how long, and when they start."""
+    """Say what becomes of all rows, what a run would do with them, how long it would take, and when they may start."""
     verdicts = report.verdicts
     if verdicts.are_all_left_out:
         yield describe_all_active(shipment.path, verdicts.rows)
@@ -487,7 +488,7 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions
 
 
 def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
-    """Say how many requests that takes, and how long, at which pace and in which hours."""
+    """Say how many requests a run takes, how long it lasts, and at which pace and in which hours it works."""
     rate = "the license's rate" if report.is_rate_bought else "the rate it begins with"
     sentences = (
         f"About {count_things(work.requests, 'request')}: {format_duration(work.seconds)} at"

@@ -1,4 +1,4 @@
-"""The commands of `oathbulk` and their help lines, known without importing one; answers `oathbulk --help` and
+"""The commands of `oathbulk` and their help lines, known without importing any of them; answers `oathbulk --help` and
 `oathbulk --version`.
 
 Imports neither typer nor rich nor any command, each of which takes longer to import than Python takes to start. A test
@@ -21,14 +21,14 @@ _WIDEST = 120
 
 
 class Place:
-    """Where a command is, and its line in the list of commands, which is its docstring."""
+    """Where a command is, and its line in the list of commands, which equals the command's docstring."""
 
     # Not a dataclass or a named tuple: importing their modules would double the time of the list.
     def __init__(self, module: str, attribute: str, help: str) -> None:
         self.module, self.attribute, self.help = module, attribute, help
 
 
-# By headings of `oathbulk --help`, and there by name.
+# The commands by heading of `oathbulk --help`, and under each heading by name.
 HEADINGS: dict[str, dict[str, Place]] = {
     "A shipment on this machine": {
         "rehearse": Place(
@@ -176,7 +176,7 @@ OPTIONS = {
 
 def answer(arguments: Sequence[str]) -> int | None:
     """Print what these arguments ask for, if that is the list of commands or the version, and return the exit code;
-    None for anything else. Without any argument the list goes to stderr, since nothing was requested."""
+    None for anything else. Without any argument the list is printed to stderr, since nothing was requested."""
     if not arguments:
         _print(write_help(_measure_width()), is_asked_for=False)
         return WRONG_USAGE
@@ -217,7 +217,7 @@ def _print(text: str, *, is_asked_for: bool = True) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        # Python would try again as it ends, and complain.
+        # Otherwise Python would try to write again as it exits, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

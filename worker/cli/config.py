@@ -23,7 +23,7 @@ from worker.config.sources import (
 from worker.installation.installation import Installation
 
 _LONGEST_NAME = max(map(len, (*ENVIRONMENT_SETTINGS, *OWN_SETTINGS)))
-# Columns of a value; longer ones move the rest of their line.
+# Columns for a value; a longer value moves the rest of its line.
 _USUAL_VALUE = 20
 # The defaults of fields that are derived from others.
 _DERIVED = {
@@ -33,7 +33,7 @@ _DERIVED = {
     "license": "PINGONE_ENVIRONMENT_ID",
     "home": "oathbulk in $XDG_STATE_HOME",
 }
-# Written for a missing value, unless that means something.
+# Written for a missing value, unless its absence means something.
 _NOT_SET = "not set"
 _WITHOUT_VALUE = {"resync_on_first_call": "auto", "replay_cron": "off"}
 

@@ -24,13 +24,13 @@ Cell: TypeAlias = "str | tuple[str, str]"
 GAP = "  "
 # Columns left for a text after its label, however narrow the terminal is.
 _NARROWEST = 20
-# A command at the end of a line, with what precedes its program.
+# A command at the end of a line, with any variables before its program.
 _COMMAND = re.compile(r"(?:^|(?<=: ))(?:[A-Z_]+=.*?)?(?:\S*oathbulk|celery) .*")
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many columns and lines a drawing may take. `is_ascii`: the terminal has no other characters."""
+    """How many columns and lines a drawing may take. `is_ascii`: the terminal has only ASCII characters."""
 
     width: int
     height: int
@@ -74,8 +74,8 @@ def cut_line(text: Text | str, width: int) -> Text:
 
 
 def label_text(label: str, text: str, room: Room, *, indent: int = 0, width: int = 10, style: str = "") -> list[Text]:
-    """Lay out a text after its label; it continues below its own beginning. `width` is the label's, including the
-    gap."""
+    """Lay out a text after its label; further lines are aligned with the text's beginning. `width` is that of the
+    label, including the gap."""
     head = " " * indent + escape_line(label)
     head += " " * max(indent + width - cell_len(head), 1)
     first, *others = break_lines(Text(escape_line(text), style=style), room, cell_len(head)) or [Text()]
@@ -100,7 +100,7 @@ def align(rows: Sequence[Sequence[Cell]], right: Collection[int] = (), width: in
 
 
 def _show_controls(text: Text | str) -> Text:
-    """Show control characters now: each takes several columns, which have to be counted."""
+    """Make control characters visible now: each then takes several columns, which have to be counted."""
     shown = escape(str(text))
     if isinstance(text, Text):
         return text if shown == text.plain else Text(shown, style=text.style)
@@ -113,8 +113,8 @@ class _SafeConsole(Console):
     reads."""
 
     def print(self, *objects: Any, **named: Any) -> None:
-        """Print a text in lines as long as the terminal is wide, unless `soft_wrap` leaves them to the terminal; and
-        anything else, already laid out, as it is."""
+        """Print a text in lines no longer than the terminal is wide, unless `soft_wrap` leaves the wrapping to the
+        terminal. Print anything else as it is, since it is already laid out."""
         if not named.get("soft_wrap"):
             room = measure_room(self)
             objects = tuple(
@@ -154,7 +154,7 @@ def print_failure(message: str) -> None:
 
 
 def name_program() -> str:
-    """How to type `oathbulk` here: with its path, if it was called that way and cannot be found otherwise."""
+    """Say how to type `oathbulk` here: with its path, if it was called that way and cannot be found otherwise."""
     called = sys.argv[0]
     is_known = shutil.which("oathbulk") is not None or not called.endswith("/oathbulk")
     return "oathbulk" if is_known else shlex.quote(called)

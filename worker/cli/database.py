@@ -96,7 +96,8 @@ def describe_trusted(waiting: int) -> str:
 
 
 def _describe_lacking_heads(installation: Installation) -> str:
-    """Say which audit lines the restored database lacks, by the heads noted outside; empty if none."""
+    """Say which audit lines the restored database lacks, according to the heads noted outside it; empty if it lacks
+    none."""
     path = audit.find_heads_file(installation.settings)
     with suppress(audit.UnusableHead), installation.database.reading() as connection:
         if missing := audit.find_missing(connection, audit.read_noted_heads(path)):

@@ -1,4 +1,4 @@
-"""`oathbulk desk`: serves pages in a browser on which a person looks at shipments and commands batches."""
+"""`oathbulk desk`: serves web pages on which a person looks at shipments and commands batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from worker.installation.installation import Installation
 if TYPE_CHECKING:
     from worker.desk.security import LinkLogin, Login, Network
 
-# Seconds after Ctrl-C. Unfinished requests and slow downloads are cut off then.
+# Seconds after Ctrl-C until unfinished requests and slow downloads are cut off.
 GRACE = 1
 # By scheme, the port that browsers omit.
 _PORTS = {"http": 80, "https": 443}
@@ -76,7 +76,8 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         raise typer.BadParameter(
             "names another machine, so it needs --user-header: the header with the person's name", param_hint="--origin"
         )
-    # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
+    # In a container, the desk has to listen on all addresses, and its port is published on loopback: the origin says
+    # so.
     if not origin and not is_loopback(host):
         raise typer.BadParameter(
             f"{host} can be reached from other machines, and the desk has no TLS: put a proxy in front of it that "
@@ -171,7 +172,7 @@ def _make_link_login(installation: Installation, place: str) -> LinkLogin:
 
     return LinkLogin(
         audit.name_this_person(installation.settings),
-        # A browser sends a cookie to every port of a host: two desks must not have the same.
+        # A browser sends a cookie to every port of a host: two desks must not use the same cookie.
         f"oathbulk-desk-{urlsplit(place).port or 'web'}",
         lambda path: error_console.print(
             f"The desk, until Ctrl-C; this link works once: {place}{path}", soft_wrap=True
@@ -180,8 +181,8 @@ def _make_link_login(installation: Installation, place: str) -> LinkLogin:
 
 
 def list_own_names(address: tuple[Any, ...]) -> list[str]:
-    """The names by which a browser on this machine, or a proxy, reaches the socket with this address, as they write
-    them: each with its port, except the default one."""
+    """The names under which a browser on this machine, or a proxy, reaches the socket with this address, as browsers
+    write them: each with its port, unless that is the default."""
     host, port = address[:2]
     names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
     return [name if port == _PORTS["http"] else f"{name}:{port}" for name in dict.fromkeys(names)]

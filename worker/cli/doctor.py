@@ -1,5 +1,5 @@
 """`oathbulk doctor`: checks whether everything that a run needs is there and works. Each check returns its outcome or
-raises what is wrong, and none can hold up the others. The command shows a line for each, below it the cure, and a
+raises an error, and none can hold up the others. The command shows a line for each check, with the cure below it, and a
 summary at the end."""
 
 import os
@@ -54,7 +54,8 @@ from worker.reports.facts import BatchStatus
 from worker.reports.stall import DROPPED_CURE, STILL_AFTER, Fleet, describe_dropped, describe_sick
 from worker.tenants import LEARNED, describe_pairing_answer, read_resync
 
-# Seconds after which a check is abandoned: more than PostgreSQL gets to connect, and than four calls to PingOne.
+# Seconds after which a check is abandoned: longer than connecting to PostgreSQL may take, and enough for four calls to
+# PingOne.
 LONGEST_CHECK = 20.0
 # Seconds for one call to PingOne, since a person waits for it.
 DEADLINE = 5.0
@@ -97,7 +98,7 @@ class State(StrEnum):
 
 
 _MARKS = {State.WELL: "✓", State.FAULT: "✗", State.NOT_KNOWN: "?"}
-# The label in front of each is dim.
+# The label in front of each detail is dim, which the detail's style has to undo.
 _STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "not dim yellow"}
 
 
@@ -218,8 +219,8 @@ def _write_database_cure(settings: Settings) -> str:
 
 
 def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:
-    """Make one check: `look` returns its outcome, or raises what is wrong. It has `longest` seconds; `cure` is for what
-    it raises, and for a time-out."""
+    """Make one check: `look` returns its outcome or raises an error, within `longest` seconds. `cure` is the cure for
+    an error and for a time-out."""
     results: list[CheckOutcome | Exception] = []
 
     def look_and_keep() -> None:
@@ -239,7 +240,7 @@ def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest:
 
 
 def _explain(error: Exception, cure: str) -> CheckOutcome:
-    """Make the outcome of a failure that a person can fix; any other is raised."""
+    """Make the outcome for a failure that a person can fix; raise any other failure."""
     if isinstance(error, DBAPIError):
         explanation = explain(error)
         return fault(explanation.fault, explanation.cure)
@@ -254,7 +255,7 @@ def _explain(error: Exception, cure: str) -> CheckOutcome:
 
 
 def _print_findings(findings: Mapping[str, CheckOutcome]) -> None:
-    """Print all findings, in their order; in a pipe each stays one line."""
+    """Print all findings, in their order; in a pipe, each finding stays on one line."""
     room, width = measure_room(console), max(map(len, findings)) + 4
     for check, finding in findings.items():
         label = f"{_MARKS[finding.state]} {check}"
@@ -282,8 +283,8 @@ def check_home(installation: Installation) -> CheckOutcome:
 
 
 def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
-    """Check that the encryption keys work; `opens`: also for what each key encrypted last. Raises ConfigError if others
-    can read them, DecryptionError, EmbeddedError."""
+    """Check that the encryption keys work; with `opens`, also that each key decrypts what it encrypted last. Raises
+    ConfigError if others can read them, DecryptionError, EmbeddedError."""
     keyring = installation.keyring
     if opens:
         key_id = func.substr(Record.otps, 1, len(keyring.sealing_id))
@@ -307,8 +308,8 @@ def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
 
 
 def _check_database(installation: Installation) -> CheckOutcome:
-    """Check that the database answers and has this version's schema; on PostgreSQL also that commits are durable,
-    whatever an administrator's defaults are, and of SQLite that the file is not damaged. Raises DBAPIError,
+    """Check that the database answers and has this version's schema; on PostgreSQL, also that commits are durable,
+    whatever an administrator's defaults are; on SQLite, also that the file is not damaged. Raises DBAPIError,
     OtherEncoding, SchemaOutdated."""
     database = installation.database
     if database.is_sqlite:
@@ -331,7 +332,8 @@ def _check_database(installation: Installation) -> CheckOutcome:
 
 
 def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
-    """Say where the audit's heads are noted; `reads`: check its chain of hashes, and that it has these heads."""
+    """Say where the audit's heads are noted; with `reads`, also check its chain of hashes, and that it has these
+    heads."""
     path = audit.find_heads_file(installation.settings)
     if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
@@ -354,7 +356,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
 
 
 def _can_append(path: Path) -> bool:
-    """Whether a line can be appended to the file, or the file be created."""
+    """Whether a line can be appended to the file, or the file can be created."""
     if not os.path.lexists(path):
         return path.parent.is_dir() and os.access(path.parent, os.W_OK)
     try:
@@ -370,7 +372,7 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
-    """Say how many workers run, and when the last tick came, without which they get no records; name those that shut
+    """Say how many workers run, and when the last tick came: without ticks, they get no records. Name those that shut
     down because only they were failing, and those whose version is not this command's."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
@@ -385,7 +387,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     if tick is None and fleet.has_just_started:
         return CheckOutcome(f"{len(fleet.alive)} running, version {version}; just started")
     last_tick = "no tick has ever come" if tick is None else f"the last tick came {tick:.0f} s ago"
-    # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is not a fault.
+    # If all threads wait for PingOne, ticks are late by as long as a call may take, which is not a fault.
     if tick is None or tick > STILL_AFTER:
         return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
     if tick < 0:
@@ -407,13 +409,13 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
         f"{status.name}: nothing has moved for {format_duration(status.standstill)}. {stall.detail}"
         for status, stall in stalled
     ]
-    # Batches often stand still for the same reason.
+    # Batches are often stuck for the same reason, so each cure is named once.
     cures = dict.fromkeys(stall.cure for _, stall in stalled)
     return fault(" ".join(details), " ".join(cures))
 
 
 def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
-    """Say which webhook gets notices, and whether it took the last ones."""
+    """Say which webhook gets notices, and whether it accepted the last ones."""
     signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
     with installation.database.reading() as connection:
         losses = explain_losses(connection)
@@ -440,7 +442,7 @@ def check_backup(stamp: Path | None) -> CheckOutcome:
 
 
 def _describe_learned(installation: Installation, environment_id: str) -> CheckOutcome:
-    """Say what this environment has taught, and by which record."""
+    """Say what has been learned about this environment, and from which record."""
     with installation.database.reading() as connection:
         learned = LEARNED[read_resync(connection, environment_id).needs]
         pairing = describe_pairing_answer(connection, environment_id)
@@ -448,8 +450,8 @@ def _describe_learned(installation: Installation, environment_id: str) -> CheckO
 
 
 def check_network(environment: Environment) -> CheckOutcome:
-    """Check the way to PingOne: that the proxy is reachable, if there is one; that PingOne's certificates are verified,
-    with whose authorities, and when they expire. Raises ConfigError."""
+    """Check the way to PingOne: whether the proxy, if there is one, is reachable; with which authorities PingOne's
+    certificates are verified, and when they expire. Raises ConfigError."""
     read_authorities()
     try:
         proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
@@ -475,8 +477,8 @@ def check_network(environment: Environment) -> CheckOutcome:
 
 
 def _ask_for_access(environment: Environment, granted: dict[str, str]) -> CheckOutcome:
-    """Request an access token for each worker application, and keep it for the following reads, by the application's
-    id."""
+    """Request an access token for each worker application, and put it into `granted` by the application's id, for the
+    reads that follow."""
     applications = {each.client_id: each for each in (environment, environment.as_importer())}
     for client_id, application in applications.items():
         try:
@@ -504,14 +506,14 @@ def _check_roles(environment: Environment, granted: Mapping[str, str]) -> CheckO
 
 @dataclass(frozen=True, slots=True)
 class CallKind:
-    """A kind of call: a read that needs the same role, and that role."""
+    """A kind of call: the role that it needs, and a read that needs the same role."""
 
     calls: str
     read: Callable[[RoleReads], object]
     role: str
-    # What is impossible without it, with its verb; empty: nothing can be activated at all.
+    # What is impossible without the role, including the verb; empty if nothing at all can be activated without it.
     lacking: str = ""
-    # A word in the ids of its permissions, to search PingOne's list of roles.
+    # A word in the ids of the role's permissions, to find the role in PingOne's list of roles.
     permission: str = ""
 
 
@@ -533,8 +535,8 @@ POLICIES = CallKind("MFA policies", RoleReads.read_policies, "Configuration Read
 
 
 def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> CheckOutcome:
-    """Make the read of one kind of call, and name the missing role if it is forbidden, from PingOne's list of roles if
-    that shows it."""
+    """Make the read of one kind of call, and if it is forbidden, name the missing role: from PingOne's list of roles,
+    or else the role that `kind` names."""
     if (access_token := granted.get(application.client_id)) is None:
         return not_known(f"{kind.calls}, since there is no access token")
     with closing(RoleReads(application, access_token, deadline=DEADLINE)) as reads:
@@ -546,7 +548,7 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
             detail = f"{kind.calls} forbidden, the role {role} is missing ({error})"
             cure = f"give the worker application the role {role} in this environment"
             if kind.permission and not found:
-                # Which role it is, is not published.
+                # PingOne does not publish which role this is.
                 detail = f"{kind.calls} forbidden ({error})"
                 cure = f"PingOne does not say which role permits it. Try {kind.role}, in this environment"
             if not kind.lacking:
@@ -558,7 +560,7 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
 
 
 def check_clock(measure: Callable[[], float]) -> CheckOutcome:
-    """Compare this machine's clock with PingOne's. `measure` returns the seconds that ours is ahead."""
+    """Compare this machine's clock with PingOne's. `measure` returns by how many seconds ours is ahead."""
     try:
         ahead = measure()
     except PingOneError as error:

@@ -1,4 +1,4 @@
-"""`oathbulk export` writes a batch as a CSV file, `oathbulk report` the desk's page of it."""
+"""`oathbulk export` writes a batch as a CSV file; `oathbulk report` writes the desk's page of a batch."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -50,7 +50,7 @@ def export(
     keyring = None
     if with_otps:
         keyring = installation.keyring
-        # Noted in the audit before the first OTP leaves: an export that fails half-way was requested too.
+        # Noted in the audit before the first OTP is written: an export that fails halfway was requested too.
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
@@ -69,7 +69,7 @@ def export(
     which = " that failed" if failed else ""
     done = f"Wrote {count_things(count, 'active token' if hand_out else 'row')}{which} of {batch}"
     if output == STDOUT:
-        # Not into the CSV on standard output.
+        # On stderr, to keep it out of the CSV on standard output.
         error_console.print(f"{done}.")
         return
     console.print(f"{done} to {output}.")

@@ -69,8 +69,8 @@ _BYTES = re.compile("[\udc80-\udcff]")
 
 
 def exit_for(error: BaseException) -> NoReturn:
-    """End the process, for a failure that a person can fix, with one line on stderr and an exit code. Any other is
-    raised again."""
+    """End the process, for a failure that a person can fix, with one line on stderr and an exit code. Any other failure
+    is raised again."""
     # At a prompt, Typer turns Ctrl-C and Ctrl-D into an Abort.
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(INTERRUPTED)

@@ -1,5 +1,5 @@
-"""Which home a command works in: shown to the person, and found where a rehearsal left its own. Also which hosts get
-the client secret and OTPs, and which file says so, printed before anything goes out."""
+"""Finds the home that a command works in, which may be one that a rehearsal left, and shows it to the person. Also
+prints which hosts get the client secret and OTPs, and which file says so, before anything is sent."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from worker.installation.installation import Installation
 from worker.reports.facts import has_batch
 from worker.reports.stall import Rehearsal
 
-# Added to a home's name for the directory beside it with the homes of rehearsals.
+# Added to a home's name to name the directory beside it, which has the homes of rehearsals.
 REHEARSALS = "-rehearsals"
 # Prefixes of variables that would lead out of a rehearsal's home, to the real database, keys, audit, or PingOne. All
 # other settings apply there as in a run.
@@ -46,7 +46,8 @@ def print_home(installation: Installation) -> None:
 
 
 def is_own_home(installation: Installation) -> bool:
-    """Whether it is the home of this process's settings, not a rehearsal's, which was named on stderr."""
+    """Whether the installation's home is that of this process's settings, not a rehearsal's, which was named on
+    stderr."""
     return installation.settings.home == Installation().settings.home
 
 
@@ -67,7 +68,7 @@ def find_rehearsal(installation: Installation) -> Rehearsal | None:
 
 
 def lead_into_rehearsal(variables: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Make the variables of a rehearsal in this home, which lead nowhere else, from this process's."""
+    """Make the variables of a rehearsal in this home from those of this process, without any that lead elsewhere."""
     kept = {name: value for name, value in variables.items() if not name.startswith(_LEADING_OUT)}
     return kept | {"OATHBULK_HOME": str(home)}
 
@@ -93,7 +94,7 @@ def open_installation_with(batch: str | None) -> Installation:
 
 def describe_empty_home(installation: Installation, command: str) -> str:
     """Say that nothing has been loaded into the home yet; and where the latest rehearsal's home is, if there is one.
-    Commands that look at settings do not go there by themselves: their findings would not apply to a run."""
+    Commands that look at settings do not open that home by themselves: their findings would not apply to a run."""
     home = installation.settings.home.absolute()
     said = f"{home}: nothing has been loaded into it yet"
     for rehearsal in _list_rehearsals(home)[:1]:
@@ -136,8 +137,8 @@ def print_unread_env_file(installation: Installation) -> None:
 
 
 def _name_hosts(environment: Environment) -> str:
-    """Name the hosts of API and token endpoint, and the proxies on the way, in a sentence."""
-    # Not at the top: `status` names no hosts, and httpx takes longer to import than all its work.
+    """Name the hosts of the API and the token endpoint, and the proxies on the way, in a sentence."""
+    # Not at the top: `status` names no hosts, and importing httpx takes longer than everything else that it does.
     from worker.pingone.transport import find_proxy_host
 
     api, tokens = (urlsplit(url).hostname for url in (environment.api_url, environment.token_url))

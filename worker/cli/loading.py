@@ -1,5 +1,5 @@
 """`oathbulk load` turns a file of tokens into a batch, and `oathbulk mend` brings corrected rows into one. `run` loads
-a file like `load`."""
+a file as `load` does."""
 
 import shlex
 import time
@@ -167,8 +167,8 @@ def _name_resume(batch: str) -> str:
 def open_examined(
     installation: Installation, file: Path, asked: LoadOptions, *, as_json: bool, needs_pingone: bool = False
 ) -> tuple[Shipment, Report | None]:
-    """Open a shipment's file, and examine it as `examine` does; None if it is a batch already. Raises what `examine`
-    raises."""
+    """Open a shipment's file, and examine it as `examine` does; no report if it is a batch already. Raises what
+    `examine` raises."""
 
     def is_loaded(shipment: Shipment) -> bool:
         return find_loaded_as(installation, shipment, asked.environment) is not None
@@ -189,7 +189,7 @@ def load_shipment(
     command: str = "load",
 ) -> tuple[Loaded, RowErrors] | None:
     """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
-    saying so, if every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
+    saying so, if every token is active already. `found`: its preflight; `command`: the command that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
     refused = RowErrors()
@@ -262,7 +262,7 @@ def _to_json(loaded: Loaded) -> dict[str, Any]:
 
 
 def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
-    """Say that a file has nothing to load; as JSON with the keys of a load, without a batch."""
+    """Say that a file has nothing to load. The JSON has the same keys as after a load, but `batch` is null."""
     if as_json:
         nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
         print_json(_to_json(nothing) | {"batch": None, "refused": []})
@@ -271,7 +271,8 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
 
 
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
-    """Say what a mend did with the rows of its file, and whether anything works on them; one line each."""
+    """Say in one line each what a mend did with the rows of its file, and what keeps them from being worked on, if
+    anything does."""
     going = [
         (mended.again, f"{agree(mended.again, 'is', 'are')} tried again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),

@@ -38,7 +38,7 @@ def metrics(
     registry.register(MetricsCollector(installation.database, read, backup_stamp=stamp))
     if not once:
         configure_logs("WARNING", installation.settings.log_format)
-    # An unreadable database ends the command here, with its cure.
+    # If the database cannot be read, the command ends here and says how to fix that.
     text = generate_latest(registry)
     if once:
         console.print(text.decode(), end="", soft_wrap=True)
@@ -54,8 +54,8 @@ def metrics(
 
 
 def serve(bind: str, port: int, registry: CollectorRegistry) -> tuple[WSGIServer, threading.Thread]:
-    """Serve these metrics on this address, in a thread. If the database fails, it answers 503, so that Prometheus
-    counts the exporter as down. Raises OSError."""
+    """Serve these metrics on this address, in a thread. If the database fails, the server answers 503, so that
+    Prometheus counts the exporter as down. Raises OSError."""
     server, thread = start_http_server(port, bind, registry)
     app: WSGIApplication = make_wsgi_app(registry)
 

@@ -16,7 +16,7 @@ from models.record_states import Status
 from models.refused_row import NOT_LOADED
 from worker.rules.hours import DailyHours, UnfitHours, check_zone
 
-# Seconds after which the person has typed the name anyway.
+# Seconds to look for names; by then, the person has typed the name anyway.
 _PATIENCE = 2
 
 
@@ -39,7 +39,7 @@ def complete_batch(context: typer.Context) -> list[str]:
         installation = Installation()
         if not installation.is_empty:
             names = list_names(Database(installation.settings.database))
-    # Results are printed, however long this process takes to end.
+    # The names must be printed, however long this process takes to end.
     signal.alarm(0)
     return names
 

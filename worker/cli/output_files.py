@@ -1,4 +1,4 @@
-"""Writes the files that a person names, such as with `-o`. An existing one is replaced only with `--overwrite`:
+"""Writes the files that a person names, such as with `-o`. An existing file is replaced only with `--overwrite`:
 somebody may have pressed tokens for the OTPs in it."""
 
 import os
@@ -28,7 +28,8 @@ def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
     """Write a file that only its owner may read, or to standard output, in UTF-8 and with the line ends that `write`
     chooses. Returns what `write` returns. Raises typer.BadParameter."""
     if output != STDOUT:
-        # Written through its descriptor: where others may write too, their link may have the draft's name by now.
+        # Write through the descriptor, not the path: if others can write to the directory, one of them may have
+        # replaced the draft with a link.
         with (
             _drafting(output) as (_, descriptor),
             os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file,
@@ -45,8 +46,8 @@ def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
 
 
 def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
-    """Let `write` write an empty file that only its owner may read, and put it in its place when it is complete, so
-    that nobody finds half a file. Returns what `write` returns. Raises typer.BadParameter."""
+    """Create an empty draft that only its owner may read, let `write` fill it, and move it into place when it is
+    complete, so that nobody finds half a file. Returns what `write` returns. Raises typer.BadParameter."""
     with _drafting(output) as (draft, descriptor):
         os.close(descriptor)
         return write(draft)
@@ -54,9 +55,10 @@ def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
 
 @contextmanager
 def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
-    """Make an empty draft of a file, and put it in the file's place at the end, unless something fails. Yields its path
-    and its descriptor, which is to be closed. Raises typer.BadParameter."""
-    # With an unpredictable name: in a directory that others may write to, a file or link could wait for us.
+    """Make an empty draft of a file, and put it in the file's place at the end, unless something fails. Yields the
+    draft's path and its descriptor, which the caller must close. Raises typer.BadParameter."""
+    # The name is unpredictable: in a directory that others can write to, a file or link could be waiting under a known
+    # one.
     draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
         yield draft, os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -64,14 +66,14 @@ def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
     finally:
-        # If a file is in place of its directory, there is no draft either.
+        # If a part of the directory path is a file, no draft was created.
         with suppress(NotADirectoryError):
             draft.unlink(missing_ok=True)
 
 
 def refuse_unfit(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless `overwrite` is given; and always the installation's own database and keys, and a
-    link or a device such as /dev/stdout, which the final rename would replace. Raises typer.BadParameter."""
+    """Refuse to replace a file unless `overwrite` is given. Always refuse the installation's own database and keys, and
+    any link or device such as /dev/stdout, which the final rename would replace. Raises typer.BadParameter."""
     if output == STDOUT:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):

@@ -60,7 +60,7 @@ def pace(
 
 
 def _open_parts(installation: Installation) -> Parts:
-    """Open the parts of this command. Its Redis is the fleet's; or the embedded one, while that runs."""
+    """Open the parts of this command. They use the fleet's Redis, or the embedded one while it runs."""
     settings = installation.settings
     if settings.redis_url is None and (url := EmbeddedValkey(settings.home).find_url()):
         settings = settings.model_copy(update={"redis_url": SecretStr(url)})
@@ -68,7 +68,8 @@ def _open_parts(installation: Installation) -> Parts:
 
 
 def _describe_other_groups(parts: Parts, environment: Environment) -> str:
-    """Say in one line how fast calls other than activations go: each group has its own pace, which only Redis knows."""
+    """Say in one line how fast calls other than activations are made: each group has its own pace, which only Redis
+    knows."""
     others = [group for group in RateGroup if group is not RateGroup.MFA]
     try:
         known = ", ".join(f"{group} {_describe(parts.paces.of(environment, group).read())}" for group in others)
@@ -78,7 +79,7 @@ def _describe_other_groups(parts: Parts, environment: Environment) -> str:
 
 
 def _describe(reading: Reading) -> str:
-    """Say in a few words how fast a group of calls goes."""
+    """Say in a few words how fast a group of calls is made."""
     if reading.hold_left:
         return f"on hold for {format_duration(reading.hold_left)}"
     return f"paced at {reading.search.rate:.1f} requests/s" if reading.search else "with no request lately"

@@ -57,8 +57,8 @@ class ProgressLine(Steps):
             self._next_line_at = now + LINE_EVERY
 
     def describe(self, *, is_over: bool = False) -> str:
-        """Say how far along the current step is, how fast it goes, and how long it will take, without pace and time
-        left if it `is_over`. Empty before the first step."""
+        """Say how far along the current step is, how fast it goes, and how much time is left; omit pace and time if
+        `is_over`. Empty before the first step."""
         if not self.tasks:
             return ""
         step = self.tasks[-1]

@@ -1,4 +1,4 @@
-"""`oathbulk purge`: removes what is kept of batches that finished long ago, or of a person's names."""
+"""`oathbulk purge`: removes the records of batches that finished long ago, or erases a person's names."""
 
 import re
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ def _candidate_to_json(each: Candidate) -> dict[str, Any]:
 
 
 def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Iterator[str]:
-    """Say batch by batch what goes, or went, and what stays and why."""
+    """Say for each batch what was removed, or would be, and what stays and why."""
     verb = "purged" if is_done else "would be purged"
     goes = "went" if is_done else "would go"
     for left in done.left:
@@ -138,7 +138,7 @@ def _erase(installation: Installation, person: str, ticket: str | None, *, is_do
 
 
 def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:
-    """Say from which records the names of a person went, or would go."""
+    """Say in which records a person's names were erased, or would be."""
     if not erased.batches and not erased.in_progress:
         yield "No record names this person. Give the whole name, as in the file or in PingOne."
     for batch, records in sorted(erased.batches.items()):

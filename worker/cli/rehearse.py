@@ -1,5 +1,5 @@
-"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own, with variables that lead only to the
-simulator and to that home."""
+"""`oathbulk rehearse`: does the whole job against the simulator, in a home of its own, with variables that lead only to
+the simulator and to that home."""
 
 import json
 import shutil
@@ -47,15 +47,16 @@ from worker.simulator.shipment import (
     make_shipment,
 )
 
-# The names of the batch with OTP pairs, and of the one with a box. Both are in one home, with the first one's name.
+# The names of the batch with OTP pairs, and of the one with a box. Both are in one home, which has the first batch's
+# name.
 BATCH, BOX_BATCH = "rehearsal", "rehearsal-box"
 # The box's folder in the rehearsal's home.
 BOX = "box"
 # For a box: the maximum number of tokens with each kind of trouble, and the maximum share of tokens with any trouble.
 MOST_OF_A_KIND = 3
 TROUBLED_PART = 0.25
-# Questions of a rehearsal's preflight that nobody has to accept. For the simulated tenant: some devices are missing on
-# purpose. For a box: its intended failures.
+# Questions of a rehearsal's preflight that nobody has to accept. The simulated tenant lacks some devices on purpose,
+# and a box has intended failures.
 ACCEPTED = [
     *(Question.TOKEN_NOT_IN_INVENTORY, Question.USER_NOT_FOUND, Question.USER_AMBIGUOUS, Question.ACCOUNT_NOT_USABLE),
     *(Question.TOO_MANY_DEVICES, Question.TOKEN_DIFFERS, Question.TOKEN_TAKEN),
@@ -83,7 +84,7 @@ def rehearse(
     with lock_home(homes):
         batch = BOX_BATCH if box else BATCH
         home = _make_home(here, homes / BATCH, batch)
-        # Of each kind; none if the box is too small.
+        # How many tokens with each kind of trouble; 0 if the box is too small.
         troubles = min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
         made = make_box(tokens, special=dict.fromkeys(SPECIAL, troubles)) if box else _make_pairs(tokens)
         made.write_world(home / "world.json")
@@ -205,7 +206,7 @@ def _judge_endings(installation: Installation, batch: str, expected: Mapping[str
 
 
 def _find_wrong(installation: Installation, batch: str, expected: Mapping[str, Expected]) -> dict[str, object]:
-    """Find the tokens that did not end as they should, with how they ended; None without a record."""
+    """Find the tokens that did not end as they should have, and how each ended; None if it has no record."""
     columns = select(Record.serial_number, Record.status, Record.reason, Record.resynced)
     with installation.database.reading() as connection:
         of_batch = columns.join(Batch).where(Batch.name == batch)

@@ -92,7 +92,7 @@ def _find_batch_named(installation: Installation, file: Path) -> str | None:
     name = str(file)
     with installation.database.reading() as connection:
         found = connection.scalar(select(Batch.name).where(Batch.name == name))
-        # A name that ends like a file's means a file.
+        # A name with a file extension means a file.
         is_no_batch = found is None and not file.suffix
         if is_no_batch and (near := find_near_name(name, read_latest_names(connection))):
             raise UnknownBatch(f"no file and no batch is named {name!r}: did you mean the batch {near!r}?")
@@ -127,7 +127,7 @@ def work_on(
 ) -> int:
     """Work on only this batch, or on all running ones if None, until it is finished, waits for a person, or is
     interrupted; returns the exit code. The caller has locked the home. `names_hosts`: whether to print the hosts that
-    it calls, which the preflight may have done."""
+    are called, which the preflight may have printed already."""
     if batch is None:
         statuses, only_batch = read_statuses(installation), None
         names = [each.name for each in reversed(statuses) if each.to_do and not each.waits_for_a_person]
@@ -141,7 +141,7 @@ def work_on(
         names = [batch]
     note_run(installation.settings.home, batch)
     code = _work(installation, names, only_batch, how_to_go_on, as_json=as_json, names_hosts=names_hosts)
-    # Workers elsewhere take care of the other batches.
+    # If workers run elsewhere, they take care of the other batches.
     if batch is not None and not read_fleet(installation, batch).alive:
         with installation.database.reading() as connection:
             others = [each.name for each in read_running(connection) if each.name != batch]
@@ -169,8 +169,8 @@ def _work(
         for environment in dict.fromkeys(status.environment for status in before):
             if names_hosts:
                 print_hosts(installation, environment)
-            # Before anything starts, so that wrong credentials or a wrong URL end the run at once; the run waits out a
-            # later outage.
+            # This is done before anything starts, so that wrong credentials or a wrong URL end the run at once; the run
+            # waits out a later outage.
             AccessTokens(installation.environment(environment), deadline=settings.tuning.call_deadline).get()
         is_interrupted, failing_part = _run_stack(installation, read, only_batch, is_quiet=as_json)
     statuses = read()
@@ -207,8 +207,8 @@ def _run_stack(
     of the stack that kept failing, if one did."""
     batches, stack = installation.batches(), Stack(installation, only_batch)
     is_interrupted, failing_part, began = False, None, time.monotonic()
-    # Queued records are made pending again before it starts, since messages of a killed run may still wait, also for
-    # batches that this one does not work on; and when it ends, so that the next run does not wait for their queue
+    # Queued records are made pending again before the stack starts, since messages of a killed run may still wait, even
+    # for batches that this run does not work on; and after it ends, so that the next run does not wait for their queue
     # leases to expire.
     batches.hand_back()
     try:
@@ -227,7 +227,7 @@ def _run_stack(
                 )
             except KeyboardInterrupt:
                 error_console.print("Ending: waiting for calls in flight, to record their answers.")
-                # While it is raised, further signals are ignored.
+                # While this is raised, further signals are ignored.
                 raise
             finally:
                 stack.stop()
@@ -249,7 +249,7 @@ def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
 
 
 def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:
-    """Print how the batches stand. `stopped`: how to continue, if the run ended before all were finished."""
+    """Print the statuses of the batches. `stopped`: how to continue, if the run ended before all were finished."""
     if stopped is not None:
         # Nothing works on them here anymore, so their recent speed says nothing about the time left.
         statuses = [replace(status, pace=0.0) for status in statuses]
@@ -258,7 +258,7 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
         print_json(batches[0] if len(batches) == 1 else {"batches": batches})
         return
     if stopped is not None and not can_redraw(error_console):
-        # The last line of the log still gives a time left.
+        # The last line of the log gives a time left, which no longer applies.
         for status in statuses:
             error_console.print(format_log_line(status, stopped=stopped))
     console.print(draw_any(statuses, measure_room(console), stopped=stopped))

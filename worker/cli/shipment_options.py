@@ -1,5 +1,5 @@
-"""What a person asks for when a shipment is loaded, mended with, or checked, and how its file is read: one set of
-options for all of these commands, which can print it again as typed."""
+"""Options for commands that load a shipment, check it, or mend a batch with it, including how its file is read. The
+commands share them, and can print them again as they were typed."""
 
 import inspect
 import shlex
@@ -37,7 +37,7 @@ from worker.vault.otps import HashAlgorithm, OtpType
 # A pre-shared key in a file longer than this, in bytes, is invalid.
 LONGEST_SECRET = 4096
 
-# Here and not with the other options: its values are known where shipments are read, which few commands do.
+# Defined here, not with the other options: its values come from the preflight, which only a few commands import.
 Accept = Annotated[
     list[Question] | None,
     typer.Option("--accept", metavar="NAME", help="Continue despite this finding; repeatable."),
@@ -57,7 +57,7 @@ def takes_option_sets(command: Callable[..., None]) -> Callable[..., None]:
         for name, each in declared.items()
         for parameter in _make_parameters(name, each.annotation, each.default)
     ]
-    # Typer reads the options of a command from it.
+    # Typer reads the options of a command from its signature.
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return with_options
 
@@ -73,7 +73,7 @@ def _make_parameters(name: str, kind: Any, default: Any) -> list[inspect.Paramet
 
 
 def _take(name: str, kind: Any, values: dict[str, Any]) -> Any:
-    """Take the value of this name; make a dataclass from the values of its fields."""
+    """Take the value with this name; make a dataclass from the values of its fields."""
     if not isinstance(kind, type) or not is_dataclass(kind):
         return values[name]
     hints = get_type_hints(kind)
@@ -142,9 +142,9 @@ class SourceOptions:
     def open(
         self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False, *, mends: bool = False
     ) -> Shipment:
-        """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
-        needs none, and comes without its rows. `mends`: its rows belong to a loaded batch; rows that the list does not
-        name are skipped. Raises UnusableFile, typer.BadParameter."""
+        """Open a shipment's file; in a terminal, ask for the key or the password that it needs. If `is_loaded` returns
+        True for a shipment, it needs neither, and is returned without its rows. `mends`: its rows belong to a loaded
+        batch; rows that the list does not name are skipped. Raises UnusableFile, typer.BadParameter."""
         self._refuse_unfit()
         zone = parse_zone(self.zone)
         options: dict[str, Any] = {
@@ -218,7 +218,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _read_password(path: Path) -> bytes:
-    """Read a password, without what an editor adds around it. Raises UnusableFile."""
+    """Read a password, without the byte order mark and line ends that an editor may add. Raises UnusableFile."""
     return _read_secret(path).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
@@ -231,7 +231,7 @@ def _decode_key(text: str) -> bytes:
 
 
 def _read_secret(path: Path) -> bytes:
-    """Read a small file that not every user may read. Raises UnusableFile."""
+    """Read a key or password file, which must be small and not readable by every user. Raises UnusableFile."""
     try:
         refuse_open_secrets(path)
         with path.open("rb") as file:
@@ -249,9 +249,9 @@ def _read_secret(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What a person asks for with a shipment, as typed: each field is an option of `load`, `run`, and `check`. `share`
-    is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses; `source`
-    says how the file is read."""
+    """The options that a person gives with a shipment, as typed: each field is an option of `load`, `run`, and `check`.
+    `share` is a part of the ceiling, above 0 and up to 1; `canary` is the number of records after which the batch
+    pauses; `source` says how the file is read."""
 
     batch: Annotated[
         str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
@@ -288,7 +288,7 @@ class LoadOptions:
 
 
 def write_command(command: str, file: Path, words: Sequence[str]) -> str:
-    """Write a command of `oathbulk` on a file with these options, for a shell."""
+    """Write the `oathbulk` command line that runs this command on a file with these options, quoted for a shell."""
     # A name that begins with - would be taken for an option.
     named = f"./{file}" if str(file).startswith("-") else str(file)
     return shlex.join(["oathbulk", command, named, *words])

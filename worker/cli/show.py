@@ -29,17 +29,18 @@ from worker.reports.search import (
 )
 from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_facts, list_history
 
-# Records that are listed unless --limit says otherwise: more than a screen is seldom read.
+# Number of records listed unless --limit says otherwise: people seldom read more than a screen.
 LISTED = 50
 STATUS_STYLES: dict[str, str] = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
-# Columns by which what belongs to a record is indented.
+# Number of columns by which a record's facts are indented.
 _INDENT = 2
-# Columns of a label with the gap behind it: at least, and at most, where a column of the file has a long name.
+# Minimum and maximum columns of a label with the gap after it: a label may be the long name of a column in the file.
 _NARROWEST, _WIDEST = 10, 26
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # The place of the row's number, which is right-aligned in its column.
 _ROW = 2
-# Places of the columns that are shown: all of them; on a narrow terminal without batch and row; and without the time.
+# Places of the columns that are shown: all of them; on a narrow terminal, without batch and row; on a narrower one,
+# also without the time.
 _SHOWN_COLUMNS = ((0, 1, 2, 3, 4, 5, 6), (0, 3, 4, 5, 6), (0, 3, 4, 5))
 
 

@@ -25,8 +25,8 @@ def turning_signals_into_interrupts() -> Iterator[None]:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, unless one is being handled. Where Python has lost the first, as it does in the callback
-    of a weak reference, the next one is not ignored."""
+    """Raise KeyboardInterrupt, unless one is being handled. If Python has lost the first one, as it does in the
+    callback of a weak reference, the next one is not ignored."""
     error = sys.exception()
     while error is not None:
         if isinstance(error, KeyboardInterrupt):

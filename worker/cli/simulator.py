@@ -64,7 +64,8 @@ def simulator(
 
     first = _read_world(world)
     settings = _read_settings(first.settings | _gather_changes(rate, latency, setting or []))
-    # Before any file is written: a simulator that listens there may have written files of these names, of its tokens.
+    # Listen before any file is written: a simulator that listens there already may have written its tokens to files
+    # with these names.
     with _listen(host, port) as listener:
         made = _make_up(tokens, pairs, box, troubles, seed)
         simulation = Simulation(settings)
@@ -76,13 +77,13 @@ def simulator(
         _print_next(pairs, box, troubles)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
-        # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
+        # uvicorn shuts down cleanly at the first Ctrl-C, and then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
             server.make_server(simulation).run(sockets=[listener])
 
 
 def _read_settings(changes: dict[str, Any]) -> Settings:
-    """Make the settings of a simulator from what differs from its defaults."""
+    """Make the settings of a simulator from the values that differ from its defaults."""
     for name in changes.keys() - Settings.model_fields.keys():
         near = get_close_matches(name, Settings.model_fields, n=1)
         cure = f"did you mean {near[0]}?" if near else "docs/deployment.md lists all"
@@ -94,7 +95,7 @@ def _read_settings(changes: dict[str, Any]) -> Settings:
 
 
 def _read_world(path: Path | None) -> WorldSeed:
-    """Read the devices to begin with; without a file, an empty world."""
+    """Read the initial world; without a file, it is empty."""
     if path is None:
         return WorldSeed()
     try:
@@ -130,7 +131,7 @@ def _describe_faults(error: ValidationError) -> str:
 
 
 def _listen(host: str, port: int) -> socket:
-    """Listen there, or end the process with a message that says what helps."""
+    """Listen at this address, or end the process with a message that says what to do."""
     from worker.simulator import server
 
     try:
@@ -169,8 +170,8 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
 
 
 def _print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
-    """Print where the simulator listens, and the variables that make oathbulk call it. `home`: an empty one for the
-    practice with made-up tokens, if there are any. In that of an earlier practice, or of a person's own, tokens of the
+    """Print where the simulator listens, and the variables that make oathbulk call it. `home`: an empty home to
+    practice in, if there are made-up tokens. In the home of an earlier practice, or in a person's own, tokens with the
     same environment and serial numbers would be known as active."""
     typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
     for name, value in {
@@ -187,12 +188,12 @@ def _print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
 
 
 def _name_fresh(pairs: Path) -> Path:
-    """Name the file with the fresh OTPs of tokens in this one."""
+    """Name the file with fresh OTPs for tokens in this one."""
     return pairs.with_name(f"{pairs.stem}-fresh{pairs.suffix}")
 
 
 def _print_next(pairs: Path | None, box: Path | None, troubles: int | None) -> None:
-    """Print the commands that take the made-up tokens all the way."""
+    """Print the commands that activate the made-up tokens."""
     if box is not None:
         seeds, key, people = (shlex.quote(str(box / name)) for name in (SEEDS, KEY, LIST))
         command = f"oathbulk run {seeds} --key-file {key} --assign {people} --import --pair"

@@ -1,5 +1,5 @@
-"""`oathbulk status`, and how `run` shows batches: one in full, with as many failure reasons as there is room for;
-or all, in a table. It does so once, or repeatedly until nothing more will happen to them. A monitor reads the exit
+"""`oathbulk status`, and how `run` shows batches: one in full, with as many failure reasons as there is room for; or
+all, in a table. Batches are shown once, or repeatedly until nothing more will happen to them. A monitor reads the exit
 code."""
 
 import time
@@ -55,8 +55,8 @@ LOOK_EVERY = 1.0
 # Columns of the bar, at most and at least.
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
-# Marks of the bar that differ without colors too: active, failed, the rest; and the same where the terminal has
-# only ASCII.
+# Marks of the bar that differ without colors too: active, failed, the rest; then the same for a terminal that has only
+# ASCII.
 _MARKS, _ASCII_MARKS = "━╍─", "=x-"
 COLORS = {
     **{"running": "cyan", "paused": "yellow", "finished": "green"},
@@ -141,8 +141,8 @@ def choose_check_code(status: BatchStatus) -> int:
 def _draw(
     installation: Installation, batch: str | None, read: Sequence[BatchStatus], *, with_cures: bool = False
 ) -> RenderableType:
-    """Draw this batch, or all batches and the name of their home, as they were read; and why no worker comes, and which
-    workers take no work."""
+    """Draw this batch, or all batches and the name of their home, as they were read; also say why no worker takes work,
+    and which workers shut down because only they were failing."""
     rehearsal = find_rehearsal(installation)
     statuses = [replace(status, rehearsal=rehearsal) for status in read]
     notes, room, settings = explain_fleet(statuses), measure_room(console), installation.settings
@@ -165,9 +165,9 @@ def watch(
     stays: bool = True,
     restart_ended: Callable[[], str | None] = lambda: None,
 ) -> str | None:
-    """Show what is read of the batches until all are over. `stays`: how they stand then is shown too, and stays on the
-    terminal. `restart_ended` is called between two looks. Returns None; or at once what `restart_ended` returned, if
-    that names a part of the stack that keeps failing."""
+    """Show the statuses of the batches until all are over. `stays`: the last statuses are shown too, and stay on the
+    terminal. `restart_ended` is called between two looks; if it names a part of the stack that keeps failing, this ends
+    at once and returns that name. Otherwise returns None."""
     is_live, next_line_at = can_redraw(shown_on) and not is_quiet, 0.0
     display = Live(console=shown_on, auto_refresh=False, transient=not stays)
     with display if is_live else nullcontext():
@@ -191,17 +191,17 @@ def watch(
 
 def is_over(status: BatchStatus) -> bool:
     """Whether a run is done with the batch: every record is final; or the batch paused by itself for something that
-    only a person can fix, and no worker has a record of it in hand."""
+    only a person can fix, and no worker has one of its records."""
     if status.state == BatchState.PAUSED:
         if status.reason in PASSING or status.reason == PauseReason.PERSON:
-            # Such a pause ends by itself, or the person who paused it lets it go on.
+            # Such a pause ends by itself, or when the person who paused the batch resumes it.
             return False
         return not status.counts[Status.ACTIVATING]
     return not status.to_do
 
 
 def draw_any(statuses: Sequence[BatchStatus], room: Room = PIPE, *, stopped: str | None = None) -> RenderableType:
-    """Draw one batch whole, or several in a table. `stopped`: how to go on, if the run ended before all were
+    """Draw one batch whole, or several in a table. `stopped`: how to continue, if the run ended before all were
     finished."""
     if len(statuses) == 1:
         return draw_batch(statuses[0], room, stopped=stopped)
@@ -217,9 +217,9 @@ def draw_batch(
     notes: Sequence[str] = (),
     with_cures: bool = False,
 ) -> RenderableType:
-    """Draw one batch: bar, rows, outlook, costs, `notes`, reasons of what failed. `stopped` is given if the run
-    that worked on it has ended before the batch was finished: a sentence that says how to go on. `with_cures`: what to
-    do about each reason is written out, however much room that takes."""
+    """Draw one batch: bar, rows, outlook, costs, `notes`, and the reasons for failures. `stopped`: a sentence that says
+    how to continue, if the run that worked on the batch ended before it was finished. `with_cures`: write out what to
+    do about each reason, however much room that takes."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook is near the top, so that it is visible even in the smallest terminal.
     texts: list[Text | str] = [put_waiting_first(status, future), *describe_failed(status)]
@@ -234,8 +234,8 @@ def draw_batch(
 
 
 def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> RenderableType:
-    """Draw a line of rows for each batch. Its outlook is below it on a terminal; in a pipe at the end of the same line,
-    so that a script reads one batch per line."""
+    """Draw a line with the row counts of each batch. The outlook is below it on a terminal; in a pipe, it is at the end
+    of the same line, so that a script reads one batch per line."""
     if not statuses:
         return Text("No batch has been loaded yet. Start with: oathbulk run FILE, or oathbulk rehearse.")
     rows, futures = list[list[Cell]](), list[str]()
@@ -261,7 +261,7 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
 
 
 def draw_parts(by: str, parts: Sequence[PartStatus], room: Room = PIPE) -> RenderableType:
-    """Draw a line for each value of a column: its date, and how the rows with it stand."""
+    """Draw a line for each value of a column: its date, and the counts of the rows that have it."""
     rows: list[list[Cell]] = [
         [
             escape(part.value) if part.value else "(none)",
@@ -282,8 +282,8 @@ def _list_numbers(rows: RowCounts) -> list[str]:
 
 
 def draw_failed(status: BatchStatus, room: Room, free: int, *, with_cures: bool) -> list[Text]:
-    """Draw the reasons of what failed, the most frequent first, in no more than `free` lines. Of a finished batch the
-    cures are written out if they go into these lines; with `with_cures`, in any case."""
+    """Draw the reasons for failures, the most frequent first, in no more than `free` lines. For a finished batch, the
+    cures are written out if they fit into these lines; with `with_cures`, they always are."""
     failed = list_failed(status)
     if status.purged_at or not failed:
         # There is nothing to do about these reasons anymore.
@@ -335,7 +335,8 @@ def _draw_rows(status: BatchStatus) -> list[Text]:
 
 
 def _choose_pace(status: BatchStatus) -> float:
-    """Records a second: lately; if the batch is finished, over the whole time in which something was in work."""
+    """The pace in records a second: the recent one or, for a finished batch, the mean over the time in which something
+    was in work."""
     if status.finished_at is None:
         return status.pace
     took = (status.finished_at - status.created_at).total_seconds() if status.worked_for is None else status.worked_for
@@ -343,13 +344,13 @@ def _choose_pace(status: BatchStatus) -> float:
 
 
 def _describe_rest(hidden: int, command: str) -> str:
-    """Say how many reasons there was no room for, and how the cures are read."""
+    """Say how many reasons there was no room for, and how to read the cures."""
     more = f"and {hidden} more {agree(hidden, 'reason', 'reasons')}" if hidden else "What to do, in full"
     return f"{more}: {command}"
 
 
 def _write_out(failed: Sequence[tuple[Why, int, str]], room: Room) -> list[Text]:
-    """Write out what to do about each reason; on a terminal below it."""
+    """Write out what to do about each reason; on a terminal, below the reason."""
     if room is PIPE:
         return align([_FAILED_HEAD, *((str(number), reason, cure) for reason, number, cure in failed)], right=(0,))
     indent = len(_FAILED_HEAD[0]) + len(GAP)

@@ -53,7 +53,7 @@ def verify_command(
     showing = showing_progress("Nothing was changed: the same command starts over.", is_quiet=as_json)
     with parts_with_redis(installation) as parts, showing as progress:
         clients = parts.clients
-        # Asked for once, so that wrong credentials are one failure, and not one for each device.
+        # The access token is requested once, so that wrong credentials are one failure, not one for each device.
         clients.access_tokens(environment).get()
         active = set[str]()
         read = make_device_reader(lambda: clients.client(environment), active)
@@ -140,7 +140,8 @@ def undo(
             raise typer.BadParameter("lists what would go: omit --yes", param_hint="--output")
         refuse_unfit(output, overwrite=overwrite)
     installation = Installation()
-    # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
+    # An embedded stack makes its key now if it has none: the key opens the tokens' seeds, which are compared with the
+    # inventory.
     _ = installation.keyring
     command = _write_command(batch, only, where or (), devices_only=devices_only)
     interrupted = f"What was removed is recorded. Continue with: {command} --yes" if yes else "Nothing was changed."
@@ -210,7 +211,7 @@ def _undo_batches(
     actor: Actor,
     showing: Callable[[], AbstractContextManager[OnProgress]],
 ) -> tuple[dict[str, Undone], list[NotPossible | ConfigError]]:
-    """Undo one batch after the other: what was found and done in each, and why others could not be undone."""
+    """Undo one batch after the other. Returns what was found and done in each, and why others could not be undone."""
     environments, done, impossible = dict[str, Environment](), dict[str, Undone](), list[NotPossible | ConfigError]()
     for name in names:
         try:
@@ -231,7 +232,7 @@ def _undo_batches(
 
 
 def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
-    """What was found and done, as --json has it."""
+    """What was found and done, as --json prints it."""
     devices = asdict(undone.devices) | {end.value: undone.devices.ends[end] for end in End}
     del devices["ends"]
     return {
@@ -248,7 +249,7 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
 
 def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_partial: bool = False) -> Iterator[str]:
     """Say what was taken away, or would be, what that means for people, what stays and why, and what to do next.
-    `is_partial`: only a list of its tokens was asked for."""
+    `is_partial`: only some of its tokens were selected."""
     devices, tokens = undone.devices, undone.tokens
     of_these = " of these tokens" if is_partial else ""
     yield from _describe_kept(undone)

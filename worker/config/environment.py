@@ -1,7 +1,7 @@
 """PingOne environments: their settings, which values are valid, and the environments that a process works for.
 
-A worker application may sign its requests for access tokens with a private key. PingOne takes RS256, RS384 and RS512;
-by some of its pages, ES256, ES384 and ES512 as well:
+A worker application may sign its requests for access tokens with a private key. PingOne accepts RS256, RS384 and RS512,
+and, according to some of its pages, ES256, ES384 and ES512:
 https://developer.pingidentity.com/pingone-api/auth/auth-config-options/create-a-private-key-jwt.html
 https://developer.pingidentity.com/pingone-api/workflow-library/platform-sso-and-authorization/openid-connect-oidc/client-authentication-methods/environment-configuration/private-key-jwt.html
 """
@@ -51,9 +51,9 @@ EnvironmentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]*$")]
 # Appended to an environment's name when it acts as the application that imports.
 _IMPORTER = " (import)"
 
-# Minimum number of bits of an RSA key, by PingOne.
+# Minimum number of bits that PingOne requires of an RSA key.
 SHORTEST_RSA = 2048
-# The algorithms that a key of this kind can sign with; the first one, unless a JWK names another.
+# The algorithms that each kind of key can sign with. The first one is used unless a JWK names another.
 _ALGORITHMS = {
     "RSA": ("RS256", "RS384", "RS512"),
     "P-256": ("ES256",),
@@ -150,7 +150,7 @@ class Environment(Described):
         return self
 
     def _check_importer(self) -> None:
-        """Raise ValueError if the importing application has an id but no credential, or the other way round."""
+        """Raise ValueError if the importing application has an id but no credential, or vice versa."""
         has_key = self.client_auth == "private_key_jwt"
         credential = self.import_private_key if has_key else self.import_client_secret
         if bool(self.import_client_id) != bool(credential):
@@ -169,7 +169,7 @@ class Environment(Described):
 
     @property
     def configured_name(self) -> str:
-        """The name under which it is configured, whichever of its worker applications acts."""
+        """The name under which the environment is configured, whichever of its worker applications acts."""
         return self.name.removesuffix(_IMPORTER)
 
     def as_importer(self) -> Environment:
@@ -185,7 +185,7 @@ class Environment(Described):
         return self.model_copy(update=other | {"name": f"{self.name}{_IMPORTER}"})
 
     def with_credentials_of(self, newer: Environment) -> Environment:
-        """This environment with the secret or key of a newer reading of its configuration."""
+        """This environment with the secret or key from a newer reading of its configuration."""
         read = newer.as_importer() if self.name != self.configured_name else newer
         fields = ("client_secret", "private_key", "key_id")
         return self.model_copy(update={field: getattr(read, field) for field in fields})
@@ -200,7 +200,7 @@ class Environments:
         self._known: dict[str, Environment] = {}
 
     def get(self, name: str) -> Environment:
-        """The environment of this name. Raises ConfigError if it is not configured here."""
+        """The environment with this name. Raises ConfigError if it is not configured here."""
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._load(name)
@@ -237,7 +237,7 @@ def read_private_key(text: str) -> RSAKey | ECKey:
             # joserfc warns of short keys, which are refused below.
             warnings.simplefilter("ignore")
             key = _parse_key(text)
-        # Only this computes the key of a JWK, which may fail.
+        # A JWK's key is computed only here, which may fail.
         bits, is_private = key.private_key.key_size if key.private_key else 0, key.is_private
         find_algorithm(key)
     except TypeError as error:

@@ -43,7 +43,7 @@ def _is_host(host: str) -> bool:
 
 
 def _list_hosts(url: URL) -> list[str]:
-    """List the hosts of a database URL; libpq takes several. Socket directories are left out."""
+    """List the hosts of a database URL; libpq accepts several. Socket directories are left out."""
     found = [url.host or "", *url.normalized_query.get("host", ())]
     hosts = [host for each in found for host in each.split(",")]
     return [host for host in hosts if host and not host.startswith(("/", "@", "%2F"))]

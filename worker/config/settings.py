@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker.config.server_urls import check_database_url, check_redis_url, check_web_url
 
-# The beginnings of settings' names.
+# The prefixes of the settings' names.
 OWN, OF_PINGONE = "OATHBULK_", "PINGONE_"
 # The variable that names the .env file, for programs without the option --env-file, such as Celery's.
 ENV_FILE = "OATHBULK_ENV_FILE"
@@ -27,7 +27,7 @@ TUNING = "_OATHBULK_TUNING"
 # Far above any sensible number, and small enough for an INTEGER column.
 MOST = 1_000_000
 # Maximum length of a path and of a name in it, in bytes. The system permits 4,096 and 255; files inside need some of
-# them.
+# that.
 LONGEST_PATH = 3000
 LONGEST_NAME = 200
 # Everything but tabs and line ends, which a private key has.
@@ -36,7 +36,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # With PYDANTIC_SETTINGS_DEBUG in the environment it would log every value, including secrets.
 logging.getLogger("pydantic_settings").disabled = True
 
-# The exit code of a process whose configuration is wrong; docs/commands.md lists all.
+# The exit code of a process whose configuration is wrong; docs/commands.md lists all exit codes.
 UNUSABLE_SETUP = 3
 
 
@@ -80,7 +80,7 @@ class Described(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is passed: `sources` reads, from places that differ by environment."""
+        """Use only the values that are passed: `sources` reads them from places that differ by environment."""
         return (sources["init_settings"],)
 
     @field_validator("*", mode="before")
@@ -125,18 +125,18 @@ class Tuning(BaseModel):
     totp_max_age: float = 120
     # A TOTP OTP made from a seed is not sent this late in its time step, since it would arrive in the next one.
     step_margin: float = 3
-    # A call to PingOne takes no longer: far above its usual answers, and within the lease.
+    # A call to PingOne takes no longer than this: far more than answers usually take, and within the lease.
     call_deadline: float = 20
-    # A worker holds a record no longer: two calls and what is between them.
+    # A worker holds a record no longer than this: enough for two calls and the work between them.
     lease: float = 60
-    # An OTP that did not go out within this time after its mark is not sent.
+    # An OTP that was not sent within this time after its mark is not sent anymore.
     send_within: float = 5
-    # What must be left of the lease when an OTP goes out: a call, and time to settle.
+    # How much of the lease must be left when an OTP is sent: enough for a call, and to settle the record.
     lease_left_for_post: float = 25
     # A record that waits longer in the queue is due again: its message is lost.
     queue_lease: float = 60
-    # A device is not read sooner after a lost answer: PingOne may still be processing the call. A read without a result
-    # is repeated after a sixth of this, then at doubling intervals, up to ten times this.
+    # A device is not read sooner than this after a lost answer: PingOne may still be processing the call. A read
+    # without a result is repeated after a sixth of this, then at doubling intervals, up to ten times this.
     read_delay: float = 30
     # Between two reads of a device that PingOne does not know yet: it may have been paired moments ago.
     not_found_delay: float = 10
@@ -144,17 +144,17 @@ class Tuning(BaseModel):
     outage_hold: float = 5
     # The longest hold, no matter who asks for it. A longer `Retry-After` is a used-up quota.
     longest_hold: float = 120
-    # A slot further away than this sends the record back, so that no thread sleeps on it.
+    # If the next slot is further away than this, the record is handed back, so that no thread sleeps until then.
     furthest_slot: float = 2
     # Between two dispatcher ticks.
     tick: float = 1
 
     # Replacements for thresholds of the breaker, by their names in `worker.rules.breaker.Thresholds`.
     breaker: dict[str, int] = Field(default={})
-    # Records that a batch begins with in an environment without an active token; 0: all go at once.
+    # Records that a batch begins with in an environment without an active token; 0: all begin at once.
     first_records: int = 3
 
-    # Records queued or in work at once; None: ten seconds of the pace, at least 64.
+    # Records queued or being worked on at once; None: ten seconds of the pace, at least 64.
     window: int | None = None
     # People looked up by name in one request, halved if PingOne finds it too long. PingOne publishes no number, but a
     # request's header, including the access token, has at most 6 KB, and 40 email addresses take half of that.

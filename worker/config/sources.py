@@ -1,8 +1,8 @@
 """Reads settings: from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`; secrets also
-from credentials of systemd. Refuses an unknown name that begins like a setting.
+from systemd's credentials. Refuses an unknown name that begins like a setting.
 
 `.env` is read from the installation's home, or from a path that a person names, never from the working directory, where
-anybody may have put one: it decides where the client secret and OTPs go."""
+anybody may have put one: that file decides where the client secret and OTPs are sent."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def _find_named(model: type[Described]) -> dict[str, FieldInfo]:
 
 
 OWN_SETTINGS = tuple(_find_named(Settings))
-# An environment's settings: variables for the default one, keys in the section of another.
+# An environment's settings: variables for the default one, keys in its section for any other.
 ENVIRONMENT_SETTINGS = tuple(_find_named(Environment))
 # Settings with secret values.
 SECRETS = {
@@ -53,9 +53,9 @@ SECRETS = {
     for name, facts in {**_find_named(Settings), **_find_named(Environment)}.items()
     if "SecretStr" in str(facts.annotation)
 }
-# OATHBULK_IMAGE is docker-compose.yml's, which passes its whole .env to our containers.
+# docker-compose.yml uses OATHBULK_IMAGE, and passes its whole .env to our containers.
 VARIABLES = frozenset((*OWN_SETTINGS, *ENVIRONMENT_SETTINGS, ENV_FILE, "OATHBULK_IMAGE"))
-# What Kubernetes puts into every container of a namespace with a service named, for example, oathbulk-flower.
+# Variables that Kubernetes sets in every container of a namespace with a service named, for example, oathbulk-flower.
 # https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
 _OF_A_SERVICE = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
 # Settings that httpx reads from the process environment itself.
@@ -68,8 +68,8 @@ TABLE = "environments"
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A file, or a section of one, and its effective settings. Settings of the process environment override a `.env`
-    file, and are not among them."""
+    """A file, or a section of one, and its effective settings. Settings in a `.env` file that the process environment
+    overrides are not among them."""
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
@@ -124,8 +124,8 @@ def load_environment(
     variables: Mapping[str, str] | None = None,
     file: SettingsFile | None = None,
 ) -> Environment:
-    """Read the settings of the PingOne environment of this name: `default` from the `PINGONE_*` variables, another from
-    its section of `oathbulk.toml`. `variables` and `file` are those of `load_settings`. Raises ConfigError."""
+    """Read the settings of the PingOne environment of this name: `default` from the `PINGONE_*` variables, any other
+    from its section of `oathbulk.toml`. `variables` and `file` are as for `load_settings`. Raises ConfigError."""
     if variables is None:
         file = read_env_file()
         variables = read_variables(file)
@@ -133,8 +133,8 @@ def load_environment(
 
 
 def find_license(settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None) -> str | None:
-    """Find the license of the environment with this name, or else its id; None if neither is set. Needs no credential.
-    Raises ConfigError."""
+    """Find the license of the environment with this name, or else the environment's id; None if neither is set. No
+    credentials have to be set. Raises ConfigError."""
     found = _validate(open_source(settings, name, variables, file, License), License, {})
     return found.license or found.environment_id or None
 
@@ -146,7 +146,7 @@ def open_source(
     file: SettingsFile | None,
     model: type[Described] = Environment,
 ) -> VariableSource:
-    """Open the source of this environment's settings; `model` says which are read. Raises ConfigError."""
+    """Open the source of this environment's settings; `model` says which settings are read. Raises ConfigError."""
     credentials = find_credentials(variables, name)
     if name == DEFAULT_ENVIRONMENT:
         return VariableSource(model, variables, credentials, file)
@@ -218,8 +218,8 @@ def config_path(settings: Settings) -> Path:
 
 def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
     """Read the settings of each environment by name; none if no file is named and the home has none. Raises ConfigError
-    if the file is unreadable, or other users may change it or read a secret in it; UnusableSettings for its
-    contents."""
+    if the file is unreadable, or other users may change it or read a secret in it; UnusableSettings if its contents are
+    invalid."""
     path = config_path(settings)
     try:
         text = read_trusted(path)
@@ -244,7 +244,7 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
             refuse_open_secrets(path)
         for name, section in sections.items():
             _refuse_unknown(section, ENVIRONMENT_SETTINGS, f"{path}, section [{TABLE}.{name}]: ")
-        # Python refuses to convert a number of thousands of digits into text: a ValueError.
+        # Python raises ValueError instead of converting a number with thousands of digits to text.
         return {name: {key: str(value) for key, value in each.items()} for name, each in sections.items()}
     except (ValueError, RecursionError) as error:
         named_by = "OATHBULK_CONFIG: " if settings.config else ""
@@ -252,8 +252,8 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def find_credentials(variables: Mapping[str, str], environment: str = DEFAULT_ENVIRONMENT) -> dict[str, Path]:
-    """Find the credentials of systemd for secret settings: `encryption_keys`, `pingone_client_secret`; for another
-    environment than `default`, `pingone_client_secret.NAME`."""
+    """Find systemd's credentials for secret settings: `encryption_keys`, `pingone_client_secret`; for an environment
+    other than `default`, `pingone_client_secret.NAME`."""
     directory = Path(variables.get(CREDENTIALS_DIRECTORY, ""))
     end = "" if environment == DEFAULT_ENVIRONMENT else f".{environment}"
     paths = {name: directory / f"{name.removeprefix(OWN).lower()}{end}" for name in SECRETS}
@@ -269,7 +269,8 @@ def find_credentials(variables: Mapping[str, str], environment: str = DEFAULT_EN
 
 
 def _refuse_unknown_variables(names: Iterable[str], where: str = "") -> None:
-    """Raise UnusableSettings for unknown variables with our prefix: a mistyped one would change nothing, unnoticed."""
+    """Raise UnusableSettings for unknown variables with our prefix: a mistyped setting would silently have no
+    effect."""
     suspects = (name for name in names if name.startswith((OWN, OF_PINGONE)) and not _OF_A_SERVICE.search(name))
     _refuse_unknown(suspects, VARIABLES, where)
 
@@ -321,7 +322,7 @@ def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M
         complaints, by_field = [], {field: facts.validation_alias for field, facts in model.model_fields.items()}
         for fault in error.errors(include_input=False, include_url=False):
             complaint = _complain(fault["type"], fault["msg"])
-            # A fault of several settings together has no place; its message names them.
+            # A fault that concerns several settings together has no place; its message names them.
             for place in fault["loc"][:1]:
                 name = str(by_field.get(str(place), place))
                 complaint = f"{name} {complaint}" + (f" (in {source.places[name]})" if name in source.places else "")

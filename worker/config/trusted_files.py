@@ -1,6 +1,6 @@
 """Reads settings files, after checking who else may read, change, or replace them. Such a file decides where the client
 secret and OTPs go, or contains a secret itself. So no other user may change it or, if it contains a secret, read it.
-Container engines mount secrets with the host's owners; those files are not checked."""
+Container engines mount secret files that users of the host own, so the owner and mode of those are not checked."""
 
 import os
 import pwd
@@ -14,13 +14,13 @@ from worker.config.settings import ConfigError
 # user of the host: so owner and mode are not checked.
 CONTAINER_SECRETS = Path("/run/secrets")
 
-# Characters; settings files have some thousands.
+# Characters; settings files have a few thousand.
 LARGEST = 1_000_000
 
 
 def read_trusted(path: Path) -> str:
-    """Read a file that decides where secrets go, so that no other user may be able to change or replace it. Raises
-    ConfigError if one can, or if it is unreadable; FileNotFoundError."""
+    """Read a file that decides where secrets are sent, so no other user may be able to change or replace it. Raises
+    ConfigError if another user can, or if the file is unreadable; FileNotFoundError if it is missing."""
 
     def check(facts: os.stat_result) -> None:
         _refuse_foreign(path, facts)
@@ -30,8 +30,9 @@ def read_trusted(path: Path) -> str:
 
 
 def read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
-    """Read the file with one setting's value. Others may not read a secret one, nor change another: it may be a URL
-    that secrets are sent to. `named_by`: what names the file. Raises ConfigError."""
+    """Read the file with one setting's value. If the value is secret, not every user may read the file; otherwise, no
+    other user may change it, since it may be a URL that secrets are sent to. `named_by`: what names the file. Raises
+    ConfigError."""
 
     def check(facts: os.stat_result) -> None:
         if not is_secret:
@@ -60,7 +61,7 @@ def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
     opened here. Raises ConfigError, FileNotFoundError."""
     try:
         with open(path, encoding="utf-8", opener=_open_without_waiting) as file:
-            # The open file is checked, not the path, which another file may have by now.
+            # The open file is checked, not the path, which may lead to another file by now.
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise ConfigError(f"{path} is a pipe or a device: settings are read from a regular file")
@@ -87,7 +88,7 @@ def _is_container_secret(path: Path) -> bool:
 
 
 def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
-    """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
+    """Raise ConfigError if a user other than root or this one owns the file, or may write to it."""
     if facts.st_uid not in (0, os.geteuid()):
         raise ConfigError(
             f"{path} belongs to {_find_user_name(facts.st_uid)}, who could redirect your secrets: chown "

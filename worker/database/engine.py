@@ -33,16 +33,16 @@ from worker.database.errors import is_refused_by_disk
 # A point in time in SQL: an expression or a column.
 Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
 
-# Numbers of advisory locks in PostgreSQL, from our own range. One dispatcher tick, or other change of many records, at
-# a time.
+# Numbers of advisory locks in PostgreSQL, from our own range. Only one dispatcher tick, or other change of many
+# records, at a time.
 DISPATCH_LOCK = 0x0A7B_0001
-# One load, or one command that makes final records due again, at a time: both may concern the same tokens.
+# Only one load, or command that makes final records due again, at a time: both may concern the same tokens.
 LOAD_LOCK = 0x0A7B_0002
 # One migration at a time.
 SCHEMA_LOCK = 0x0A7B_0003
 # One writer of the audit at a time, since each line has the hash of the one before.
 AUDIT_LOCK = 0x0A7B_0004
-# One worker process at a time that shuts down because only it is failing: it has to find a healthy one.
+# Only one worker process at a time may shut down because it alone is failing: it has to find a healthy one.
 PROCESS_LOCK = 0x0A7B_0005
 
 # SQL that lets PostgreSQL end the transaction, with its locks, if the process that holds them does nothing for this
@@ -83,14 +83,15 @@ class Database:
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection for statements that write nothing.
 
-        On PostgreSQL each is a transaction of its own: a transaction around them would see no more at READ COMMITTED,
-        and BEGIN and ROLLBACK would take a trip each. A cursor of the server's (`yield_per`) needs `reading_snapshot`.
+        On PostgreSQL each statement is its own transaction: at READ COMMITTED, a transaction around them would show
+        nothing more, and BEGIN and ROLLBACK would take a trip each. A server-side cursor (`yield_per`) needs
+        `reading_snapshot`.
         """
         return self.engine.connect()
 
     @contextmanager
     def reading_snapshot(self) -> Iterator[Connection]:
-        """A connection on which all statements see the database as it was at the first of them."""
+        """A connection on which all statements see the database as it was at the first statement."""
         with self.reading() as connection:
             # SQLite's transactions are snapshots by themselves.
             yield connection if self.is_sqlite else connection.execution_options(isolation_level="REPEATABLE READ")
@@ -103,8 +104,8 @@ class Database:
         _call_after_commit(connection)
 
     def writing_one(self) -> AbstractContextManager[Connection]:
-        """A connection for a single statement, which commits with it, as durably as `writing`. PostgreSQL commits a
-        single statement by itself, so BEGIN and COMMIT need no trips to it, unless `needs_transaction` says so."""
+        """A connection for a single statement, which is committed as durably as with `writing`. PostgreSQL commits a
+        single statement by itself, so no trips for BEGIN and COMMIT are needed, unless `needs_transaction` says so."""
         if self.is_sqlite:
             return self.writing()
         connection = self.engine.connect()
@@ -114,8 +115,8 @@ class Database:
         return self.writing()
 
     def try_to_write(self) -> None:
-        """Check that the disk takes writes, by one that changes nothing. Raises DBAPIError if the disk refuses it. A
-        database that another process has locked is not a failure."""
+        """Check that the disk accepts writes, with one that changes nothing. Raises DBAPIError if the disk refuses it.
+        A database that another process has locked is not a failure."""
         try:
             with self.writing() as connection:
                 connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = version_num")  # noqa: S608
@@ -144,8 +145,8 @@ class Database:
     @contextmanager
     def changing_many(self, *first: int) -> Iterator[Connection]:
         """A transaction that changes many records. Only one runs at a time, and no dispatcher tick beside it: two that
-        change the same records in different orders would deadlock. `first`: locks to take before. Others may hold them
-        for long; ticks continue meanwhile."""
+        change the same records in different orders would deadlock. `first`: locks to take before that, which others may
+        hold for long; ticks continue meanwhile."""
         with self.writing() as connection:
             for number in (*first, DISPATCH_LOCK):
                 self.lock(connection, number)
@@ -199,7 +200,7 @@ class Database:
 
     def empty_log(self) -> None:
         """Empty SQLite's write-ahead log, which keeps erased data for a while; the database itself is overwritten at
-        once. While somebody reads, a later commit does it. PostgreSQL's autovacuum does the same later."""
+        once. While somebody reads, a later commit empties it. PostgreSQL's autovacuum does the same later."""
         if self.is_sqlite:
             with self.engine.connect() as connection:
                 connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

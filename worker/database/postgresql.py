@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # Parameters of each connection; those that the URL sets itself take precedence.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _CONNECTING: dict[str, str | int] = {
-    # These five: a server that disappears without closing the connection (a network cut, a replaced host) is noticed
-    # within 20 seconds, not when the kernel gives up after a quarter of an hour, or two hours while waiting for an
-    # answer. Seconds for connecting.
+    # With these five, a server that disappears without closing the connection (a network cut, a replaced host) is
+    # noticed within 20 seconds, not only when the kernel gives up: after a quarter of an hour, or two hours while
+    # waiting for an answer. The first: seconds for connecting.
     "connect_timeout": 10,
     # Seconds without traffic until the kernel sends a probe.
     "keepalives_idle": 10,
@@ -32,10 +32,10 @@ _CONNECTING: dict[str, str | int] = {
     "keepalives_count": 2,
     # Milliseconds for which sent data may stay unacknowledged.
     "tcp_user_timeout": 20_000,
-    # After a failover the URL may still lead to the former primary, which answers but takes no writes. Of several hosts
-    # in the URL, this finds the one that takes writes.
+    # After a failover the URL may still lead to the former primary, which answers but accepts no writes. If the URL
+    # names several hosts, this finds the one that accepts writes.
     "target_session_attrs": "read-write",
-    # Whatever an administrator's default is: every person's name has to get through.
+    # Overrides an administrator's default: every person's name has to get through.
     "client_encoding": "UTF8",
 }
 
@@ -117,9 +117,10 @@ def write_pg_dump(url: URL) -> str:
 
 
 def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshold: bool) -> None:
-    """Set on every new connection what an administrator's defaults for a role or a database may have changed.
+    """On every new connection, set the values that an administrator's defaults for a role or a database may have
+    changed.
 
-    A reported commit must survive a crash (synchronous_commit), and of two statements that change the same record the
+    A reported commit must survive a crash (synchronous_commit), and if two statements change the same record, the
     second must wait and continue instead of failing (READ COMMITTED). `asked_for`: values of synchronous_commit in the
     URL. `has_threshold`: the URL says after how many runs statements are prepared."""
 
@@ -131,8 +132,8 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
         pid, commits, isolation = found
         wanted = _choose_commit(commits, asked_for)
         is_as_wanted = (commits, isolation) == (wanted, READ_COMMITTED)
-        # PgBouncer and similar poolers name another process than the server's. What is set on such a connection stays
-        # with a server connection that our next transaction may not get; so does a prepared statement.
+        # PgBouncer and similar poolers report a process id other than the server's. A setting or a prepared statement
+        # on such a connection stays with a server connection that our next transaction may not get.
         if pid != connection.info.backend_pid:
             if not has_threshold:
                 connection.prepare_threshold = None
@@ -152,7 +153,8 @@ def _check_encoding(connection: psycopg.Connection[Any]) -> None:
 
 
 def _configure_transactions(engine: Engine) -> None:
-    """Set in each writing transaction what cannot be set on its connection, because of a pooler in between."""
+    """In each writing transaction, set the value that cannot be set on its connection because of a pooler in
+    between."""
 
     @event.listens_for(engine, "begin")
     def set_in_transaction(connection: Connection) -> None:
@@ -181,7 +183,7 @@ def _mark_lost_connections(context: ExceptionContext) -> None:
 def _retry_connecting(engine: Engine, connect_within: float) -> None:
     """While the server has no connection left, retry for this many seconds."""
 
-    # Not at the top: it takes a tenth of a command's start, and on SQLite nothing is tried again.
+    # Not at the top: importing it takes a tenth of a command's start, and SQLite needs no retries.
     import tenacity
 
     @event.listens_for(engine, "do_connect")

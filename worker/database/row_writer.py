@@ -21,7 +21,7 @@ class RowWriter:
         converters = {column.name: _find_converter(connection, column.type) for column in table.columns}
         constants = {name: value for name, value in (_find_defaults(table) | same).items() if name not in columns}
         self._constants = tuple(converters[name](value) for name, value in constants.items())
-        # Only values that the driver does not take as they are need conversion.
+        # Only values that the driver does not accept as they are need conversion.
         self._converters = [
             (place, converters[name]) for place, name in enumerate(columns) if converters[name] is not _leave_unchanged
         ]
@@ -30,14 +30,14 @@ class RowWriter:
 
     @contextmanager
     def writing(self) -> Iterator[Write]:
-        """Give a function that writes a row. All rows are in the table when the block ends; PostgreSQL takes the first
-        ones while the block prepares others. Raises SQLAlchemy's DBAPIError on both databases."""
+        """Yield a function that writes a row. All rows are in the table when the block ends; PostgreSQL receives the
+        first ones while the block prepares others. Raises SQLAlchemy's DBAPIError on both databases."""
         method = self._insert if self._connection.dialect.name == "sqlite" else self._copy
         with method(", ".join(self._names)) as write:
             yield lambda row: write(self._complete(row))
 
     def _complete(self, row: Row) -> tuple[Any, ...]:
-        """Add the values that are equal in all rows, and convert those that the driver does not take."""
+        """Add the values that are equal in all rows, and convert those that the driver does not accept."""
         values = [*row, *self._constants]
         for place, convert in self._converters:
             if values[place] is not None:
@@ -81,5 +81,5 @@ def _find_defaults(table: Table) -> dict[str, Any]:
 
 
 def _find_converter(connection: Connection, kind: Any) -> Callable[[Any], Any]:
-    """The function that converts a value of a column's type to what the driver takes."""
+    """The function that converts a value of a column's type to one that the driver accepts."""
     return kind.dialect_impl(connection.dialect).bind_processor(connection.dialect) or _leave_unchanged

@@ -83,13 +83,13 @@ def upgrade(
     """Upgrade the schema to this revision, and return its revision afterwards.
 
     `on_change` is called in the same transaction, with the revisions before and after, unless they are the same or the
-    database was empty. Raises SchemaOutdated if the schema is of a later version."""
-    # Not at the top, nor below: Alembic takes an eighth of a command's start, for what happens once for each version.
+    database was empty. Raises SchemaOutdated if the schema is from a later version."""
+    # Not at the top: importing Alembic takes an eighth of a command's start, and each version upgrades only once.
     from alembic import command
 
     def bring_up(connection: Connection) -> str:
-        # Otherwise a command that is about to write its line and a migration that changes the audit could wait for each
-        # other.
+        # Otherwise a command that is about to write its audit line and a migration that changes the audit could wait
+        # for each other.
         database.lock(connection, AUDIT_LOCK)
         before = read_revision(connection)
         refuse_newer(before)

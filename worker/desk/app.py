@@ -1,5 +1,5 @@
-"""The web application of the desk: its pages, the commands that a person confirms on them, and files about a batch to
-download; their routes, the check of visitors, and the answers to errors. Each view takes the desk, the visitor and the
+"""The web application of the desk: its pages, the commands that a person confirms on them, and downloadable files about
+a batch; their routes, the check of visitors, and the answers to errors. Each view takes the desk, the visitor and the
 request, and returns the answer. No page contains a secret."""
 
 import math
@@ -57,11 +57,11 @@ NOT_DONE = (403, 409, 413)
 MOST_FOUND = 200
 # Lines that the page of the audit lists, at most.
 MOST_LINES = 200
-# Tokens given out last that the page lists below its form, at most.
+# How many of the tokens given out last the page lists below its form, at most.
 MOST_GIVEN = 10
 # The statuses that a search accepts: those of records, and that of rows that were not loaded.
 _STATUSES = [*Status, NOT_LOADED]
-# Characters that a file's name may not have, because browsers would replace them, each in its own way.
+# Characters that a file's name may not have, because each browser would replace them in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -253,8 +253,8 @@ def pause(order: Order) -> str:
 
 
 def resume(order: Order) -> str:
-    """Resume the batch. With the field `now`, also end the hold of its license. With the field `where`, only start the
-    matching rows that wait for a date or were kept back. Raises NotPossible, UnknownColumn."""
+    """Resume the batch. With the field `now`, also end the hold of its license. With the field `where`, only let the
+    matching rows begin that wait for a date or were kept back. Raises NotPossible, UnknownColumn."""
     if where := order.fields.get("where"):
         return f"{count_things(order.batches.let_begin(order.status.name, [where]), 'row')} of {where} may begin now."
     lifts_hold = "now" in order.fields
@@ -376,7 +376,8 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
 }
 # Commands on one token whose own page shows the result.
 PAGES_OF_TOKENS = ("give", "otps")
-# The page after a command on one token, and the form field that it keeps. After other commands comes the batch's page.
+# The page that follows a command on one token, and the form field that it keeps. Other commands are followed by the
+# batch's page.
 BACK_TO = {"give": ("/batch/give", "ticket"), "take-back": ("/batch/give", "ticket"), "otps": ("/batch/otps", "serial")}
 
 
@@ -434,7 +435,8 @@ def _refuse_stranger(desk: Desk) -> Response:
 def _show_form(
     desk: Desk, visitor: Visitor, request: Request, mistake: str | None = None, typed: Mapping[str, str] | None = None
 ) -> Response:
-    """Show the page on which a person confirms a command. `mistake`: what to correct first in what was `typed`."""
+    """Show the page on which a person confirms a command. `mistake`: what the person has to correct in the `typed`
+    fields."""
     command = request.path_params["command"]
     if command not in COMMANDS:
         raise HTTPException(404, "This page does not exist.")
@@ -508,7 +510,8 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
             # Redirect, since the browser's history would otherwise keep the form with the OTPs.
             desk.mistakes[visitor.session, status.name] = str(error)
             return RedirectResponse(back, 303)
-        # Empty the form, so that the next scan is neither appended to the wrong value nor sent with its person.
+        # Empty the form, so that the next scan is neither appended to the previous serial number nor sent with the
+        # previous person.
         typed = fields if error.keeps or command is not give else {"ticket": fields.get("ticket", "")}
         return _show_form(desk, visitor, request, str(error), typed)
     return RedirectResponse(back, 303)
@@ -546,7 +549,7 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
         NoConnection: refuse_as(503, lambda _: "The desk has no free connection: load the page again in a moment."),
-        # Starlette raises it again afterwards, so it is logged.
+        # Starlette then raises the error again, so it is logged.
         Exception: refuse_as(500, lambda _: "The desk itself failed. Its log says how."),
     }
 

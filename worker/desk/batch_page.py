@@ -19,7 +19,7 @@ from worker.reports import cures, outlook, search, token_history
 from worker.reports.batch_history import BatchHistory, Timeline, describe_command, describe_timeline
 from worker.reports.facts import BatchStatus, describe_costs, describe_made, describe_outcome
 
-# Values of a column that a page lists, at most.
+# Maximum number of a column's values that a page lists.
 MOST_PARTS = 200
 
 
@@ -56,7 +56,7 @@ def make_environment() -> Environment:
         "share": write_share,
         "time": format_moment,
     }
-    # Pages are files by default; the desk sets this to False.
+    # By default, a page is a file; the desk sets `is_file` to False.
     environment.globals |= {"outlook": outlook, "cures": cures, "search": search, "of_token": token_history}
     said = (describe_command, describe_costs, describe_made, describe_outcome, describe_timeline, count_things, quote)
     environment.globals |= {function.__name__: function for function in said}
@@ -79,7 +79,7 @@ def _show_controls(value: object) -> object:
 WIDTH, HEIGHT = 720.0, 240.0
 # The edges of the plot, in the same units: there is room above for the highest number, and below for the times.
 TOP, BOTTOM = 24.0, 212.0
-# Ticks of an axis, at most.
+# Maximum number of ticks on an axis.
 MOST_TICKS = 6
 # Seconds between two ticks of the time axis: values that divide a minute, an hour or a day evenly.
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -166,7 +166,8 @@ def _draw_steps(timeline: Timeline, scale: _Scale) -> Iterator[str]:
 
 
 def choose_numbers(most: int) -> range:
-    """Choose the numbers on the axis. The step is the smallest of 1, 2, 5, 10, 20, 50 … so that four steps suffice."""
+    """Choose the numbers on the axis. The step is the smallest of 1, 2, 5, 10, 20, 50 … with which four steps
+    suffice."""
     steps = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
     step = next(each for each in steps if 4 * each >= most)
     return range(0, most + step, step)

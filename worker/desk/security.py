@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Characters of a person's name, at most; the audit has room for them.
+# Maximum characters of a person's name, for which the audit has room.
 LONGEST_NAME = 200
 # Bytes of randomness in a link and in a session.
 _SECRET_BYTES = 32
@@ -39,7 +39,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# Bytes of a URL's query, at most.
+# Maximum bytes of a URL's query.
 LONGEST_QUERY = 8192
 # The field that proves that a form came from a page of this desk.
 FORM_KEY = "form_key"

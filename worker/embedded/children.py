@@ -22,8 +22,8 @@ class Child:
 
 
 class Children:
-    """The child processes of this process, by name; each runs a Python module. `orphan_grace`: seconds for a child to
-    end by itself after its parent; enough to answer and record a call in flight."""
+    """The child processes of this process, by name; each runs a Python module. `orphan_grace`: seconds that a child has
+    to end by itself after its parent has ended; enough to answer and record a call in flight."""
 
     def __init__(self, *, orphan_grace: float = 30.0) -> None:
         self._orphan_grace = orphan_grace

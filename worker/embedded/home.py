@@ -74,8 +74,8 @@ def make_home(home: Path) -> None:
 
 
 def refuse_lost_database(database: Path, heads: Path) -> None:
-    """Refuse to create a new database if the last one was lost: its write-ahead log is there, or this file of the home,
-    with heads of its audit. Raises EmbeddedError."""
+    """Refuse to create a new database if the last one was lost: its write-ahead log still exists, or the file `heads`
+    in the home does, with heads of its audit. Raises EmbeddedError."""
     if database.exists():
         return
     log = database.with_name(f"{database.name}-wal")
@@ -92,8 +92,8 @@ def refuse_lost_database(database: Path, heads: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, if there is none: SQLite would let everybody read its database,
-    and gives its log the same mode."""
+    """Make an empty file that only its owner may read, if there is none: SQLite would create a database that everybody
+    may read, and it gives its log the same mode."""
     # SQLite fails for the same reason, with a better message.
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
@@ -202,7 +202,8 @@ def _sync_directory(directory: Path) -> None:
 
 
 def take_lock(path: Path) -> int | None:
-    """Take the lock: the descriptor that holds it until its last copy is closed, or None if another process holds it.
+    """Take the lock, and return the descriptor that holds it until its last copy is closed; None if another process
+    holds it.
 
     Child processes inherit the descriptor only if it is passed to them explicitly. Raises EmbeddedError."""
     try:
@@ -223,8 +224,8 @@ def take_lock(path: Path) -> int | None:
 
 
 def write_pid(path: Path, pid: int, *more: str) -> None:
-    """Write the pid of the lock's holder into its file, and further lines. The file is changed in place, since the lock
-    belongs to its inode, and is never empty meanwhile."""
+    """Write the pid of the lock's holder, and further lines, into the lock's file. The file is changed in place, since
+    the lock belongs to its inode, and is never empty meanwhile."""
     lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
         file.write(lines)

@@ -30,12 +30,12 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 # Seconds between two checks of whether a server answers, or is gone.
 POLL = 0.02
-# Starts before giving up: another process may take the port at any moment.
+# Number of starts before giving up: another process may take the port at any moment.
 TRIES = 5
 # The address that our servers listen on.
 HOST = "127.0.0.1"
 # Below the ports that Linux (from 32768) and macOS (from 49152) use for outgoing connections. There, a client that
-# calls an ended server could connect to itself, so that a restarted server finds its port taken.
+# calls a server that has ended could connect to itself, so that a restarted server finds its port taken.
 PORTS = range(20000, 32768)
 
 # The content of the file: https://valkey.io/topics/valkey.conf/
@@ -71,7 +71,8 @@ class EmbeddedValkey:
 
     def start(self) -> str:
         """Adopt the running server or start one, and return its URL, including the password. Raises EmbeddedError. A
-        new server takes over its predecessor's password and, if it is free, its port, so that clients find it again."""
+        new server takes over its predecessor's password and, if that is free, its port, so that clients find it
+        again."""
         make_home(self._home)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -82,7 +83,8 @@ class EmbeddedValkey:
             ) from error
 
     def find_url(self) -> str | None:
-        """Find the URL of the running server, for a command beside the process that started it; None if none runs."""
+        """Find the URL of the running server, for a command that runs beside the process that started it; None if no
+        server runs."""
         if not self._pid_file.exists() or self._wait_until_gone(within=0):
             return None
         config = ValkeyConfig.read(self._config_file)
@@ -138,8 +140,8 @@ class EmbeddedValkey:
         os.truncate(self._pid_file, 0)
         self._log.unlink(missing_ok=True)
         try:
-            # It inherits the lock's descriptor, and so holds the lock until it ends. It gets none of our variables,
-            # because they hold secrets.
+            # The server inherits the lock's descriptor, and so holds the lock until it ends. It gets none of our
+            # variables, because they hold secrets.
             process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
         except OSError as error:
             raise EmbeddedError(
@@ -169,7 +171,7 @@ class EmbeddedValkey:
     def _reap(self) -> None:
         """Collect the exit status of a server that this process started; until then it stays a zombie."""
         if self._process is not None:
-            # If its directory was removed, `stop` could not ask it to end.
+            # If the server's directory was removed, `stop` could not ask it to end.
             self._process.kill()
             self._process.wait()
             self._process = None
@@ -251,8 +253,8 @@ def connect(config: ValkeyConfig) -> redis.Redis:
 
 
 def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
-    """Ask the server for its pid; None if it does not answer, refuses our password, or works in another directory than
-    `directory`, such as a copied home's."""
+    """Ask the server for its pid; None if it does not answer, refuses our password, or works in a directory other than
+    `directory`, for example because the home was copied."""
     try:
         with connect(config) as client:
             works_in = client.config_get("dir").get("dir") or ""
@@ -265,7 +267,7 @@ def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port now; another process may take it at any time."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers set it: connections of an earlier server in TIME_WAIT do not matter.
+        # Servers set this option too, so an earlier server's connections in TIME_WAIT do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

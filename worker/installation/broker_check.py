@@ -82,7 +82,7 @@ def _is_refused(attempt: Callable[[], object]) -> bool:
     except redis.exceptions.NoPermissionError:
         return True
     except redis.ResponseError as error:
-        # The user may run a script, but not what the script calls.
+        # The user may run a script, but not the commands that the script calls.
         if not str(error).startswith("ACL failure in script"):
             raise
         return True

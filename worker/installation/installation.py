@@ -1,5 +1,5 @@
-"""An installation: its settings, database, schema, and keys, for the commands; and what commands and desk read of it:
-how each batch stands, and the history of a token."""
+"""An installation: its settings, database, schema, and keys, for the commands; and what commands and the desk read from
+it: the status of each batch, and the history of a token."""
 
 import os
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ from worker.reports.stall import Fleet
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
 from worker.vault.keys import KEY_FILE, load_keyring, reencrypt
 
-# Seconds that a command waits for a connection while workers use all that PostgreSQL has.
+# Seconds that a command waits for a connection while workers use all connections that PostgreSQL has.
 CONNECT_WITHIN = 10.0
 
 
@@ -66,8 +66,8 @@ class Installation:
         return load_environment(self.settings, name, self.variables, self.env_file)
 
     def license_of(self, name: str, environment_id: str) -> str:
-        """Find the license of an environment by its name; the environment's id, if it names none or is not configured
-        here. Works without its credentials too."""
+        """Find the license of an environment by its name; the environment's id if it names no license or is not
+        configured here. Works even without its credentials."""
         try:
             return find_license(self.settings, name, self.variables, self.env_file) or environment_id
         except ConfigError:
@@ -93,8 +93,9 @@ class Installation:
         return schema.upgrade(self._opened_database, on_change=write_down)
 
     def reencrypt(self, ticket: str | None = None, on_progress: OnProgress = tell_nobody) -> int:
-        """Encrypt every stored pair of OTPs with the first encryption key; how many records were encrypted again.
-        Raises DecryptionError once all others are, if records cannot be decrypted; ConfigError, EmbeddedError."""
+        """Encrypt every stored pair of OTPs with the first encryption key. Returns how many records were encrypted
+        again. Raises DecryptionError, after encrypting all others, if some records cannot be decrypted; ConfigError,
+        EmbeddedError."""
         actor = audit.this_person(self.settings, ticket)
 
         def write_down(connection: Connection, records: int) -> None:
@@ -113,7 +114,8 @@ class Installation:
         url, connections = self.settings.database, self.settings.database_connections
         if (parts := make_url(url)).get_backend_name() == "sqlite" and parts.database:
             make_private_file(Path(parts.database))
-        # Checked since desk and metrics use one occasionally, for weeks. Workers have their own database objects.
+        # Connections are checked, since the desk and the metrics use one occasionally, for weeks. Workers have their
+        # own database objects.
         return Database(url, connections=connections, connect_within=CONNECT_WITHIN, checks_connections=True)
 
     @property
@@ -129,8 +131,8 @@ class Installation:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has ever been loaded here, so that there is no database to read; never if the database is
-        elsewhere. Raises EmbeddedError, like `has_home`."""
+        """Whether nothing has ever been loaded here, so that there is no database to read; always False if the database
+        is elsewhere. Raises EmbeddedError, like `has_home`."""
         return self.settings.is_embedded_database and not self.has_home
 
     @cached_property
@@ -142,8 +144,8 @@ class Installation:
         return load_keyring(self.settings)
 
     def _refuse_to_replace_key(self) -> None:
-        """Raise ConfigError if the embedded stack's encryption key was lost while the database holds what it encrypted:
-        a new key could never open it. The database is opened only if there is no key."""
+        """Raise ConfigError if the embedded stack's encryption key was lost while the database holds OTPs that it
+        encrypted: a new key could never decrypt them. The database is opened only if there is no key."""
         path = self.settings.home / KEY_FILE
         if path.exists():
             return
@@ -153,19 +155,20 @@ class Installation:
             raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: restore it")
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
-        """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
+        """The commands for batches, on behalf of this person; by default, the one at this terminal. Raises what
         `database` raises."""
         return Batches(self.database, audit.this_person(self.settings, ticket, person))
 
     def pace_commands(self, ticket: str | None = None, person: str | None = None) -> PaceCommands:
-        """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
+        """The commands for paces, on behalf of this person; by default, the one at this terminal. Raises what
         `database` raises."""
         return PaceCommands(self.database, audit.this_person(self.settings, ticket, person))
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
-    """Read how this batch stands, or all of them, the latest first; an empty list if nothing has been loaded yet. If a
-    batch's due work is stuck, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
+    """Read the status of this batch, or of all batches, the latest first; an empty list if nothing has been loaded yet.
+    If a batch's due work is stuck, the broker is checked too, since it may be the cause. Raises UnknownBatch,
+    NothingLoaded."""
     if batch is None and installation.is_empty:
         return []
     statuses = facts.read_statuses(installation.database, batch, installation.license_of)
@@ -173,7 +176,7 @@ def read_statuses(installation: Installation, batch: str | None = None) -> list[
     statuses = [replace(status, fleet=replace(status.fleet, only_batch=only_batch)) for status in statuses]
     if not any(status.still_for for status in statuses):
         return statuses
-    # Not at the top: hardly any status asks a broker, and Redis' client takes a sixth of that command's start.
+    # Not at the top: the status command rarely asks a broker, and importing Redis' client takes a sixth of its start.
     from worker.installation.broker_check import find_broker_fault
 
     fault = find_broker_fault(installation.settings)
@@ -190,8 +193,8 @@ def read_fleet(installation: Installation, batch: str) -> Fleet:
 
 
 def _find_only_batch(installation: Installation) -> str | None:
-    """Find the only batch that all workers work on: that of `run BATCH` in this home. If the database is elsewhere,
-    other workers may work on all; then None."""
+    """Find the only batch that all workers work on: the one of `run BATCH` in this home. None if there is none, or if
+    the database is elsewhere, where other workers may work on all batches."""
     settings = installation.settings
     return find_run_alone(settings.home) if settings.is_embedded_database else None
 

@@ -1,5 +1,5 @@
-"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; also that Valkey
-alone, for commands that call PingOne without a worker."""
+"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server. Also runs that
+Valkey alone, for commands that call PingOne without a worker."""
 
 import os
 import sys
@@ -20,9 +20,9 @@ from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
 
-# Seconds beyond the deadlines of a record's two calls for an ending worker to settle what it has in hand.
+# Seconds that an ending worker has, beyond the deadlines of a record's two calls, to settle the records in hand.
 GRACE = 10.0
-# Restarts in a minute; more than that is no accident.
+# Maximum restarts in a minute; more than that are no accident.
 FAILURES_A_MINUTE = 5
 # Seconds until a worker that shut down because only it was failing is restarted.
 PAUSE = 20.0
@@ -38,8 +38,8 @@ NOT_FOR_BEAT = ("OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "OATHBULK_WEBHOOK
 
 
 class Stack:
-    """The processes that work during `run`: on the batch with the id `only_batch`, or on all if it is None. If this
-    process is killed, they end soon after."""
+    """The processes that work during `run`: on the batch with the id `only_batch`, or on all batches if it is None. If
+    this process is killed, they end soon after."""
 
     def __init__(self, installation: Installation, only_batch: int | None = None) -> None:
         self._installation = installation
@@ -68,8 +68,8 @@ class Stack:
 
     def restart_ended(self) -> str | None:
         """Restart a part that ended by itself, and check the servers: an unattended run must survive the loss of a
-        part. Returns None; or the name and log of a part, if parts end again and again. Raises EmbeddedError, and
-        DBAPIError if the database cannot be written to."""
+        part. Returns None, or, if parts end again and again, the name and log of the last one. Raises EmbeddedError,
+        and DBAPIError if the database cannot be written to."""
         ensure_room(self._home)
         name = next((each for each in self._children.find_ended() if not self._is_pausing(each)), None)
         if name is None and time.monotonic() < self._next_check_at:
@@ -84,7 +84,7 @@ class Stack:
         return None
 
     def _is_pausing(self, name: str) -> bool:
-        """Whether a part must not start yet, because it ended while others work on."""
+        """Whether a part must not start yet, because it ended as the only worker that was failing."""
         if self._children.exit_code(name) != FAILS_ALONE:
             return False
         now = time.monotonic()
@@ -95,7 +95,7 @@ class Stack:
         return False
 
     def _check_servers(self) -> None:
-        """Check that the embedded database is writable, and restart an ended Valkey."""
+        """Check that the embedded database is writable, and restart Valkey if it has ended."""
         if self._settings.is_embedded_database:
             # Only a write shows that a quota is used up, or that the disk is read-only.
             self._installation.database.try_to_write()
@@ -105,10 +105,10 @@ class Stack:
         self._next_check_at = time.monotonic() + CHECK_EVERY
 
     def stop(self) -> None:
-        """End all processes. Calls in flight are settled, or their records handed back, first."""
+        """End all processes, after calls in flight are settled or their records handed back."""
         self._children.stop(self._grace)
         if self._settings.is_embedded_database:
-            # If the disk is full, this one counts as alive for half a minute longer.
+            # If the disk is full, the worker counts as alive for half a minute longer.
             with suppress(DBAPIError):
                 forget_all(self._installation.database)
         if self._valkey is not None:
@@ -117,7 +117,7 @@ class Stack:
     def _start_part(self, name: str) -> None:
         """Start a worker or beat, with the variables that it needs, and a log of its own."""
         if name == "worker" and self._settings.is_embedded_database:
-            # The worker before it may have been killed while preparing a batch; there is no other here.
+            # The previous worker may have been killed while preparing a batch; no other worker runs here.
             forget_all(self._installation.database)
             Turns(self._installation.database).end_all()
         # -P: a `models.py` in a person's working directory must not replace ours.
@@ -130,13 +130,13 @@ class Stack:
 
 @contextmanager
 def parts_with_redis(installation: Installation) -> Iterator[Parts]:
-    """Yield the parts of a command that calls PingOne. The pace is in the fleet's Redis, or, if none is set, in the
-    embedded Valkey, which runs until the block ends."""
-    # Not imported at the top: only what calls PingOne needs structlog.
+    """Yield the parts of a command that calls PingOne. The pace is kept in the fleet's Redis, or, if none is set, in
+    the embedded Valkey, which runs until the block ends."""
+    # Not imported at the top: only commands that call PingOne need structlog.
     from worker.observability.logs import configure_logs
 
     settings = installation.settings
-    # Calls and paces log to stderr; on stdout it would mix with the output of `--json`.
+    # Calls and paces log to stderr; on stdout, their lines would mix with the output of `--json`.
     configure_logs("WARNING", settings.log_format)
     if settings.redis_url is not None:
         yield Parts(settings, installation.environment)

@@ -1,5 +1,6 @@
 """A process of the stack of `run`: `python -m worker.installation.stack_process worker`, or `… beat`. Celery's own
-command could start them too, but it imports all of its other commands and Flower, a quarter of the start's time."""
+command could start them too, but it imports all of its other commands and Flower, which takes a quarter of the start-up
+time."""
 
 import gc
 import sys
@@ -7,8 +8,8 @@ from contextlib import nullcontext
 
 
 def main() -> None:
-    """Be a worker, or beat, until a signal ends it."""
-    # What is imported stays until the end: collecting garbage in it takes a tenth of the start's time.
+    """Run as a worker, or as beat, until a signal ends the process."""
+    # Imported modules stay until the end: collecting garbage among them takes a tenth of the start-up time.
     gc.disable()
     _leave_working_directory_out()
     from worker.celery import app
@@ -20,7 +21,7 @@ def main() -> None:
             worker.start()
             sys.exit(worker.exitcode)
         case ["beat"]:
-            # Beat sends tasks by name. What the tasks themselves import would take time and memory.
+            # Beat sends tasks by name. Importing the tasks' own modules would take time and memory.
             app.conf.include = ()
             beat = app.Beat(loglevel="WARNING", quiet=True)
             gc.enable()

@@ -1,3 +1,3 @@
-"""A shipment's file becomes rows, and errors of refused rows. Begin with `shipment` (a file is opened and read) or
-`rows` (the results); `formats` is the table of formats, `files` and `other_formats` take files apart, `tokens` checks
-their contents."""
+"""Turns a shipment's file into rows, and errors for refused rows. Begin with `shipment` (opens and reads a file) or
+`rows` (the results); `formats` is the table of formats, `files` and `other_formats` parse files, `tokens` checks their
+contents."""

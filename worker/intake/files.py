@@ -1,8 +1,8 @@
-"""Reads files as bytes, lines and rows. It bounds the memory of lines, computes the digest meanwhile, and recognizes
-kinds of files that no format reads. Of a CSV it reads the header and splits rows into cells, and refuses a last row
-that may be cut off.
+"""Reads files as bytes, lines and rows: limits the length of a line, computes the digest along the way, and recognizes
+kinds of files that no format reads. For a CSV, reads the header, splits rows into cells, and refuses rows that may be
+cut off.
 
-csv.reader does the splitting; it is kept from swallowing good rows after a quotation mark that is never closed.
+csv.reader does the splitting, but is kept from swallowing the good rows after a quotation mark that is never closed.
 """
 
 import csv
@@ -44,10 +44,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Encoding = Literal["hex", "base32", "base64"]
 # The beginning of a comment.
 COMMENT = re.compile(r"\s*#")
-# How many first bytes identify a file's format: enough to find the names that distinguish a workbook from another zip
-# archive.
+# Number of bytes at a file's start by which its format is recognized: enough to find the names that distinguish a
+# workbook from another zip archive.
 HEAD = 4096
-# Maximum bytes of a line. A row of pairs has some 150; a longer line is not a CSV, and would fill the memory.
+# Maximum bytes of a line. A row with a pair has about 150; a longer line is not part of a CSV, and would fill the
+# memory.
 MAX_LINE = 64 * 1024
 # Bytes that are read at once.
 CHUNK = 64 * 1024
@@ -66,8 +67,8 @@ NULS = ("starts with only NUL bytes: copying it was not finished", "Get the file
 XML = ("is XML or HTML", GIVE_ANOTHER)
 JSON = ("is JSON", GIVE_ANOTHER)
 ZIP = ("is a zip archive", UNPACK)
-# The first bytes of each kind of file, RTF before JSON. Zip archives are checked more closely; XML and JSON are refused
-# only if no format reads them.
+# The first bytes of each kind of file. RTF must precede JSON, since both begin with `{`. Zip archives are checked more
+# closely; XML and JSON are refused only if no format reads them.
 SIGNATURES = {
     b"\xff\xfe": UTF_16,
     b"\xfe\xff": UTF_16,
@@ -87,17 +88,17 @@ SIGNATURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
-    """What a person says about a file, each value by an option of the command line; None if not given. The file's own
-    values have precedence."""
+    """What a person says about a file. Each value comes from a command-line option, and is None if not given. The
+    file's own values take precedence."""
 
-    # `--encoding`: of secrets whose characters can be read in two ways.
+    # `--encoding`: for secrets whose characters can be read in two ways.
     encoding: Encoding | None = None
-    # `--otp-type`, `--digits`, `--time-step` (seconds), `--hash`: of all tokens, if the file does not say.
+    # `--otp-type`, `--digits`, `--time-step` (seconds), `--hash`: for all tokens, if the file does not say.
     otp_type: OtpType | None = None
     digits: int | None = None
     time_step: int | None = None
     hash_algorithm: HashAlgorithm | None = None
-    # `--zone`: of dates without an offset; None for that of this machine.
+    # `--zone`: the time zone of dates without an offset; None: this machine's.
     zone: tzinfo | None = None
     # `--key-file`: the pre-shared key that the vendor sent separately.
     key: bytes | None = field(default=None, repr=False)
@@ -111,7 +112,7 @@ NO_HINTS = Hints()
 
 
 class OpenFile:
-    """A file that is read from its beginning, and what a person says about it. All bytes read go into its digest."""
+    """A file that is read from its beginning, with what a person says about it. Its digest covers all bytes."""
 
     def __init__(self, path: Path, stream: BinaryIO, hints: Hints = NO_HINTS) -> None:
         self.path = path
@@ -120,7 +121,7 @@ class OpenFile:
         self._digest = hashlib.sha256()
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Read the next bytes, at most `size`; none at the end."""
+        """Read the next bytes, at most `size`; return an empty value at the end of the file."""
         block = self._stream.read(size)
         self._digest.update(block)
         return block
@@ -134,8 +135,8 @@ class OpenFile:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file. Raises UnusableFile, also for a pipe: it cannot be read twice, and may block for ever when
-    opened."""
+    """Open a regular file. Raises UnusableFile for any other, such as a pipe, which cannot be read twice and may block
+    forever when opened, and for a file that cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnusableFile(path, "is not a regular file", "Give the path of a file")
@@ -148,9 +149,9 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_lines(file: OpenFile) -> Iterator[str]:
-    """Yield the lines with their ends (CRLF, LF or CR), without the byte order mark.
+    """Yield the lines with their line endings (CRLF, LF or CR), without the byte order mark.
 
-    Lines are split at these ends alone: `str.splitlines` would also split at characters that may be part of a name.
+    Lines are split only at these endings: `str.splitlines` would also split at characters that may be part of a name.
     Raises UnusableFile for a line longer than MAX_LINE bytes, a NUL, or bytes that are not UTF-8.
     """
     number, tail = 0, b""
@@ -198,7 +199,7 @@ def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
 
 
 def find_foreign(head: bytes) -> tuple[str, str] | None:
-    """Find the problem and the cure of a file that begins with these bytes (a few kilobytes); None if it is text."""
+    """Find the problem with a file that begins with these bytes (a few kilobytes), and its cure; None if it is text."""
     start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     found = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
     if found is ZIP and (b"xl/" in head or b"[Content_Types].xml" in head or b"opendocument" in head):
@@ -213,8 +214,8 @@ def find_foreign(head: bytes) -> tuple[str, str] | None:
 
 
 def make_refusal(path: Path, head: bytes, what: str, cure: str = GIVE_ANOTHER) -> UnusableFile | None:
-    """Make the error for a file that starts with these bytes and cannot be read; None if it is text. `what`: what else
-    could be read in this XML or JSON. `cure`: what to do if the file is unusable."""
+    """Make the error for a file that starts with these bytes and cannot be read; None if it is text. `what`: what the
+    error adds if the file is XML or JSON. `cure`: what to do if the kind of file has no cure of its own."""
     found = find_foreign(head)
     if found is None:
         return None
@@ -229,8 +230,8 @@ def is_blank(line: str) -> bool:
 
 
 def read_first_lines(head: bytes) -> list[str]:
-    """Read the first lines among these bytes, HEAD of them at most. Lines that are cut off or blank are left out; none
-    if the file is not text."""
+    """Read the lines in these first bytes of a file, HEAD at most. Leave out blank lines, and a last line that may be
+    cut off. The list is empty if the file is not text."""
     if find_foreign(head):
         return []
     lines = head.removeprefix(BYTE_ORDER_MARK).splitlines()
@@ -254,26 +255,26 @@ def drop_comments(head: bytes) -> bytes:
 
 # CSVs
 
-# Lines of a row, at most. A quoted value, such as an address, may hold line breaks; after more lines its quotation mark
-# was never closed.
+# Maximum lines of a row. A quoted value, such as an address, can have line breaks; if it spans more lines, its
+# quotation mark was never closed.
 MAX_ROW_LINES = 20
 # Delimiters that a header may have.
 DELIMITERS = (",", ";", "\t")
 # Maximum columns of a header; a file with more is not a shipment.
 MAX_COLUMNS = 200
-# Meanings that need a column, if the format knows them.
+# Meanings for which a header must have a column, if the format knows them.
 REQUIRED = {"serial", "secret", "data"}
-# How many lines are searched for a header below comments.
+# How many lines are searched for a header, which may be below comments.
 MOST_ABOVE = 1000
-# The line that tells Excel the separator, and the problem and cure of a file that begins with it.
+# The line that tells Excel the separator, and the problem and the cure if a file begins with it.
 SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
 HAS_SEPARATOR_LINE = (
     "begins with a 'sep=' line for Excel",
     "Delete that line: oathbulk finds the separator in the header",
 )
-# The problem of a file whose first line looks like a row.
+# The problem if a file's first line looks like a row.
 HEADER_MISSING = "the first line is a row of data, the header is missing"
-# The problem and the cure of a header that continues in the next line.
+# The problem and the cure if a header continues on the next line.
 HEADER_CUT_IN_TWO = (
     "the header continues in the next line",
     "Remove the line break between them, or get the file again",
@@ -294,22 +295,23 @@ TOO_SHORT = (
     "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it "
     "is whole, load it from a separate file"
 )
-# What may be missing from a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
-# of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64; the pair in which RCDevs
-# has a counter.
+# What may be missing from the end of a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal
+# secret; a piece of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64; the name
+# and value with which RCDevs writes a counter.
 CONTINUATIONS = ("0", "00", "AAAAAAAA", ":30", "MA==", ",TokenState=OA==")
-# Cells that may be missing: type, digits, time step, hash, and a counter in decimals or in Base64.
+# Cells that may be missing from the end of a row: type, digits, time step, hash, and a counter in decimals or in
+# Base64.
 FURTHER_CELLS = ("totp", "8", "60", "sha1", "sha256", "7", "MA==")
 
 # The cells of a row, stripped, without empty ones at the end; None if the quotation marks of the row make no sense.
 Cells = list[str] | None
-# For rows with this many cells and this type: length and ending of their last cells, None if these differ.
+# By number of cells and OTP type: length and ending of the last cells of such rows, each None if they differ.
 OtherRows = dict[tuple[int, OtpType], tuple[int | None, str | None]]
 
 
 class SplitRow(list[str]):
-    """The cells of a row. `columns`: how many the header has, 0 without one; `width`: how many the row has as written,
-    with empty ones at its end."""
+    """The cells of a row. `columns`: how many columns the header has, 0 without a header; `width`: how many cells the
+    row has as written, including empty ones at its end."""
 
     def __init__(self, cells: Iterable[str], columns: int = 0) -> None:
         super().__init__(cells)
@@ -337,10 +339,10 @@ def split_rows(
 ) -> Iterator[tuple[int, Cells]]:
     """Yield the fields of every row, with the number of its first line. The fields are None if the quotation marks of
     the row make no sense. A last row without a line break at its end is an OpenRow. `lines` begins after line
-    `row_number`, the header with this many `columns`, if there is one. `is_one_row` decides whether fields with line
-    breaks are one row; if not, a quotation mark was never closed, so the first line is at fault and the others are read
-    again by themselves. None: no row has several lines. `skips_blanks`: blanks before a value, and before its quotation
-    marks, are dropped."""
+    `row_number`, which is the header, with this many `columns`, if there is one. `is_one_row` decides whether the
+    fields of several lines are one row; if not, a quotation mark was never closed, so the first line is at fault and
+    the others are read again as rows of their own. If it is None, no row has several lines. `skips_blanks`: blanks
+    before a value, or before its opening quotation mark, are dropped."""
     given_back: deque[str] = deque()
 
     def take() -> str:
@@ -398,7 +400,7 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
             "no value may hold a line break",
             fault=RowFault.ROW_UNREADABLE,
         )
-    # A single field may be the rest of a secret.
+    # A field on its own may be the rest of a secret, and is not named.
     serial = "".join(cells[serial_at : serial_at + 1]) if len(cells) > 1 else ""
     unfit = {
         "the row is only one field: check whether the line was cut off, is in quotation marks as a whole, or has "
@@ -416,8 +418,8 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a vendor's file or of a list: its line, its delimiter, the names of its columns as written, and
-    what each means to the format (empty for the file's own columns). `line`: it as written."""
+    """The header of a vendor's file or of a list: its line number, its delimiter, the names of its columns as written,
+    and what each means to the format (empty for the file's own columns). `line`: the header as written."""
 
     row_number: int
     delimiter: str
@@ -434,7 +436,7 @@ class Header:
         return known, {name: cells[place] for name, place in self.own_names.items()}
 
     def name_column(self, reason: str) -> str:
-        """Replace our name of a column at the start of a reason with the file's name."""
+        """Replace our name for a column, at the start of a reason, with the file's name for it."""
         ours, _, rest = reason.partition(" ")
         written = self.names[self.meanings.index(ours)] if ours in self.meanings else ""
         return f"{show_name(written)} {rest}" if 0 < len(written) <= 40 else reason
@@ -454,9 +456,9 @@ class Header:
 def split_header(
     line: str, is_known: Callable[[str], object] = canonical_column, *, is_strict: bool = False
 ) -> tuple[str, list[str]]:
-    """Split a header with the delimiter that yields the most known columns, then the most columns. Empty names at the
-    end are dropped. `is_strict`: blanks belong to names, and the delimiter is empty if the quotation marks make no
-    sense."""
+    """Split a header at the delimiter that yields the most known columns; if several do, the most columns. Empty names
+    at the end are dropped. `is_strict`: blanks belong to names, and the delimiter is empty if the quotation marks make
+    no sense."""
     rows = []
     for delimiter in DELIMITERS:
         reader = csv.reader([line], delimiter=delimiter, strict=is_strict, skipinitialspace=not is_strict)
@@ -479,8 +481,8 @@ def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[Header, Iterator[tuple[int, Cells]]]:
-    """Read the header, by the meanings of normalized names, and yield the line number and the cells of each row below
-    it. Raises UnusableFile, with `cure` if a required column is missing."""
+    """Return the header, whose normalized names have these meanings, and an iterator over the line number and the cells
+    of each row below it. Raises UnusableFile, with `cure` if a required column is missing."""
     lines = read_lines(file)
     above = [*islice(lines, MOST_ABOVE)]
     row_number, line = _find_header(above, meanings)
@@ -491,17 +493,17 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
         fault = HEADER_CUT_IN_TWO
     if fault:
         raise UnusableFile(file.path, *fault, row_number=row_number or None)
-    # A header in a comment was found only at the first row. If the header begins with `#`, rows may too: then every
-    # line with a delimiter is a row.
+    # The lines that were searched may include rows. If the header begins with `#`, rows may too: then every line with a
+    # delimiter is a row.
     below = chain(above[row_number:], lines)
     rows = ("\n" if COMMENT.match(text) and not (COMMENT.match(line) and delimiter in text) else text for text in below)
     return header, split_cells(rows, delimiter, row_number, len(names))
 
 
 def _find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int, str]:
-    """Find the header among the first lines of a file, and its line number; 0 if there is none. It is the first line
-    that is not a comment; but if that lacks a required column that a comment above has, it is the comment, since the
-    first column's name may begin with `#`."""
+    """Find the header among the first lines of a file, and its line number; 0 if there is none. The header is the first
+    line that is not a comment. If that line lacks a required column, the header is the last comment above it that has
+    them all, since the first column's name may begin with `#`."""
     in_comment = 0, ""
     for row_number, line in enumerate(lines, 1):
         if is_blank(line):
@@ -515,7 +517,7 @@ def _find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int
 
 
 def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: str) -> tuple[str, str] | None:
-    """Find the problem and the cure of a header; None if it is usable."""
+    """Find the problem with a header, and its cure; None if the header is usable."""
     if SEPARATOR_LINE.match(line):
         return HAS_SEPARATOR_LINE
     if len(header.names) > MAX_COLUMNS:
@@ -527,7 +529,8 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
     if fault := find_data(header.names):
         return fault
     if twice := find_twice(
-        # Checked apart from the meanings, since a file's own column may have the name of another column's meaning.
+        # The names of the file's own columns are compared only with each other: one may be the name of a meaning that
+        # another column has.
         (meaning, "" if meaning or not is_own(name) else normalize(name))
         for meaning, name in zip(header.meanings, header.names, strict=True)
     ):
@@ -541,8 +544,8 @@ def show_name(name: str) -> str:
 
 
 def find_data(names: list[str]) -> tuple[str, str] | None:
-    """Find a column whose name looks like a value: the first row is on the header's line, and would be lost. The name
-    may be a secret, and is not shown."""
+    """Find a column whose name looks like a value: the first row is probably on the header's line, and would be lost.
+    The name may be a secret, and is not shown."""
     found = (looks_like_data(name) and not MAY_BE_NAME.fullmatch(name.strip()) for name in names)
     for place, is_data in enumerate(found, 1):
         if is_data:
@@ -552,7 +555,8 @@ def find_data(names: list[str]) -> tuple[str, str] | None:
 
 
 def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> bool:
-    """Whether a header continues in the line below, which names only columns: together they name more known columns."""
+    """Whether a header continues on the line below: together they name more known columns, and nothing looks like
+    data."""
 
     def is_known(name: str) -> bool:
         return bool(meanings.get(normalize(name)) or canonical_column(name))
@@ -562,7 +566,8 @@ def goes_on(line: str, below: str, meanings: Mapping[str, str] = CANONICAL) -> b
 
 
 def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
-    """Find two columns of a header, counted from 1, only one of which a row could keep; None if there are none."""
+    """Find the numbers, from 1, of two columns of a header that mean the same, so that a row could keep only one; None
+    if there are none."""
     seen: dict[tuple[str, str], int] = {}
     for place, meaning in enumerate(meanings, 1):
         if any(meaning) and seen.setdefault(meaning, place) != place:
@@ -581,38 +586,38 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 
 # Last rows
 #
-# Many an editor leaves the last line without a line break, so that alone says nothing. Such a row loads if it has as
-# many cells as the header, or without a header as the longest of the others; if a further cell would be refused or
-# change nothing, or another row of its type has no more cells either; and if its last cell is whole by one of two
-# signs:
+# Many editors leave the last line without a line break, so its absence alone proves nothing. Such a row is loaded if it
+# has as many cells as the header or, without a header, as the longest other row; if, without a header, a further cell
+# would be refused or change nothing, or another row of its type has as many cells; and if its last cell is whole by one
+# of two signs:
 #
-# - more characters behind it would be refused or change nothing, as behind an id, a time step, or the counter 0;
-# - it is like that cell of all other rows of the type: a secret or an OTP is as long, a value of the file's own is the
-#   same, an e-mail address has the same domain. A counter, a name or a serial number is never recognized as whole by
-#   this.
+# - further characters would be refused or change nothing, as after an id, a time step, or the counter 0;
+# - it is like that cell in all other rows of the type: a secret or an OTP has the same length, a value of the file's
+#   own is the same, an email address has the same domain. This sign never shows that a counter, a name or a serial
+#   number is whole.
 
 
 # Pieces of lines
 #
-# Of a line that was cut in two, at least one piece cannot be read, since a row has one secret or one first OTP. So a
-# good row is refused if it makes another good row with the refused row above or below it. It loads all the same if that
-# row begins like all others, and so is one of its own; or if the row itself is whole by the rule for last rows, and its
-# secret or OTPs stay the same.
+# If a line was cut in two, at least one piece cannot be read, since a row has only one secret or one first OTP. So a
+# good row is refused if it and the refused row above or below it would together be another good row. It is still loaded
+# if the refused row begins like all others, and so is a row of its own; or if the good row is whole by the rule for
+# last rows, and has the same secret or OTPs when joined.
 
 # Rows that are read ahead before a row is judged.
 AHEAD = 20
-# Characters of a first cell whose form shows that a row is complete in itself.
+# Minimum characters of a first cell, so that its form can show that a row is complete in itself.
 FEWEST_ALIKE = 4
-# Letters and digits, each as one that stands for all.
+# Replaces every letter with A, and every digit with 0.
 FORM = dict.fromkeys(map(ord, ascii_letters), "A") | dict.fromkeys(map(ord, "0123456789"), "0")
-# What the rest of a secret is made of, in any encoding.
+# The characters that the rest of a secret can have, in any encoding.
 SECRET_CHARACTERS = re.compile(r"[0-9A-Za-z+/=-]+")
 
 
 @dataclass(slots=True)
 class ReadRow:
-    """A row that was read: its number, its cells, and the result. It has no cells in a tree, or if its quotation marks
-    do not match."""
+    """A row that was read: its number, its cells, and the result. It has no cells if the file is not a CSV, or if its
+    quotation marks do not match."""
 
     number: int
     cells: SplitRow
@@ -620,7 +625,7 @@ class ReadRow:
 
     @property
     def secret_length(self) -> int:
-        """The bytes of its secret; 0 if it has none."""
+        """The length of the row's secret in bytes; 0 if it has none."""
         otps = self.row.otps if isinstance(self.row, Row) else None
         return len(otps.secret.reveal()) if isinstance(otps, Seed) else 0
 
@@ -629,7 +634,7 @@ def read_whole_rows(
     numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
 ) -> Iterator[Row | RowError]:
     """Read every row with `read`, from its number and its cells, and refuse those that may be a piece of a line. Rows
-    that are no lists of cells, as in a tree, are only read."""
+    that are not from a CSV are read, but never refused as pieces."""
     judge = _RowJudge(read)
     rows = (judge.note(number, raw, read(number, raw)) for number, raw in numbered)
     ahead = deque(islice(rows, AHEAD))
@@ -644,14 +649,14 @@ def read_whole_rows(
 
 
 class _RowJudge:
-    """Judges rows by those around them. `read` reads a row again, from its number and other cells."""
+    """Judges rows by those around them. `read` reads a row again, from its number and changed cells."""
 
     def __init__(self, read: Callable[[int, Any], Row | RowError]) -> None:
         self._read = read
-        # Of good rows that were judged, length and ending of the last cells, and the forms of the first cells.
+        # From the good rows judged so far: length and ending of the last cells, and the forms of the first cells.
         self._others: OtherRows = {}
         self._forms = set[str]()
-        # The most cells of a good row, read or judged; the fewest, and the shortest secret, of one that was judged.
+        # The most cells of any good row read so far; the fewest cells, and the shortest secret, of any judged so far.
         self._widest = 0
         self._narrowest, self._shortest = MAX_COLUMNS, MAX_LINE
 
@@ -660,14 +665,14 @@ class _RowJudge:
         cells = raw if isinstance(raw, SplitRow) else SplitRow([])
         if isinstance(row, Row):
             self._widest = max(self._widest, len(cells))
-            # The lines of a block are no cells of a line, but the last of them may be cut off too.
+            # A block of lines has no cells, but its last line may be cut off too.
             if isinstance(raw, list) and not cells:
                 _note_last_cell(self._others, row, raw)
         return ReadRow(number, cells, row)
 
     def judge(self, before: ReadRow | None, each: ReadRow, ahead: Sequence[ReadRow]) -> Row | RowError:
-        """Return the result of a row, or its error if it may be a piece of a line: the rest, whose first cell may be
-        part of a secret, is not named."""
+        """Return the result of a row, or an error if the row may be a piece of a line. If it may be the rest of a line,
+        the error names no token, since the first cell may be part of a secret."""
         row, cells = each.row, each.cells
         if isinstance(row, RowError):
             follows_piece = (before and _fit_one_line(before.cells, cells)) and (
@@ -691,19 +696,19 @@ class _RowJudge:
         return RowError(each.number, reason, None if reason == CUT_IN_TWO_ABOVE else nameable, RowFault.ROW_UNREADABLE)
 
     def _is_short(self, each: ReadRow) -> bool:
-        """Whether a row has fewer cells than another."""
+        """Whether a row has fewer cells than another good row."""
         return 0 < len(each.cells) < self._widest
 
     def _goes_on(self, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
-        """Whether a good row continues in the next one, which is refused: together they would be another row, and the
-        good one may be incomplete."""
+        """Whether a good row may continue in the next one, which is refused: together they would be another row, and
+        the good one may be incomplete."""
         if not ahead or isinstance(ahead[0].row, Row) or not isinstance(each.row, Row):
             return False
         row, rest = each.row, ahead[0].cells
         if not rest or self._is_like_others(rest, each, ahead):
             return False
-        # The rest of a secret makes another secret, which may be unfit for its token. A row with a secret is one of its
-        # own.
+        # A secret joined with its rest is another secret, which may be unfit for its token, so the joined row need not
+        # be good. But if the next row has a secret, it is a row of its own.
         has_secret = any(SECRET_CHARACTERS.fullmatch(cell) and len(cell) >= LENGTH_OF_SEED for cell in rest[1:])
         if not has_secret and SECRET_CHARACTERS.fullmatch(rest[0]) and self._ends_with_secret(each):
             return True
@@ -714,7 +719,7 @@ class _RowJudge:
         )
 
     def _is_rest(self, before: ReadRow | None, each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
-        """Whether a good row begins in the refused one before it: together they would be another row."""
+        """Whether a good row may begin in the refused one before it: together they would be another row."""
         if before is None or isinstance(before.row, Row):
             return False
         is_of_two = all(self._is_like_others(cells, each, ahead) for cells in (before.cells, each.cells) if cells)
@@ -723,8 +728,8 @@ class _RowJudge:
         return bool(self._join(each, before.cells, each.cells))
 
     def _join(self, each: ReadRow, first: SplitRow, second: SplitRow) -> list[Row]:
-        """List the good rows, other than the given one, that two rows would be if they were one line: cut within a
-        cell, or at a separator, behind which empty cells may have been dropped."""
+        """List the good rows, other than the given one, that two rows would be if they were one line: one that was cut
+        within a cell, or at a separator, where empty cells may have been dropped."""
         columns = each.cells.columns
         if not first or not second or not _fit_one_line(first, second):
             return []
@@ -734,8 +739,8 @@ class _RowJudge:
         return [row for row in found if SERIAL.fullmatch(row.serial_number)]
 
     def _is_like_others(self, cells: list[str], each: ReadRow, ahead: Sequence[ReadRow]) -> bool:
-        """Whether a row begins like every other good row, so that it is complete in itself. A few characters prove
-        nothing."""
+        """Whether a row begins like every other good row, which shows that it is complete in itself. A few characters
+        prove nothing."""
         forms = self._forms | {_find_form(other.cells[0]) for other in ahead if isinstance(other.row, Row)}
         return len(cells[0]) >= FEWEST_ALIKE and forms == {_find_form(cells[0])}
 
@@ -749,25 +754,26 @@ class _RowJudge:
         return len(each.cells) < narrowest and each.secret_length < shortest and self._ends_with_secret(each)
 
     def _ends_with_secret(self, each: ReadRow) -> bool:
-        """Whether the last cell of a good row is its secret: with more characters it would be another one."""
+        """Whether the last cell of a good row is its secret, so that the secret changes if characters are added to the
+        cell."""
         longer = ([*each.cells[:-1], each.cells[-1] + more] for more in CONTINUATIONS)
         found = _find_others(each.row, longer, self._read) if isinstance(each.row, Row) else []
         return any(ReadRow(each.number, each.cells, row).secret_length != each.secret_length for row in found)
 
 
 def _fit_one_line(first: SplitRow, second: SplitRow) -> bool:
-    """Whether two rows may have been one line: without a header, or if they have no more cells than it has columns, but
-    for one that was cut in two."""
+    """Whether two rows may have been one line: there is no header, or together they have at most one cell more than it
+    has columns, since one cell may have been cut in two."""
     return not second.columns or first.width + second.width <= second.columns + 1
 
 
 def _find_form(cell: str) -> str:
-    """Find the form of a cell: each letter and each digit stand for all others."""
+    """Return the form of a cell: its text with every letter as A, and every digit as 0."""
     return cell.translate(FORM)
 
 
 def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:
-    """Note what the last cells of rows of a type with as many cells have in common."""
+    """Note what the last cells of rows of the same type and with as many cells have in common."""
     kind, cell = (len(cells), row.otp_type), cells[-1].strip()
     found = len(cell), _find_ending(cell)
     length, ending = others.get(kind, found)
@@ -775,12 +781,12 @@ def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:
 
 
 def _find_ending(cell: str) -> str:
-    """Return the domain of an email address, with its @; any other text as it is."""
+    """Return the domain of an email address, with its @; return any other text as it is."""
     return "".join(cell.rpartition("@")[1:])
 
 
 def _is_whole(row: Row, cells: OpenRow, others: OtherRows, read: Callable[[int, list[str]], Row | RowError]) -> bool:
-    """Whether a row without a line break at its end is complete, by the rule above."""
+    """Whether a row without a line break at its end is complete, by the rule for last rows above."""
     longest = max((length for length, _ in others), default=0)
     like_it = others.get((len(cells), row.otp_type))
     if len(cells) < max(cells.columns, longest):
@@ -798,14 +804,14 @@ def _is_whole(row: Row, cells: OpenRow, others: OtherRows, read: Callable[[int, 
 
 
 def _find_others(row: Row, longer: Iterable[list[str]], read: Callable[[int, list[str]], Row | RowError]) -> list[Row]:
-    """List what this row may have been before it was cut off: longer rows that can be read, and would be other
-    tokens."""
+    """List the rows that this one may have been before it was cut off: longer ones that can be read, and differ from
+    it."""
     read_again = [read(row.row_number, cells) for cells in longer]
     return [each for each in read_again if isinstance(each, Row) and each != row]
 
 
 def _is_same_but_for_end(row: Row, longer: Row, cell: str, *, is_as_long: bool, is_alike: bool) -> bool:
-    """Whether the only cell in which a row and a longer one differ is like that cell of the other rows."""
+    """Whether a row and a longer one differ in one cell only, which is like that cell of the other rows."""
     if isinstance(row.otps, Seed) and isinstance(longer.otps, Seed) and row.otps.counter != longer.otps.counter:
         return False
     if replace(longer, otps=row.otps, generated_at=row.generated_at) == row:

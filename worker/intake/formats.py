@@ -1,5 +1,5 @@
-"""The table of formats: add a new one here. A vendor's CSV is a row of the table; a function says the little that a row
-cannot."""
+"""The table of formats: add a new one here. A vendor's CSV is a row of the table, with functions for the little that
+the row alone cannot express."""
 
 import base64
 import re
@@ -77,14 +77,14 @@ Table = tuple[list[str], Iterator[Row | RowError]]
 # A secret, as part of a regular expression.
 SECRET = f"(?:{LIKELY_SECRET.pattern})"
 _FIELDS = frozenset(each.name for each in fields(Token))
-# The problem and the cure of a file without tokens.
+# The problem with a file without tokens, and its cure.
 HOLDS_NONE = ("holds no tokens", "Ask for the file again, with the tokens in it")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the cells of a row mean, if there is no header: fields of a Token, names that only this format uses, or
-    empty for ignored cells. `fewest`: minimum number of cells."""
+    """The meaning of each cell of a row in a file without a header: a field of a Token, a name that only this format
+    uses, or an empty string for an ignored cell. `fewest`: minimum number of cells."""
 
     cells: tuple[str, ...]
     fewest: int = 2
@@ -98,11 +98,11 @@ class CsvFormat:
     name: str
     # What it is and who writes such files, in a few words, for `oathbulk formats`.
     title: str
-    # The delimiter; below a header, the header decides it.
+    # The delimiter, unless the file has a header, which shows its own.
     delimiter: str = ","
-    # The encoding of the secrets, unless `--encoding` gives one; None: their characters decide.
+    # The encoding of the secrets, unless `--encoding` gives one; None: it is inferred from their characters.
     encoding: Encoding | None = None
-    # Fields of a Token that apply to all tokens.
+    # Fields of a Token that are the same for all tokens.
     says: Mapping[str, Any] = field(default_factory=dict)
     # What the columns mean, by their normalized names: fields of a Token, or names that only this format uses.
     header: Mapping[str, str] = field(default_factory=dict)
@@ -119,15 +119,15 @@ class CsvFormat:
     looks_like: str = ""
     # Recognizes the format by several rows, if one row is not enough.
     told: Callable[[bytes], bool] | None = None
-    # Finds the columns before those of the layout, by a file's path and its first line that is not blank. Raises
+    # Finds the columns before those of the layout, from a file's path and its first line that is not blank. Raises
     # UnusableFile.
     before: Callable[[Path, int, str], tuple[str, ...]] = lambda path, number, line: ()
-    # Refuse a file if its rows and hints together are ambiguous: `check` looks at one row, `check_all` at all of them,
-    # which it passes on. Raises UnusableFile.
+    # Refuse a file if its rows and hints together are ambiguous: `check` looks at one row; `check_all` looks at all
+    # rows while it passes them on. Both raise UnusableFile.
     check: Callable[[Path, Cells, Hints], None] = lambda path, row, hints: None
     check_all: Callable[[OpenFile, Iterator[Row | RowError]], Iterator[Row | RowError]] = lambda file, rows: rows
     empty: tuple[str, str] = HOLDS_NONE
-    # Completes a row: takes its cells by their meaning ("" if the header lacks the column), and returns fields of its
+    # Completes a row: gets its cells by their meaning ("" if the header lacks the column), and returns fields of its
     # Token, which replace those of the row. Raises RowRefused.
     complete: Callable[[dict[str, Any], Hints], dict[str, Any]] = lambda said, hints: {}
 
@@ -141,7 +141,8 @@ class CsvFormat:
         return self.told_by <= find_names(head, self.header)
 
     def read(self, file: OpenFile, now: datetime) -> Table:
-        """Return the columns that an export repeats, and the rows. Raises UnusableFile, and so do the rows."""
+        """Return the columns that an export repeats, and the rows. Raises UnusableFile, now or while the rows are
+        read."""
         if self.header:
             header, rows = read_table(file, self.header, "Use the file as the vendor sent it")
             pick = header.pick
@@ -180,8 +181,7 @@ class CsvFormat:
 # The first line of version 2, which has three columns before the serial. Excel adds commas to it.
 VERSION = re.compile(r"#\s*version\s*:\s*([^\s,;]+)", re.IGNORECASE)
 OATH_ROW = re.compile(rf"[^,]*,{SECRET},(?:-*[^\W\d_])+-*(?:,.*)?")
-# A row that names its type, or the number of its digits; its secret may be shorter than any that is read, or lack a
-# digit.
+# A row that names its type or its number of digits. Its secret may be too short to be accepted, or lack a digit.
 OATH_ROW_OF_TYPE = re.compile(r"[^,]*,[0-9A-Fa-f]*,(?i:oath-)?(?i:hotp|totp)(?:,.*)?|[^,]*,[0-9A-Fa-f]+,,[68](?:,.*)?")
 
 
@@ -237,8 +237,8 @@ def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
 
 
 def refuse_steps(file: OpenFile, rows: Iterator[Row | RowError]) -> Iterator[Row | RowError]:
-    """Refuse a file in which each row has the same counter, if that may be a time step and no hint says the type.
-    Raises UnusableFile."""
+    """Refuse a file in which each row has the same counter, if that number may be a time step and no hint gives the
+    type. Raises UnusableFile."""
     counters = set()
     for row in rows:
         counters.update([row.otps.counter] if isinstance(row, Row) and isinstance(row.otps, Seed) else [])
@@ -261,8 +261,8 @@ def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]
 
 
 def complete_entra(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Refuse a token that a column of some vendors, or a hint, calls HOTP, and read what others call its algorithm.
-    Raises RowRefused."""
+    """Refuse a token that a hint or some vendor's own column calls HOTP, and find its hash, which some vendors put into
+    the column `algorithm`. Raises RowRefused."""
     types = [value for name, value in said["extra"].items() if normalize(name) in ("type", "otptype", "tokentype")]
     named_type, named_hash = split_algorithm(said["algorithm"])
     refuse_hotp([*types, named_type, hints.otp_type or ""], said["counter"])
@@ -271,7 +271,7 @@ def complete_entra(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 # Yubico
 
-# The beginnings of a row's first cell in the traditional format; only the first one is an OATH token.
+# The beginnings of a row's first cell in the traditional format; only the first one means an OATH token.
 KINDS = ("oath-hotp", "static password", "yubico otp", "challenge-response", "configuration")
 LOGGING = "logging start"
 # A comment, or a line that only logs the start of the tool.
@@ -288,7 +288,7 @@ TRADITIONAL = Layout(
     ("kind", "", "", "serial", "", "secret", *[""] * 5, "digits", "counter", *[""] * 5),
     fewest=14,
 )
-# A moving factor in the third cell is OATH-HOTP.
+# A moving factor in the third cell means OATH-HOTP.
 YUBICO_FORMAT = Layout(("serial", "", "counter", "secret", "", ""), fewest=6)
 
 
@@ -304,10 +304,10 @@ def choose_yubico(cells: list[str]) -> Layout:
 
 
 def complete_yubico(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Refuse what is not OATH-HOTP. Raises RowRefused."""
+    """Refuse a token that is not OATH-HOTP. Raises RowRefused."""
     kind = said.get("kind", "oath-hotp").lower()
     if kind.startswith("static"):
-        # The cell of the public id holds a part of the password here.
+        # In such a row, the cell of the public id holds part of the password.
         said["serial"] = ""
     # A private id is longer than a moving factor.
     is_moving_factor = "kind" in said or re.fullmatch(r"[0-9]{1,7}", said["counter"])
@@ -352,7 +352,7 @@ def is_nexus(head: bytes) -> bool:
 
 
 def decode_counter(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Decode a counter: its bytes in Base64, with the highest first. Raises RowRefused."""
+    """Decode a counter from Base64; its bytes are big-endian. Raises RowRefused."""
     try:
         counter = base64.b64decode(said["counter"], validate=True)
     except ValueError:
@@ -366,8 +366,8 @@ def decode_counter(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 
 def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Decode the column Data, whose pairs have a name and a value in Base64, which may end with equals signs itself.
-    Raises RowRefused."""
+    """Decode the column Data: pairs of a name and a Base64 value, which may itself end with equals signs. Raises
+    RowRefused."""
     pairs = [pair.partition("=") for pair in said["data"].split(",") if pair.strip()]
     data = {name.strip().lower(): value.strip() for name, _, value in pairs}
     if len(data) < len(pairs):
@@ -404,8 +404,8 @@ class OtherFormat:
     `name`: its name for `--format`. `title`: what it is and who writes such files. `is_format_of`: whether a file that
     starts with these bytes (a few kilobytes) has this format. `read` takes the file and the time, with its zone, and
     returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a whole
-    or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
-    rows."""
+    or a hint is missing; reading the rows, up to the last one, may raise it too. `empty`: the problem with a file
+    without rows, and its cure."""
 
     name: str
     title: str
@@ -416,7 +416,8 @@ class OtherFormat:
 
 Format = CsvFormat | OtherFormat
 
-# A CSV whose header has a column for an OTP; and any text in no other format, so that its header's fault is explained.
+# A CSV whose header has a column for an OTP. Also any text in no other format: the error explains what is wrong with
+# its header.
 OTP_PAIRS = OtherFormat(
     "otp-pairs",
     "OTP pairs: our own CSV, with a serial number and two consecutive OTPs in each row; or an export",
@@ -424,7 +425,7 @@ OTP_PAIRS = OtherFormat(
     read_otp_pairs,
     empty=("has a header and no rows", "Export it again, with a row for each token"),
 )
-# The formats that are recognized by content, in the order of `oathbulk formats`. No file may look like two of them.
+# The formats that are recognized by content, in the order of `oathbulk formats`. No file should look like two of them.
 _TOLD_BY_CONTENT: tuple[Format, ...] = (
     OtherFormat(
         "pskc",
@@ -544,14 +545,14 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     ),
 )
 _CSVS = [each for each in _TOLD_BY_CONTENT if isinstance(each, CsvFormat)]
-# The formats that are recognized by their header. A header has precedence over the rows below it, unless it may be a
+# The formats that are recognized by their header. A header takes precedence over the rows below it, unless it may be a
 # comment.
 _WITH_HEADER = [each for each in _CSVS if each.header]
-# The formats that have only commas as delimiters.
+# The formats without a header whose delimiter is the comma.
 _WITH_COMMAS = [each for each in _CSVS if not each.header and each.delimiter == ","]
 # What people and programs write instead of commas.
 _OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b" ": "blanks", b"|": "bars"}
-# Names that distinguish a header of pairs that begins with `#` from a comment.
+# The columns that tell the header of a file of pairs, if it begins with `#`, from a comment.
 _REQUIRED_OF_PAIRS = {column.name for column in KNOWN if column.is_required}
 
 # The formats by name, in the order of `oathbulk formats`.
@@ -561,7 +562,7 @@ FORMATS: dict[str, Format] = {each.name: each for each in (OTP_PAIRS, *_TOLD_BY_
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that starts with these bytes. Raises UnusableFile, which says what the file is
     instead, if known, or which formats a person can choose from."""
-    # The own columns of a file of pairs, or of an export, may hold anything.
+    # A file of pairs, or an export, may have columns of its own, which can hold anything.
     if _has_header_of_pairs(head):
         return OTP_PAIRS
     found: list[Format] = [each for each in _WITH_HEADER if each.is_format_of(drop_comments(head))]
@@ -601,7 +602,8 @@ def find_format(path: Path, name: str) -> Format:
 
 
 def open_table(chosen: Format, file: OpenFile, now: datetime) -> Table:
-    """Open a file as one of this format: its columns, and its rows. Raises UnusableFile, also if there are none."""
+    """Open a file in this format, and return its columns and its rows. Raises UnusableFile, also if there are no
+    rows."""
     columns, rows = chosen.read(file, now)
     first = next(rows, None)
     if first is None:

@@ -80,7 +80,7 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 
 class Lines(Mapping[str, Row]):
     """The lines of a list as rows without OTPs, by serial number in lowercase. They are packed until needed, since a
-    list may be as long as its shipment; the first line with a serial number stays."""
+    list may be as long as its shipment. Of several lines with the same serial number, the first is kept."""
 
     def __init__(self) -> None:
         self._packed: dict[str, bytes] = {}
@@ -198,7 +198,7 @@ def _sort_lines(read: Iterable[Row | RowError]) -> tuple[Lines, dict[str, RowErr
 
 
 def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cells) -> Row | RowError:
-    """Read a line as a row without OTPs; the reason is empty if the line names neither a token nor a person."""
+    """Read a line as a row without OTPs. An error's reason is empty if the line names neither a token nor a person."""
     try:
         known, own = header.pick(cells)
     except RowRefused as refused:
@@ -226,7 +226,7 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
 @dataclass(frozen=True, slots=True)
 class TokenList:
     """Tokens as a list names them, each name once. `column`: the field of a Row with these names: the serial number or,
-    if the list has none, what names the token's person. `digest`: the SHA-256 of the list's bytes."""
+    if the list has none, a name of the token's person. `digest`: the SHA-256 of the list's bytes."""
 
     names: tuple[str, ...]
     digest: str
@@ -250,7 +250,7 @@ def open_token_list(path: Path) -> TokenList:
 
 
 def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str], Iterator[tuple[int, Cells]]]:
-    """Open the rows below the header, or all rows if there is no header. Returns also the field of a Row that the names
+    """Open the rows below the header, or all rows if there is no header. Also returns the field of a Row that the names
     belong to, and how to pick a name from a row."""
     found = find_names(head, MEANINGS)
     named = {MEANINGS[name] for name in found & MEANINGS.keys()}

@@ -1,6 +1,6 @@
 """The vendors' formats that are neither CSV nor PSKC: SafeNet's and Deepnet's XML, Microsoft Graph's JSON, and the
-blocks of an eToken .dat; and how XML is read. If a row's number is not a line, it is the token's place in the file,
-counted from 1."""
+blocks of an eToken .dat; and how XML is read. In XML and JSON, a row's number is the token's place in the file, counted
+from 1."""
 
 import json
 import re
@@ -28,15 +28,16 @@ from worker.intake.rows import Row, RowError, RowRefused, UnusableFile, find_rea
 from worker.intake.tokens import Token, find_said, guess_hash, make_rows, refuse_hotp, split_algorithm
 from worker.vault.otps import OtpType
 
-# XML: a document is read element by element, and earlier ones are forgotten. A DTD or an entity is refused
+# XML: a document is read element by element, and earlier elements are forgotten. A DTD or an entity is refused
 # (defusedxml), so nothing is looked up and nothing expands.
 
-# Maximum bytes between the ends of two parts: limits the memory. A token with its certificates takes a few kilobytes.
+# Maximum bytes between the ends of two parts, which limits the memory. A token with its certificates takes a few
+# kilobytes.
 MAX_PART = 2**20
 # Maximum nesting of elements; a token's are ten deep.
 MAX_DEPTH = 64
 CURE = "Ask for the file again, and use it as the vendor sent it"
-# Problem and cure of errors that people make when they copy or save a document, by expat's codes.
+# Problem and cure, by expat's code, for errors that people make when they copy or save a document.
 SAVED_WRONG = {
     errors.codes[errors.XML_ERROR_MISPLACED_XML_PI]: (
         "has something before its XML declaration, such as a blank line",
@@ -81,8 +82,8 @@ def read_parts(
     left_out: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Element]:
     """Yield the root as soon as it begins, so without its content; then every outermost element that has one of these
-    names. `rename` turns `{namespace}name` into an element's name. `left_out` receives the names of the root's
-    other children. Raises UnusableFile if the document is not well-formed XML, which may be known at its end only."""
+    names. `rename` turns `{namespace}name` into an element's name. `left_out` receives the names of the root's other
+    children. Raises UnusableFile if the document is not well-formed XML, which may not be known until its end."""
     source = PartSource(file)
     try:
         yield from _read_parts(source, file, names, rename, left_out)
@@ -103,7 +104,7 @@ def _read_parts(
     rename: Callable[[str], str],
     left_out: Callable[[str], None],
 ) -> Iterator[Element]:
-    """Yield what `read_parts` yields. Raises what the parser raises."""
+    """Yield what `read_parts` yields. Raises whatever the parser raises."""
     # The open elements, and how many of them are outside the part that is being read.
     path: list[Element] = []
     outside = 0
@@ -132,8 +133,8 @@ def _read_parts(
 
 def read_text(element: Element, name: str, serial: str = "") -> str:
     """Read the text of an element's child, without surrounding blanks; empty if it is missing. Raises RowRefused, with
-    this serial number, if the child is repeated or contains more than text: half of a seed would pass for a whole
-    one."""
+    this serial number, if the child is repeated or contains more than text: otherwise half of a seed would pass for a
+    whole one."""
     found = element.findall(name)
     if len(found) > 1 or any(map(len, found)):
         raise RowRefused(f"there is more than one value in {name}: ask the vendor for the file again", serial)
@@ -148,7 +149,7 @@ def is_safenet_xml(head: bytes) -> bool:
 
 
 def read_safenet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
-    """Return the columns that an export repeats, and the rows, one a `Token` in `Tokens`."""
+    """Return the columns that an export repeats, and the rows, one for each `Token` in `Tokens`."""
     parts = (part for part in read_parts(file, {"Token"}) if part.tag == "Token")
     rows = make_rows(enumerate(parts, 1), partial(_read_safenet_token, file.hints), file.hints, counted="token")
     return ["serial", "otp_type", "model"], rows
@@ -177,7 +178,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
 # Deepnet
 
 DEEPNET_ENCODINGS: dict[str, Encoding] = {"HEX": "hex", "BASE64": "base64"}
-# Last letters of a product's code, and their type: SafeID/Time is ST, SafeID/Event is SE.
+# The last letter of a product's code, and the type that it means: SafeID/Time is ST, SafeID/Event is SE.
 DEEPNET_TYPES: dict[str, OtpType] = {"T": "totp", "E": "hotp"}
 
 
@@ -217,7 +218,7 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
 
 
 def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
-    """Read what applies to all tokens. Raises UnusableFile."""
+    """Read the values that apply to all tokens. Raises UnusableFile."""
     names = ("encrypt", "encode", "productCode", "digits", "timeWindow", "crypto")
     try:
         common = {name: read_text(header, name) for name in names}
@@ -238,11 +239,11 @@ def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
 
 # Maximum bytes of a file. It is read as a whole; 50,000 tokens take about 15 MiB.
 MAX_JSON = 64 * 2**20
-# What uniQuk calls the encodings; `text` are the bytes of the characters themselves.
+# uniQuk's names for the encodings. With `text`, the secret is the bytes of the characters themselves.
 GRAPH_ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
 # Values that a row keeps.
 GRAPH_KEPT = ("manufacturer", "model")
-# Exports' names for the number of digits, the hash, and the type, beside Graph's own names.
+# The names that exports use for the number of digits, the hash, and the type, including Graph's own.
 GRAPH_DIGITS = ("digits", "otpLength")
 GRAPH_HASHES = ("hashFunction", "hashAlgorithm", "hash")
 GRAPH_TYPES = ("otpType", "tokenType", "type")
@@ -328,7 +329,7 @@ def _read_entry(hints: Hints, entry: Any) -> Token:
         digits=find_said("the number of digits", read(*GRAPH_DIGITS), serial),
         time_step=_read_value(entry, "timeIntervalInSeconds", serial),
         hash_algorithm=find_said("the hash", [*read(*GRAPH_HASHES), named_hash], serial),
-        # Entra's id: PingOne may know the person by it, but not as its own id.
+        # This is Entra's id: PingOne may know the person by it, but only as an external id.
         external_id=_read_value(user, "id", serial) if isinstance(user, dict) else None,
         extra={name: value for name in GRAPH_KEPT if (value := _read_value(entry, name, serial))},
     )
@@ -341,14 +342,14 @@ def _read_value(entry: dict[str, Any], name: str, serial: str = "") -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowRefused(f"{name} is neither text nor a whole number: write it as Microsoft Graph does", serial)
-    # JSON can write this after a backslash, but neither UTF-8 nor a database accepts it.
+    # JSON can write such a character as an escape, but neither UTF-8 nor a database accepts it.
     if re.search(r"[\0\ud800-\udfff]", text := str(value)):
         raise RowRefused(f"{name} has an incomplete character or a NUL: leave it out, or export it again", serial)
     return text
 
 
-# eToken .dat: SafeWord's and SafeNet's list of tokens, one block of lines `key: value` a token. A blank line, or the
-# next `dn:`, ends a block; its number is that of its first line.
+# eToken .dat: SafeWord's and SafeNet's list of tokens, with a block of `key: value` lines for each token. A blank line,
+# or the next `dn:`, ends a block; the block's number is that of its first line.
 
 # Maximum lines of a block; a real one has six.
 MAX_BLOCK = 100

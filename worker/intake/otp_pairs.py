@@ -1,6 +1,6 @@
-"""OTP pairs: our own CSV, with a serial number and two one-time passwords in each row. A mend's file may be one too, an
-export or a list of who gets what: its rows may have fresh OTPs, or none. No reason quotes a cell, since any may hold an
-OTP."""
+"""OTP pairs: our own CSV, with a serial number and two one-time passwords in each row. The file of a mend, an export or
+a list of who gets what, can be one too: its rows may have fresh OTPs, or none. No reason quotes a cell, since any cell
+may hold an OTP."""
 
 import re
 from collections.abc import Iterator
@@ -70,10 +70,10 @@ NUMBER = re.compile(r"[0-9]+")
 FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # A future time is wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
-# Columns whose cells are checked, in the order in which `_check` takes them apart.
+# Columns whose cells are checked, in the order in which `_check` unpacks them.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", "not_before", FILE_ROW)
 
-# Problem and cure of a header.
+# A problem with a header, and its cure.
 Fault = tuple[str, str]
 
 
@@ -161,8 +161,8 @@ def _find_secret(names: list[str]) -> Fault | None:
 
 
 def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
-    """Find a required column that is missing, or one without a name; or that the file is an export, which mends its own
-    batch and makes no other."""
+    """Find a missing required column, or a column without a name. Also find out if the file is an export, which can
+    only mend its own batch."""
     found = {canonical_column(name) for name in names}
     if FILE_ROW in found and not mends:
         cure = f"Mend its batch with it: oathbulk mend BATCH FILE. To load new rows: delete the column {FILE_ROW}"
@@ -198,9 +198,9 @@ def _describe(name: str, place: int) -> str:
 
 
 class PairReader:
-    """Reads the rows under one header. `now` has a zone; a row's `generated_at` may be no later, except for
-    CLOCK_TOLERANCE. `zone`: for dates without an offset. `may_lack_otps`: a row may have none, since it mends a batch
-    whose record may have them."""
+    """Reads the rows under one header. `now` has a zone; a row's `generated_at` may be at most CLOCK_TOLERANCE later.
+    `zone`: for dates without an offset. `may_lack_otps`: a row may have no OTPs, since it mends a record that may have
+    them."""
 
     def __init__(
         self, header: Header, now: datetime, zone: tzinfo | None = None, *, may_lack_otps: bool = False
@@ -216,7 +216,7 @@ class PairReader:
         self._plain = [(column.attribute, self._places.get(column.name, self._width)) for column in PLAIN]
 
     def is_fitting(self, fields: list[str]) -> bool:
-        """Whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
+        """Whether a row has a field for every column, and only empty ones beyond them, such as Excel writes."""
         return len(fields) >= self._width and not any(map(str.strip, fields[self._width :]))
 
     def is_one_row(self, fields: list[str]) -> bool:
@@ -225,8 +225,8 @@ class PairReader:
         return not any("\n" in field or "\r" in field for field in ours)
 
     def read(self, row_number: int, fields: Cells) -> Row | RowError:
-        """Make a Row from these fields, or the RowError that says why not; nothing is raised. Blanks around the value
-        of a column of ours are dropped."""
+        """Make a Row from these fields, or a RowError that says why that is impossible; raises nothing. Blanks around
+        the values of our columns are dropped."""
         if fields is None:
             return RowError(
                 row_number,
@@ -242,7 +242,8 @@ class PairReader:
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""), RowFault.ROW_UNREADABLE)
         whole = [*fields[: self._width], ""]
         if FILE_ROW in self._places:
-            # An export wrote the file, and put an apostrophe before what a spreadsheet would run as a formula.
+            # An export wrote the file, and put an apostrophe before any value that a spreadsheet would run as a
+            # formula.
             whole = [*map(drop_guards, whole)]
         cells = [*map(str.strip, self._pick(whole))]
         try:
@@ -289,16 +290,16 @@ class PairReader:
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
-        """Read the date before which a row may not start; `is_soon`: its OTPs expire before another day. Raises
+        """Read the date before which a row may not start; `is_soon`: its OTPs expire too soon for a later date. Raises
         RowRefused."""
-        # A mend does not change whom a person keeps back.
+        # A mend does not change which records a person keeps back.
         date = read_not_before(text, self._zone, keeps_back=not self._may_lack_otps)
         if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
         return date
 
     def _check_time(self, text: str, *, is_needed: bool) -> datetime | None:
-        """Read the cell `generated_at`, which a TOTP pair must have; in UTC. Raises RowRefused."""
+        """Read the cell `generated_at`, which a TOTP pair must have, as a time in UTC. Raises RowRefused."""
         if not text:
             if is_needed:
                 raise _refuse(
@@ -332,10 +333,10 @@ def _refuse(reason: str) -> RowRefused:
 def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
     """Check the two OTPs, the second of which may be missing; they must have the same length. Raises RowRefused.
 
-    Equal HOTP values pass: every press of the button moves the counter, and one pair in a million is equal by chance,
-    so that a large shipment would lose a good token. Equal TOTP values are refused: most likely the display was read
-    twice in one time step. Then the second OTP is not the next one, and sending it would bring the device closer to a
-    lock."""
+    Equal HOTP values pass: every press of the button advances the counter, and one pair in a million is equal by
+    chance, so a check would cost a large shipment a good token. Equal TOTP values are refused: most likely the display
+    was read twice in one time step. Then the second OTP is not the next one, and sending it would bring the device
+    closer to a lock."""
     if not OTP.fullmatch(otp1):
         raise _refuse(_explain_otp("otp1", otp1))
     if not otp2:
@@ -363,7 +364,7 @@ def _find_nameable_serial(serial: str, otp1: str) -> str | None:
 
 
 def _explain_fields(fields: int, columns: int) -> str:
-    """Explain why a row is refused whose number of fields differs from the header's columns."""
+    """Explain that a row is refused because it has more or fewer fields than the header has columns."""
     if fields < columns:
         cure = "keep the separators of empty values, and check whether the line was cut off"
     else:

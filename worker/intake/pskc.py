@@ -1,8 +1,8 @@
-"""The format "PSKC": documents of the RFC and of drafts before it. A row's number is the place of the key in the
-document, counted from 1.
+"""The format "PSKC": documents that follow the RFC or a draft before it. A row's number is the position of its key in
+the document, counted from 1.
 
-python-pskc reads a package of keys at a time. Two things that it does not check are checked here first: whether a value
-is encrypted, and whether a MAC proves that it is decrypted rightly.
+python-pskc reads one package of keys at a time. Two things that it does not check are checked here first: whether a
+value is encrypted, and whether a MAC proves that it is decrypted correctly.
 
 https://www.rfc-editor.org/rfc/rfc6030
 """
@@ -29,18 +29,19 @@ from worker.intake.other_formats import cut_namespace, is_xml, read_parts
 from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile, find_reason
 from worker.intake.tokens import Token, make_rows, tell_other_encoding
 
-# Names of the root, of elements that hold keys, of keys, of the serial number's element, of MACs and of values that do
-# not say that they are encrypted: each in the RFC, and in drafts before it.
+# Element names, the RFC's first, then those of earlier drafts: the root, packages of keys, keys, the parent of the
+# serial number, MACs, and values that are not marked as encrypted.
 ROOTS = ("KeyContainer", "SecretContainer")
 PACKAGES = ("KeyPackage", "Device")
 KEYS = ("Key", "Secret")
 DEVICES = ("DeviceInfo", "DeviceId")
 MACS = ("ValueMAC", "ValueDigest")
 PLAIN = ("PlainValue", "Value")
-# Elements of the head. A signature is read separately and ignored, with its DigestMethod, which is not one of them.
+# Elements of the head. A signature is read separately and ignored, including its own DigestMethod, which is not the
+# head's.
 HEAD = ("EncryptionKey", "EncryptionMethod", "MACMethod", "DigestMethod", "MACAlgorithm")
 SIGNATURE = "Signature"
-# The head's element for what the RFC does not define. Other unknown names may be misspelled.
+# The head's element for anything that the RFC does not define. Other unknown names may be misspelled.
 EXTENSIONS = "Extensions"
 # Elements of a key that must not be repeated with another value.
 SINGLE = ("AlgorithmParameters", "Suite", "ResponseFormat")
@@ -48,16 +49,16 @@ SINGLE = ("AlgorithmParameters", "Suite", "ResponseFormat")
 NUMBERS_OF_HEAD = ("IterationCount", "KeyLength", "PBEIterationCount")
 # Elements of an EncryptionKey that belongs to a certificate.
 CERTIFICATES = ("X509Data", "RSAKeyValue", "EncryptedKey")
-# Names of the values that are whole numbers, in lower case, and of all that are read.
+# Names, in lower case, of the values that are whole numbers, and of all values that are read.
 NUMBERS = ("counter", "time", "timeinterval", "time_interval")
 VALUES = ("secret", *NUMBERS, "timedrift")
-# Values of a key that may be encrypted, by what python-pskc calls them.
+# Values of a key that can be encrypted, by python-pskc's names.
 ENCRYPTABLE = ("secret", "counter", "time_offset", "time_interval", "time_drift")
-# What a row keeps of a key, by what python-pskc calls it.
+# Columns that a row keeps from its key, each with python-pskc's name for it.
 KEPT = {"manufacturer": "manufacturer", "model": "model", "pskc_userid": "userid"}
-# Names of the RFC, of the standards that it stands on, and of the drafts before it, by their small letters: privacyIDEA
-# exports all names in small letters (`export_pskc` there), and a name with letters of the wrong case, which nobody
-# would find, may say how a value is encrypted.
+# Names from the RFC, the standards that it builds on, and the drafts before it, by their lowercase form. privacyIDEA
+# exports all names in lowercase (its `export_pskc`), and a name in the wrong case, which would otherwise not be found,
+# may say how a value is encrypted.
 NAMES = {
     name.lower(): name
     for name in (
@@ -70,8 +71,8 @@ NAMES = {
         *("SecretContainer", "DigestMethod", "MACAlgorithm", "EncryptionScheme", "IV", "PBESalt", "PBEIterationCount"),
         *("Device", "DeviceId", "Usage", "Value", "ValueDigest"),
     )
-    # Dates get names that python-pskc does not know: dateutil, which it uses for them, guesses, and refuses the package
-    # if it cannot.
+    # Dates get names that python-pskc does not know: it reads dates with dateutil, which guesses, and refuses the
+    # package if the guess fails.
 } | {"expirydate": "Expires", "expiry": "Expires", "startdate": "Starts"}
 ATTRIBUTES = {
     name.lower(): name
@@ -86,7 +87,7 @@ ATTRIBUTES = {
 MAX_ITERATIONS = 10_000_000
 # Maximum bytes of a derived key; AES-256 needs 32.
 MAX_KEY_LENGTH = 64
-# The supported ciphers. python-pskc has more, of which cryptography drops Triple DES and others.
+# The supported ciphers. python-pskc has more, but cryptography is dropping Triple DES and others of them.
 CIPHERS = re.compile(r".*#(?:aes(?:128|192|256)-cbc|kw-aes(?:128|192|256))", re.DOTALL)
 
 ASK_AGAIN = "Ask the vendor for the file again"
@@ -107,10 +108,11 @@ def is_pskc(head: bytes) -> bool:
 
 
 def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
-    """Return the columns that an export repeats, and the rows, which end with UnusableFile if the key opened nothing.
-    Raises UnusableFile."""
+    """Return the columns that an export repeats, and the rows. Raises UnusableFile, also after the last row if the key
+    opened nothing."""
     container, packages = _read_container(file)
-    # Whether some values could be decrypted, and some could not: one success proves that the key is right.
+    # Contains True if some values could be decrypted, and False if some could not: one success proves that the key is
+    # right.
     opened: set[bool] = set()
 
     def read(found: FoundKey) -> Token:
@@ -135,11 +137,12 @@ def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | 
 
 
 class Container:
-    """The head of a document. It is locked until `unlock` finds an encrypted value and has the key."""
+    """The head of a document. It stays locked until the first encrypted value, for which `unlock` gets the key."""
 
     def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element], others: Set[bool]) -> None:
         self.pskc = PSKC()
-        # Whether each other child of the root that has been read is known.
+        # For the other children of the root that were read so far: True if one is `Extensions`, False if one is
+        # unknown.
         self._others = others
         self._path = path
         self._hints = hints
@@ -157,19 +160,19 @@ class Container:
             raise UnusableFile(
                 path, "is PSKC with an unreadable head, or of a version other than 1.0", ASK_AGAIN
             ) from None
-        # The cipher of values that name none. python-pskc would use the cipher of the first value that names one for
-        # all later values.
+        # The cipher of values that do not name one. python-pskc would use the cipher of the first value that names one
+        # for all later values.
         self.cipher = self.pskc.encryption.algorithm
-        # Drafts write a value, its digest, and a head with the cipher NONE: nothing is encrypted then.
+        # In drafts, a value can have a digest below a head with the cipher NONE: nothing is encrypted then.
         # https://datatracker.ietf.org/doc/html/draft-hoyer-keyprov-portable-symmetric-key-container-01#section-10.1
         ciphers = [(each.get("Algorithm") or "").lower() for each in head if each.tag == "EncryptionMethod"]
         self.is_plain = set(ciphers) == {"none"}
-        # Whether a draft's secret without a digest is encrypted, even if the cipher is misspelt.
+        # Whether a draft's secret without a digest is encrypted, even if the cipher is misspelled.
         self.is_encrypted = bool(head) and not self.is_plain
 
     def unlock(self, package: Element) -> None:
-        """Take the key or the password of the hints, once, because a value in this package is encrypted. Raises
-        UnusableFile if there is none, if it is wrong, or if the encryption is not supported."""
+        """Take the key or the password from the hints, once, because a value in this package is encrypted. Raises
+        UnusableFile if the hints have neither, if it is wrong, or if the encryption is not supported."""
         if not self._is_locked:
             return
         algorithms = [*find_algorithms(self._head), *find_algorithms(package)]
@@ -212,13 +215,13 @@ class Container:
             )
 
     def _take_key(self) -> bytes:
-        """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
+        """Take the pre-shared key from the hints. Raises UnusableFile if they have none."""
         if self._hints.key is None:
             raise SecretMissing(self._path, "key")
         return self._hints.key
 
     def _derive_key(self, algorithms: list[str]) -> bytes:
-        """Derive the key from the password of the hints. Raises UnusableFile."""
+        """Derive the key from the password in the hints. Raises UnusableFile."""
         if self._hints.password is None:
             raise SecretMissing(self._path, "password")
         derivation = self.pskc.encryption.derivation
@@ -240,7 +243,7 @@ class Container:
 
     def _open_mac_key(self) -> None:
         """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails, or if the
-        MACs are of a kind that python-pskc does not have."""
+        MACs are of a kind that python-pskc does not support."""
         mac = self.pskc.mac
         try:
             mac.key = mac.key
@@ -267,7 +270,7 @@ class Container:
 
 
 def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
-    """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
+    """Read the head of the document. Returns it, and an iterator over the packages of keys. Raises UnusableFile."""
     others: set[bool] = set()
     parts = read_parts(
         file,
@@ -306,14 +309,15 @@ def _refuse_lone_key(path: Path, part: Element) -> Element:
 
 @lru_cache(maxsize=256)
 def _restore_name(name: str) -> str:
-    """Give an element its name of the RFC, without its namespace. A document has few names, and each of them often."""
+    """Return an element's name as the RFC spells it, without its namespace. Cached, since a document repeats its few
+    names often."""
     name = cut_namespace(name)
     return NAMES.get(name.lower(), name)
 
 
 def _restore_attributes(element: Element) -> Element:
-    """Give the attributes of an element and of all below it their names back; the hash, which privacyIDEA writes as an
-    attribute of Suite, becomes its text."""
+    """Give the attributes of an element, and of all elements below it, the RFC's names. The hash, which privacyIDEA
+    writes as an attribute of Suite, becomes the text of Suite."""
     for each in element.iter():
         for name, value in list(each.attrib.items()):
             each.attrib.setdefault(ATTRIBUTES.get(name.lower(), name), value)
@@ -339,7 +343,7 @@ def _name(algorithm: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name) else "an unknown algorithm"
 
 
-# The packages: the keys in one, and values whose decryption nothing proves
+# The packages: their keys, and the faults of their values
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,18 +361,20 @@ class FoundKey:
         if self.fault:
             raise RowRefused(self.fault, self.serial)
         try:
-            # Every reading of a value decrypts it and compares its MAC, unless it is written back as read.
+            # Every access to a value decrypts it and compares its MAC again, unless the decrypted value is written
+            # back.
             for name in ENCRYPTABLE:
                 setattr(self.key, name, getattr(self.key, name))
         except DecryptionError:
             raise RowRefused(BAD_MAC, self.serial) from None
-        # python-pskc says that other libraries' exceptions may come out of it, but not which.
+        # python-pskc says that it lets other libraries' exceptions through, but not which ones.
         except Exception:
             raise RowRefused(BAD_MAC if self.is_encrypted else UNREADABLE, self.serial) from None
 
 
 def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
-    """Find the keys of a package, and unlock the container if one is encrypted. Raises UnusableFile if that fails."""
+    """Find the keys of a package, and unlock the container if any value is encrypted. Raises UnusableFile if that
+    fails."""
     elements = [element for name in KEYS for element in package.findall(name)]
     infos = [info for name in DEVICES for info in package.findall(name)]
     serial = next((text for info in infos if (text := (info.findtext("SerialNo") or "").strip())), "")
@@ -397,7 +403,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
 
 
 def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
-    """Find out whether the serial number of a package's keys is unclear; empty if it is clear."""
+    """Explain why the serial number of a package's keys is unclear; empty if it is clear."""
     serials = [serial for info in infos for serial in info.findall("SerialNo")]
     inside = [each.tag for each in package.iter() if each is not package]
     faults = {
@@ -412,8 +418,8 @@ def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
 
 
 def _find_fault_of_parameters(element: Element) -> str:
-    """Find what a key repeats, or gives in pieces, about how it makes OTPs, or in digits other than 0 to 9; empty if
-    nothing."""
+    """Find out which OTP parameter of a key is repeated, split into pieces, or written in digits other than 0 to 9;
+    empty if none is."""
     found = {name: list(element.iter(name)) for name in SINGLE}
     faults = {
         f"the key has more than one {name}, or one in pieces: ask the vendor for the file again": (
@@ -428,15 +434,15 @@ def _find_fault_of_parameters(element: Element) -> str:
 def _find_values(element: Element) -> Iterator[tuple[str, Element]]:
     """Find the values of a key: the name of each, in lower case, and its element."""
     for data in element.findall("Data"):
-        # Drafts name the value by an attribute, the RFC by an element.
+        # Drafts name a value with an attribute, the RFC with the element itself.
         for name, each in ((data.get("Name", ""), data), *((child.tag, child) for child in data)):
             if (lower := name.lower()) in VALUES:
                 yield lower, each
 
 
 def _is_encrypted(container: Container, name: str, value: Element) -> bool:
-    """Whether a value is encrypted: it says so; or in drafts, whose ciphertexts look like secrets, it is a Value with a
-    MAC, or the secret below a head that says how values are encrypted."""
+    """Whether a value is encrypted: it says so; or in a draft, where a ciphertext looks like a secret, it is a Value
+    that has a MAC, or that is the secret below a head that says how values are encrypted."""
     if value.find("EncryptedValue") is not None:
         return True
     if container.is_plain or value.find("Value") is None:
@@ -462,9 +468,9 @@ def _find_fault(container: Container, element: Element) -> str:
 
 
 def _find_fault_of_encrypted(container: Container, value: Element) -> str:
-    """Find what keeps an encrypted value from being decrypted and proven; empty if nothing does."""
+    """Find what keeps an encrypted value from being decrypted and verified; empty if nothing does."""
     cipher, mac = next(iter(find_algorithms(value)), container.cipher) or "", _find_mac(value)
-    # A key wrap has its own check. Of a Value, python-pskc would take the ciphertext for the secret.
+    # A key wrap has its own check, but in a Value, python-pskc would take the ciphertext for the secret.
     needs_mac = "#kw-" not in cipher or value.find("Value") is not None
     faults = {
         "the encrypted value does not name its cipher: ask the vendor for the file again": not cipher,
@@ -483,16 +489,16 @@ def _find_fault_of_plain(name: str, value: Element) -> str:
     """Find what is wrong with a plain value; empty if nothing is."""
     plain = [each for each in value if each.tag in PLAIN]
     text = next((each.text or "" for each in plain), "").strip()
-    # A secret may have several lines. A number may not: python-pskc would take one in pieces for Base64.
+    # A secret may span several lines. A number may not: python-pskc would take a number in pieces for Base64.
     text = "".join(text.split()) if name == "secret" else text
     decoded = _decode(text)
     if name == "secret":
-        # python-pskc would skip characters that are not Base64, and the bits after its last byte.
+        # python-pskc would skip characters that are not Base64, and the bits after the last byte.
         is_whole = decoded is not None and base64.b64encode(decoded).decode() == text
         is_right = is_whole and tell_other_encoding(text) is None
         problem = "the secret is not Base64 of whole bytes, as RFC 6030 requires"
     else:
-        # In digits, or Base64 of its 4 or 8 bytes or of its digits.
+        # Digits, or Base64 of the number's 4 or 8 bytes or of its digits.
         is_right = name not in NUMBERS or not text or re.fullmatch(r"[0-9]{1,19}", text) is not None
         is_right = is_right or (decoded is not None and (len(decoded) in (4, 8) or decoded.isdigit()))
         problem = "the counter or a time is not a whole number"
@@ -506,7 +512,7 @@ def _find_mac(value: Element) -> Element | None:
 
 
 def _decode(text: str, *, is_strict: bool = True) -> bytes | None:
-    """Decode Base64; None if invalid. `is_strict`: unlike python-pskc, which skips other characters."""
+    """Decode Base64; None if invalid. `is_strict`: refuse other characters, which python-pskc skips."""
     try:
         return base64.b64decode(text, validate=is_strict)
     except ValueError:
@@ -514,7 +520,7 @@ def _decode(text: str, *, is_strict: bool = True) -> bytes | None:
 
 
 def _find_dates(element: Element) -> tuple[str, ...]:
-    """Find when a key, or all of a package, expires, as written."""
+    """Find the expiry dates of a key, or of all keys of a package, as written."""
     return tuple(text for each in element.iter("Expires") if (text := (each.text or "").strip()))
 
 
@@ -540,10 +546,10 @@ def _make_token(found: FoundKey, now: datetime) -> Token:
 
 
 def _find_unfit(found: FoundKey, now: datetime) -> str | None:
-    """Find what keeps PingOne from taking a key's token; None if nothing does."""
+    """Find what keeps PingOne from accepting a key's token; None if nothing does."""
     key, policy = found.key, found.key.policy
-    # Whether an expiry date is past, for each way to read it; empty if it is not a date. The first reading that may be
-    # past counts.
+    # Whether an expiry date is past, for each way to read it; empty if it is not a date. The first date that may be
+    # past, or is not a date, counts.
     dates = ({date < now for date in _read_dates(text)} for text in found.expires)
     past = next((readings for readings in dates if readings != {False}), {False})
     unfit = {
@@ -569,8 +575,8 @@ def _find_unfit(found: FoundKey, now: datetime) -> str | None:
 
 @lru_cache(maxsize=64)
 def _read_dates(text: str) -> tuple[datetime, ...]:
-    """Read a date: none if it cannot be read, and two if it may be day/month/year or month/day/year, as in drafts. A
-    date without a zone is UTC's."""
+    """List the possible readings of a date: none if it cannot be read, and two if it may be day/month/year or
+    month/day/year, as in drafts. A date without a zone is in UTC."""
     forms = [text]
     if found := re.fullmatch(r"(\d\d)/(\d\d)/(\d{4})", text, re.ASCII):
         first, second, year = found.groups()

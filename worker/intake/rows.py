@@ -1,8 +1,9 @@
-"""What comes out of a file: a row, the error of a row, or the error of the whole file; and what its columns are called.
+"""What reading a file yields: a row, the error of a row, or the error of the whole file; and what a file's columns are
+called.
 
-A column that a row may have is declared here and nowhere else, as a field of Row. The formats take header names from
+Every column that a row can have is declared here and nowhere else, as a field of Row. The formats get header names from
 here; the load writes the value into the record's column of the same name, and the export reads it from there. So a new
-column needs one field here, one column of models.record.Record, and a migration."""
+column needs one field here, one column in models.record.Record, and a migration."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +18,14 @@ from models.record_states import KEPT_BACK, UNTIL_LET_GO
 from models.row_fault import RowFault
 from worker.vault.otps import OtpSource, OtpType, Seed
 
-# The column with a row's number in the file that was loaded. A refused row is found only by it, since its serial number
-# may have been wrong.
+# The column with a row's number in the file that was loaded. A refused row can be found only by this number, since its
+# serial number may have been wrong.
 FILE_ROW = "file_row"
 # What vendors' files of seeds say about a token, stored as separate columns.
 VENDOR_COLUMNS = ("manufacturer", "model", "pskc_userid")
-# The columns that an export adds, in their order: how each row ended, and which row of its batch it is. When the file
-# comes back to mend its batch, only the last of them is read. That one is never empty, so that no spreadsheet takes the
-# end of a row for empty.
+# The columns that an export adds, in this order: how each row ended, and which row of its batch it is. When the file is
+# used to mend its batch, only the last of these columns is read. It is never empty, so that no spreadsheet drops cells
+# at the end of a row.
 RESULT_COLUMNS = (
     "status",
     "reason",
@@ -39,9 +40,9 @@ RESULT_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a file. `name` and `synonyms` are what a header may call it; `attribute` is the field of Row, and the
-    column of Record, that has its value. `longest`: any text of up to this many characters is accepted, and an empty
-    cell becomes None; 0: the column has rules of its own."""
+    """A column of a file. `name` and `synonyms` are the names that a header may give it; `attribute` is the field of
+    Row, and the column of Record, that has its value. `longest`: any text of up to this many characters is accepted,
+    and an empty cell becomes None; 0: the column has rules of its own."""
 
     name: str
     synonyms: tuple[str, ...] = ()
@@ -54,12 +55,12 @@ class Column:
 class Row:
     """A row of a shipment: one token.
 
-    `row_number` is the row's first line, as an editor counts. The ids are in lower case, None where the file does not
-    know them. `generated_at` is UTC, and so is `not_before`: nothing goes out for the token before. `otps` is the pair
-    of OTPs or the seed that the row brings; None if it brings none, which only a row that mends a batch may: its record
-    keeps what it has. `file_row` is the number that the row has in its batch, where an export says it. `lacks_type`:
-    its pair has a time and no otp_type, so that it counts as HOTP unless a person knows better. `extra` holds other
-    columns, by their names as written; the repr omits it, since its contents are unknown."""
+    `row_number` is the row's first line, as an editor counts. The ids are in lower case; None if the file does not have
+    them. `generated_at` and `not_before` are in UTC; nothing is sent for the token before `not_before`. `otps` is the
+    row's pair of OTPs or its seed. It is None only if the row mends a batch and has neither: its record keeps what it
+    has. `file_row` is the number that the row has in its batch, if an export wrote it. `lacks_type`: the row's pair has
+    a time and no otp_type, so that it counts as HOTP unless a person knows better. `extra` holds other columns, by
+    their names as written; the repr omits it, since its contents are unknown."""
 
     row_number: int
     serial_number: Annotated[str, Column("serial", ("serial number",), is_required=True)]
@@ -79,17 +80,17 @@ class Row:
 
     @property
     def names_somebody(self) -> bool:
-        """Whether it says who gets the token."""
+        """Whether the row says who gets the token."""
         return any(getattr(self, name) for name in PERSON)
 
 
-# The columns of a row except its OTPs, which each format brings in its own way.
+# The columns of a row except its OTPs, which each format reads in its own way.
 COLUMNS = tuple(
     replace(column, attribute=name)
     for name, hint in get_type_hints(Row, include_extras=True).items()
     for column in getattr(hint, "__metadata__", ())
 )
-# Those whose cells hold any text.
+# The columns whose cells can hold any text.
 PLAIN = tuple(column for column in COLUMNS if column.longest)
 # The columns that only OTP pairs have.
 OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
@@ -99,8 +100,8 @@ KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(FILE_ROW))
 
 
 def normalize(name: str) -> str:
-    """Bring the name of a column into the form in which names are compared: without case, blanks, `_`, `-`, and without
-    a stray byte order mark."""
+    """Return the name of a column in the form in which names are compared: in lower case, and without blanks, `_`, `-`,
+    or a stray byte order mark."""
     return re.sub(r"[\s_\-\ufeff]", "", name).lower()
 
 
@@ -112,18 +113,18 @@ def name_columns(columns: tuple[Column, ...]) -> dict[str, str]:
 # The column that each normalized name means.
 CANONICAL = name_columns(KNOWN)
 _RESULTS = frozenset(map(normalize, RESULT_COLUMNS))
-# The same, and names that others give these columns. Nobody misses a lot, and it resembles a slot.
+# The same, and names that others give these columns; without "lot", which nobody misses and which resembles "slot".
 _ALIKE = {name: column for name, column in CANONICAL.items() if column != "lot"} | {
     "emailaddress": "email",
     "userprincipalname": "username",
 }
-# How similar two names must be before a person is asked, up to 1: above "surname" and "username".
+# How similar two names must be, up to 1, before a person is asked: more similar than "surname" and "username".
 _LIKENESS = 0.82
 # Words that say that a column contains a secret. "key", "pin", and "puk" are also parts of harmless words (keyboard,
 # shipping, pingone_id), so they count only as whole words.
 SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
-# Parts of a normalized name that say the same: "key", "pin", and "puk" at its end, or before vendors' suffixes; and
-# another OTP, such as "otp3", which is a secret too.
+# Parts of a normalized name that say the same: "key", "pin", and "puk" count at its end, or before vendors' suffixes.
+# So does another OTP, such as "otp3", which is a secret too.
 SECRET_PART = re.compile(
     r"seed|secret(?!ar)|password|passphrase|passcode|privateid"
     r"|(?:key|pin|puk)s?\d*$"
@@ -132,7 +133,7 @@ SECRET_PART = re.compile(
 )
 # A word of a name: `serialKey_PIN` has serial, Key and PIN.
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-# What a serial number, an OTP, a seed, an address or an id looks like, and a column's name does not.
+# Text that looks like a serial number, an OTP, a seed, an address or an id, and not like a column's name.
 DATA = re.compile(
     r"[A-Za-z]{0,8}\d{4,}"
     r"|[0-9A-Fa-f]{16,}"
@@ -144,17 +145,17 @@ DATA = re.compile(
 )
 
 
-# What looks like data, but may be a column's name, such as Year2026.
+# Text that looks like data, but may be a column's name, such as Year2026.
 MAY_BE_NAME = re.compile(r"[A-Za-z]{0,8}\d{4,5}")
 
 
 def canonical_column(name: str) -> str | None:
-    """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
+    """Find which of our columns a name in a header means; None if the column is the file's own."""
     return CANONICAL.get(normalize(name))
 
 
 def find_alike(name: str) -> str | None:
-    """Find our column that a foreign column may be meant for, by its name; None if there is none."""
+    """Find which of our columns a foreign column may be meant to be, by its name; None if there is none."""
     return next((_ALIKE[each] for each in get_close_matches(normalize(name), _ALIKE, n=1, cutoff=_LIKENESS)), None)
 
 
@@ -190,11 +191,11 @@ def looks_like_data(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A refused row. The reason names fault and cure, and quotes no cell, so that no OTP leaks; `fault` is its kind,
-    for counting.
+    """A refused row. The reason names the fault and its cure, and quotes no cell, so that no OTP leaks; `fault` is the
+    kind of fault, for counting.
 
-    `serial_number` is None where it is missing, malformed, or cannot be told from an OTP in the wrong column.
-    `list_line`: the line of the list that is at fault, if it is one."""
+    `serial_number` is None if it is missing, malformed, or cannot be told from an OTP in the wrong column. `list_line`:
+    the line of the list that is at fault, if one is."""
 
     row_number: int
     reason: str
@@ -209,7 +210,7 @@ KEPT = 10_000
 
 @dataclass(slots=True)
 class RowErrors:
-    """Errors of rows: `total` of them, of which the first KEPT or some more are here."""
+    """Errors of rows: `total` is how many there are; `first` keeps only about the first KEPT."""
 
     first: list[RowError] = field(default_factory=list)
     total: int = 0
@@ -222,7 +223,7 @@ class RowErrors:
 
 class RowRefused(Exception):
     """A row is refused; the message becomes the RowError's reason. `serial`: what the row has as its serial number;
-    `fault`: the kind of the reason."""
+    `fault`: the kind of fault."""
 
     def __init__(self, reason: str, serial: str = "", fault: RowFault = RowFault.SEED_UNFIT) -> None:
         super().__init__(reason)
@@ -258,9 +259,9 @@ class SecretMissing(UnusableFile):
         self.kind = kind
 
 
-# What a header calls the column of the serial numbers; where files were joined, it stands between the rows.
+# A header's name for the column of serial numbers, which appears between rows if files were joined.
 COLUMN_NAME = re.compile(r"\ufeff?serial[\s_-]*(?:number)?", re.IGNORECASE)
-# What PingOne allows for a serial number; the name of the column comes in front.
+# What PingOne allows as a serial number, except the name of the column.
 SERIAL = re.compile(rf"(?!(?i:{COLUMN_NAME.pattern})\Z)[A-Za-z0-9]{{1,50}}")
 # A long number as Excel writes it, such as 1.00013E+12.
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
@@ -268,7 +269,7 @@ EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
 EXCEL_QUOTED = re.compile(r"'|=?\"")
 # A text this long may be a seed instead of a serial number: 10 bytes are 16 characters of Base32.
 LENGTH_OF_SEED = 16
-# Cures of a value that a spreadsheet damaged: in a person's own CSV, and in a vendor's file.
+# Cures for a value that a spreadsheet damaged: in a person's own CSV, and in a vendor's file.
 AS_TEXT = "format the column as Text and export again"
 AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
 # The form of the ids of users and devices in PingOne.
@@ -280,11 +281,11 @@ TOO_SOON = (
     "load the seed"
 )
 EXAMPLE_DATE = "2026-12-01"
-# A date as many write it, day first.
+# A date as many people write it, with the day first.
 DAY_FIRST = re.compile(r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>\d{4})", re.ASCII)
 WRITE_DATE = "write it as {date}, or {date}T08:00, in a column formatted as Text"
-# Controls, soft hyphens, zero-width characters, and direction marks: they are invisible, and come along with a name
-# copied from a page or a window.
+# Controls, soft hyphens, zero-width characters, and direction marks: they are invisible, and are copied along with a
+# name from a page or a window.
 INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -324,10 +325,10 @@ def explain_id(column: str) -> str:
 
 
 def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False) -> datetime | None:
-    """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
-    the clocks of `zone`, None for those of this machine. None if it is empty. For a record that a person keeps back, as
-    an export writes it: UNTIL_LET_GO, or None without `keeps_back`, if the file does not change that. Raises
-    RowRefused."""
+    """Read the cell `not_before`, and return its time in UTC. The cell holds a date, which means its midnight, or a
+    date and a time; without an offset, the time is in `zone` (None: this machine's). Return None if the cell is empty.
+    If it is KEPT_BACK, which an export writes for a record that a person keeps back, return UNTIL_LET_GO if
+    `keeps_back`, otherwise None. Raises RowRefused."""
     if text in ("", KEPT_BACK):
         return UNTIL_LET_GO if text and keeps_back else None
     cure = WRITE_DATE.format(date=_write_date(text))
@@ -348,7 +349,7 @@ def read_not_before(text: str, zone: tzinfo | None, *, keeps_back: bool = False)
 
 
 def _write_date(text: str) -> str:
-    """Write a date of the form 1.12.2026 as expected; an example for any other text."""
+    """Write a date such as 1.12.2026 in the expected form; write an example for any other text."""
     try:
         parts = DAY_FIRST.fullmatch(text)
         return str(date(**{name: int(value) for name, value in parts.groupdict().items()})) if parts else EXAMPLE_DATE
@@ -357,8 +358,7 @@ def _write_date(text: str) -> str:
 
 
 def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
-    """Explain what a row lacks, so that it cannot be loaded; None if it lacks nothing. `may_pair`: a device may be
-    made."""
+    """Explain what a row lacks to be loaded; None if it lacks nothing. `may_pair`: a device may be made."""
     if not row.names_somebody:
         # A vendor's file of seeds has no column for a person.
         if isinstance(row.otps, Seed):
@@ -370,8 +370,8 @@ def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
 
 
 def refuse_unfit(row: Row | RowError) -> Row | RowError:
-    """Return the row, or its error if one of its or the list's values is too long to store, or names nobody: the others
-    can be loaded."""
+    """Return the row, or an error if one of its values, or of the list's, is too long to store, or has an invisible
+    character and so names nobody. Other rows can still be loaded."""
     if isinstance(row, RowError):
         return row
     for column in PLAIN:
@@ -395,10 +395,12 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
     return row
 
 
-# A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are wide letters.
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are full-width
+# characters.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# Where such a cell would begin inside one of ours: in many languages spreadsheets split at semicolons instead of
-# commas, and then quotation marks around a cell of ours keep nothing together. With a guard, and without one.
+# Where such a cell would begin inside one of ours: in many languages, spreadsheets split at semicolons instead of
+# commas, and then the quotation marks around our cell do not keep it together. One pattern finds it with a guard, the
+# other without.
 _INSIDE, _FORMULA = r"(?<=[;\t\n])", r"(?='*\"*[=+\-@\uff1d\uff0b\uff0d\uff20])"
 _GUARDED_INSIDE, _FORMULA_INSIDE = re.compile(f"{_INSIDE}'{_FORMULA}"), re.compile(_INSIDE + _FORMULA)
 

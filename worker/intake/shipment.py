@@ -26,10 +26,11 @@ _DIGEST = 16
 # Fields in which two rows of one token must agree, like their OTPs or seed: everything that we act on. The lot and a
 # person's own columns change nothing in PingOne.
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
-# An identity that only one row of a file may have: its kind, which is one of these or SHARED, and its value.
+# An identity that only one row of a file may have: its kind, which is one of _IDENTITIES or SHARED, and its value.
 Identity: TypeAlias = "tuple[str, str]"
 _IDENTITIES = ("serial number", "device", "file_row")
-# The kind of a serial number whose secret another one has too. The other one's row takes the place of the first row.
+# The kind of a serial number that has the same secret as another one. Its Repeat has the other one's row in place of
+# the first row.
 SHARED = "secret of another"
 # For an identity on several rows: the number of the first row, and of the first row that disagrees with it; None if all
 # agree.
@@ -37,9 +38,9 @@ Repeat: TypeAlias = "tuple[int, int | None]"
 
 
 def open_scratch(tables: str) -> sqlite3.Connection:
-    """Open a temporary database with these tables, for what would fill the memory. SQLite writes what its cache cannot
-    hold to a nameless file (https://www.sqlite.org/inmemorydb.html), which disappears with this process at the latest.
-    It is not encrypted: do not put secrets into it."""
+    """Open a temporary database with these tables, for data that would fill the memory. SQLite writes what its cache
+    cannot hold to a nameless file (https://www.sqlite.org/inmemorydb.html), which disappears with this process at the
+    latest. It is not encrypted: do not put secrets into it."""
     scratch = sqlite3.connect("", check_same_thread=False)
     scratch.executescript(f"PRAGMA temp_store = FILE; PRAGMA journal_mode = OFF; {tables}")
     return scratch
@@ -96,19 +97,19 @@ class Shipment:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies a shipment that is loaded again: a SHA-256 over file, list and switches, or the file's own if it
-        is alone. People are shown each file's own digest instead."""
+        """Identifies a shipment that is loaded again: a SHA-256 over file, list and switches, or the file's own digest
+        if there is nothing else. People are shown each file's own digest instead."""
         parts = [self.digest]
         if self.assignment is not None:
             parts.append(self.assignment.digest)
-        # With another switch, rows that were refused for lack of it make another batch.
+        # Once a missing switch is given, the rows that were refused for lack of it make another batch.
         parts += ["pair"] * self.switches.may_pair + ["import"] * self.switches.may_import
         parts += ["give-out"] * self.gives_out
         return hashlib.sha256(" ".join(parts).encode()).hexdigest() if len(parts) > 1 else self.digest
 
     def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
-        """Read every row, good or refused, as `tokens` does. A good one names its user, and its device unless that may
-        be made."""
+        """Read every row, good or refused, as `tokens` does. A good row names its user, and its device unless the
+        device may be created."""
         return map(self.require_ids, self.tokens(leftovers))
 
     def require_ids(self, row: Row | RowError) -> Row | RowError:
@@ -122,14 +123,14 @@ class Shipment:
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.
-        `leftovers` receives what file and list do not have in common. Rows of one token or device that differ are all
-        refused, since nothing shows which is right; of equal ones, all but the first.
+        `leftovers` counts what only the file or only the list has. If rows of one token or device differ, all are
+        refused, since nothing shows which is right; if they are equal, all but the first are.
 
         Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
-        only at its end: commit nothing before."""
+        only at its end: commit nothing before that."""
         leftovers = leftovers or Leftovers()
         missing = set(self.assignment.lines) if self.assignment else set[str]()
-        # Without leading zeros, the serial numbers of the list, and those of them that the shipment has.
+        # The serial numbers of the list without leading zeros, and those of them that the shipment has.
         bare_lines, bare = {key.lstrip("0") for key in missing}, set[str]()
         with self._opened() as (file, _, rows):
             for row in rows:
@@ -177,7 +178,7 @@ class Shipment:
             yield (file, *open_table(self.format, file, self.clock()))
 
     def _is_of_others(self, row: Row | RowError) -> bool:
-        """Whether an unreadable row is not one that a list mends."""
+        """Whether an unreadable row of a mend's file belongs to no token of the list."""
         if isinstance(row, Row) or self.assignment is None or not self.hints.mends:
             return False
         return (row.serial_number or "").lower() not in self.assignment.lines
@@ -200,7 +201,7 @@ def open_shipment(
     clock: Callable[[], datetime] = read_clock,
     must_read: bool = True,
 ) -> Shipment:
-    """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
+    """Read the file once, to its end, so that anything that makes it unusable as a whole is found before a row is used.
 
     `assignment`: the list of who gets what. `format_name`: read the file as this format, whatever it looks like; None:
     its first bytes decide. `clock` returns the time, with its zone, to compare `generated_at` with. `must_read`: False
@@ -217,7 +218,8 @@ def open_shipment(
 
 
 def _find_known(row: Row | RowError, joined: Row | RowError) -> Row | None:
-    """Find what is known of a row: with its line of the list, without it, or nothing if it cannot be read."""
+    """Return a row with its line of the list, or the row alone if they cannot be joined; None if the row cannot be
+    read."""
     return next((each for each in (joined, row) if isinstance(each, Row)), None)
 
 
@@ -236,8 +238,8 @@ _TWICE = """
 
 
 def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
-    """Find the identities that several rows have. Only a keyed digest of each row's facts and of its secret is kept
-    meanwhile, and the key is forgotten afterwards."""
+    """Find the identities that several rows have. Meanwhile, each row's facts and its secret are kept only as keyed
+    digests, and the key is forgotten afterwards."""
     key = os.urandom(_DIGEST)
     repeats: dict[Identity, Repeat] = {}
     with closing(open_scratch(_SEEN)) as scratch:
@@ -269,8 +271,8 @@ def _describe_row(row: Row, key: bytes) -> tuple[int | str, ...]:
 
 
 def _list_identities(row: Row) -> tuple[str, str, str]:
-    """List the values of _IDENTITIES, empty where the row has none. PingOne may change the case of a serial number; an
-    export that comes back may have lost its leading zeros."""
+    """List the values of _IDENTITIES, empty where the row has none. PingOne may change the case of a serial number; its
+    leading zeros may be missing in an export that comes back."""
     return row.serial_number.lower(), row.device_id or "", str(row.file_row or "")
 
 
@@ -283,7 +285,8 @@ def _digest_facts(row: Row, key: bytes) -> str:
 
 
 def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError | None:
-    """The error of a row whose token or device another row of the file has too; None if it is loaded all the same."""
+    """Make the error for a row whose token or device another row of the file also has; None if the row is loaded
+    anyway."""
     if not repeats:
         return None
     number, reason = row.row_number, None

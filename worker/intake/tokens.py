@@ -1,6 +1,6 @@
-"""Tokens: from what a seed file says about one to a Row, or to the RowError that says why PingOne would not take it.
-Secrets are hexadecimal, Base32, or Base64; ambiguous ones are not guessed. No reason quotes a cell, since any may hold
-a seed."""
+"""Turns what a seed file says about a token into a Row, or into a RowError that says why PingOne would not accept the
+token. Secrets are hexadecimal, Base32, or Base64; an ambiguous encoding is not guessed. No reason quotes a cell, since
+any cell may hold a seed."""
 
 import base64
 import re
@@ -27,9 +27,9 @@ from worker.intake.rows import (
 )
 from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
 
-# Lengths of OTPs that PingOne takes.
+# Lengths of OTPs that PingOne accepts.
 DIGITS = (6, 8)
-# Time steps that PingOne takes, in seconds.
+# Time steps that PingOne accepts, in seconds.
 TIME_STEPS = (30, 60)
 # The highest counter: it must fit into PostgreSQL's bigint, with room for the following counters.
 MAX_COUNTER = 2**62
@@ -46,27 +46,26 @@ _HASHES_OF_LENGTHS: dict[int, HashAlgorithm] = {64: "sha256", 128: "sha512"}
 MIN_BYTES = 10
 # Minimum characters of such a secret in any encoding: Base64 has the fewest.
 MIN_CHARACTERS = 14
-# Maximum bytes of a secret: PingOne takes 200 hexadecimal digits.
+# Maximum bytes of a secret: PingOne accepts 200 hexadecimal digits.
 MAX_BYTES = 100
 # A cell that may hold a secret: this identifies a file of seeds.
 LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
 # Only hexadecimal digits, two for each byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-# Another encoding where Base64 is expected: text of one case, in hexadecimal without any letter beyond F, or in Base32.
-# Of true secrets of 15 bytes, one in a million million looks like the first; of 20 bytes, one in a hundred million like
-# the second.
+# Text that has another encoding where Base64 is expected: hexadecimal or Base32, in only one case. Of Base64 secrets of
+# 15 bytes, one in a trillion looks like hexadecimal; of those of 20 bytes, one in a hundred million looks like Base32.
 NO_BASE64: dict[Encoding, re.Pattern[str]] = {
     "hex": re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}"),
     "base32": re.compile(r"(?:[a-z2-7]{26,}|[A-Z2-7]{26,})=*"),
 }
-# Columns of a vendor's file that are stored as our columns of that name, not as its own.
+# Columns of a vendor's file that are stored as our columns with the same name, not as the file's own.
 _OURS = {*(column.name for column in PLAIN), "not_before"}
 
 NOT_HOTP_OR_TOTP = (
     "the token is neither HOTP nor TOTP, and PingOne takes no other tokens (no OCRA, static passwords, or Yubico "
     "OTP): leave it out"
 )
-# The cure of an invalid number.
+# The cure for an invalid number.
 OTHER_VALUE = "check whether it is swapped with another value"
 # What is wrong with most unreadable secrets.
 SEE_WHETHER = "check whether it was cut off, or swapped with another value"
@@ -74,11 +73,11 @@ SEE_WHETHER = "check whether it was cut off, or swapped with another value"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What a file says of one token, as written; None or "" where it says nothing.
+    """What a file says about one token, as written; None or "" if it says nothing.
 
-    `secret`: its characters, or its bytes if the file brings these. `encoding`: how to read the characters; None: they
-    decide. `usual_type`, `usual_step`, and `usual_hash` are the defaults if neither the file nor a hint has a value;
-    None: a value is required."""
+    `secret`: its characters, or its bytes if the file has those. `encoding`: how to read the characters; None: the
+    characters decide. `usual_type`, `usual_step`, and `usual_hash` are the defaults if neither the file nor a hint has
+    a value; None: a value is required."""
 
     serial: str
     secret: str | bytes = field(repr=False)
@@ -102,7 +101,7 @@ Raw = TypeVar("Raw")
 def make_rows(
     numbered: Iterable[tuple[int, Raw]], read: Callable[[Raw], Token], hints: Hints, counted: str = ""
 ) -> Iterator[Row | RowError]:
-    """Make the Row of every token that `read` finds in its part of the file, or its RowError if `read` or `make_row`
+    """Make a Row for every token that `read` finds in its part of the file, or a RowError if `read` or `make_row`
     raises RowRefused. `counted`: what the numbers count if they are not lines; reasons begin with it."""
 
     def make(number: int, raw: Raw) -> Row | RowError:
@@ -121,7 +120,7 @@ def make_rows(
 
 
 def make_row(row_number: int, token: Token, hints: Hints) -> Row:
-    """Check a token against what PingOne takes, and make its Row. Raises RowRefused."""
+    """Check a token against what PingOne accepts, and make its Row. Raises RowRefused."""
     if not SERIAL.fullmatch(token.serial):
         raise RowRefused(explain_serial(token.serial, AS_SENT), fault=RowFault.SERIAL_UNFIT)
     said = (token.otp_type or "").strip().lower().removeprefix("oath-")
@@ -161,8 +160,8 @@ def _find_ours(token: Token) -> dict[str, str]:
 
 
 def _refuse_open_secret(token: Token, seed: Seed) -> None:
-    """Refuse an empty secret, or one that another value of the token contains, which would be stored unencrypted.
-    Raises RowRefused."""
+    """Refuse a secret that is only zeros, or that another value of the token contains, which would be stored
+    unencrypted. Raises RowRefused."""
     secret = seed.secret.reveal()
     if not any(secret):
         raise RowRefused("the secret is only zeros, as if there were none: ask the vendor for the file again")
@@ -243,8 +242,8 @@ def _read_hash(text: str | None) -> HashAlgorithm | None:
 
 
 def find_said(what: str, values: Iterable[str], serial: str = "") -> str:
-    """Find the value that several names for one thing give; empty if none does. Raises RowRefused if they contradict
-    each other."""
+    """Find the value that a file gives for one thing under several names; empty if it gives none. Raises RowRefused if
+    the values contradict each other."""
     said = {re.sub(r"[^a-z0-9]", "", value.lower()).removeprefix("hmac"): value for value in values if value.strip()}
     if len(said) > 1:
         raise RowRefused(f"{what} is given twice, with different values: ask the vendor for the file again", serial)
@@ -268,7 +267,7 @@ def refuse_hotp(types: Iterable[str], counter: str, serial: str = "") -> None:
 
 
 def read_number(value: str | int | None, what: str) -> int | None:
-    """Read a whole number; None for nothing. `what` names it in the reason. Raises RowRefused."""
+    """Read a whole number; None for nothing. The reason calls the number `what`. Raises RowRefused."""
     if value is None or isinstance(value, int):
         return value
     text = value.strip()
@@ -356,7 +355,7 @@ def tell_other_encoding(characters: str) -> Encoding | None:
 
 
 def _decode_base64(text: str) -> bytes:
-    """Decode Base64, with its padding or without any. Raises RowRefused, for hexadecimal and Base32 too: they would
+    """Decode Base64, with its padding or without any. Raises RowRefused, also for hexadecimal and Base32, which would
     give other bytes."""
     written = re.sub(r"\s", "", text)
     characters = written.rstrip("=")
@@ -374,7 +373,7 @@ def _decode_base64(text: str) -> bytes:
 def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
     """Return the secret, if encoding it again gives the characters that it was read from. Raises RowRefused. Python
     drops the bits after the last byte. If they are not zero, as every encoder writes them, the secret would become
-    another one, and all OTPs of its token wrong."""
+    another one, and all OTPs of its token would be wrong."""
     if written.decode().rstrip("=") != characters:
         raise RowRefused(
             "the secret is incomplete: its last character does not end a byte, so check whether a character is "
@@ -384,7 +383,7 @@ def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
 
 
 def _make_unreadable(expected: str, other: Encoding) -> RowRefused:
-    """Make the error for a secret that is not what it should be."""
+    """Make the error for a secret that does not have the expected encoding."""
     how = f"if the secrets have another encoding, name it, such as --encoding {other}"
     return RowRefused(f"the secret is not {expected}: {SEE_WHETHER}; {how}")
 

@@ -1,6 +1,6 @@
-"""Distrust of a restored database: nobody knows what went out since its backup. So its records are marked as sent,
-outcome unknown, and read before anything else is sent, as after a worker's death. Every function works in the caller's
-transaction."""
+"""Distrust of a restored database: nobody knows what was sent since its backup. So its records are marked as sent with
+unknown outcome, and are read before anything else is sent, as after a worker's death. Every function works in the
+caller's transaction."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ _MAY_SECOND_GO = and_(
     Record.otp2_state == OtpState.UNSENT,
     Record.verdict.is_(None),
 )
-# A request to pair it may have gone out since the backup.
+# A request to pair the record's token may have been sent since the backup.
 _MAY_BE_PAIRED = and_(
     Record.device_id == "",
     Record.pairing != PairingState.SENT,
@@ -50,8 +50,8 @@ _IS_TRUSTED = and_(
 
 
 def take_all_back(database: Database, connection: Connection) -> None:
-    """Make every record that was queued or in work pending again, with lines for lost attempts: their workers worked on
-    the lost database."""
+    """Make every record that was queued or in work pending again, and write lines for the lost attempts: their workers
+    worked on the lost database."""
     in_window = update(Record).where(text(IN_WINDOW))
     connection.execute(in_window.values(lease_until=database.now(-1.0)))
     queue = Queue(database)
@@ -60,7 +60,7 @@ def take_all_back(database: Database, connection: Connection) -> None:
 
 
 def count_trusted(database: Database, connection: Connection) -> tuple[int, int]:
-    """Count the pending records for which something may have gone out since the backup, and which are not marked yet;
+    """Count the pending records for which something may have been sent since the backup, and which are not marked yet;
     and those that wait for their date, for which nothing was sent."""
     has_come = may_begin(database)
     trusted, waiting = (func.count().filter(_IS_TRUSTED, has_come), func.count().filter(~has_come))
@@ -77,12 +77,12 @@ def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[i
 def distrust(
     database: Database, connection: Connection, record_ids: Sequence[int], *, post_budget: int, over_after: float
 ) -> int:
-    """Mark as sent what may have gone out for these pending records since the backup; for those that wait for their
-    date, nothing has. Returns how many were not marked before.
+    """Mark as sent everything that may have been sent for these pending records since the backup; nothing was sent for
+    those that wait for their date. Returns how many were not marked before.
 
-    The next OTP of a pair counts as posted once more. A seed skips every counter that the posts of a budget can have
+    The next OTP of a pair counts as posted once more. A seed skips every counter that a full budget of posts can have
     used. A request to pair counts as sent for a record without a device, if its batch may pair; its token counts as
-    free if the backup knows no owner. No record is due sooner than `over_after` seconds from now: a call that went out
+    free if the backup knows no owner. No record is due sooner than `over_after` seconds from now: a call that was sent
     before the database was lost may still be running."""
     pending = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
     soonest = database.now(over_after)
@@ -91,7 +91,7 @@ def distrust(
     skipped = 2 * post_budget - 1
     is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
     is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
-    # Not since when it runs: what is repeated after a restore resets that.
+    # Not `running_since`, which a command that is repeated after a restore resets.
     loaded_at = select(Batch.created_at).where(Batch.id == Record.batch_id).scalar_subquery()
     marked = pending.where(_IS_TRUSTED).values(
         otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),
@@ -100,7 +100,7 @@ def distrust(
         otp2_posts=_count_one_more(Record.otp2_posts, _MAY_SECOND_GO),
         next_counter=case((is_hotp_trusted, Record.next_counter + skipped), else_=Record.next_counter),
         pairing=case((_MAY_BE_PAIRED, PairingState.SENT), else_=Record.pairing),
-        # The backup knows nobody who has the token, so a device that is younger than the batch is the batch's.
+        # The backup knows of nobody who has the token, so a device that is newer than the batch counts as made by it.
         owner_id=case((_MAY_BE_PAIRED, func.coalesce(Record.owner_id, NOBODY)), else_=Record.owner_id),
         pairings=_count_one_more(Record.pairings, and_(_MAY_BE_PAIRED, Record.pairing == PairingState.UNSENT)),
         pairing_began_at=case((is_never_paired, loaded_at), else_=Record.pairing_began_at),

@@ -52,8 +52,8 @@ class _Waiter(Generic[T, R]):
 
 class Combiner(Generic[T, R]):
     """Combines requests of the threads of one process. `perform` makes many requests at once, and returns their results
-    in order: all take effect, or none. After a failure, each request is made alone, so that only the faulty one fails;
-    unless `is_unclear` says that the requests may have taken effect anyway: then all fail.
+    in order: all take effect, or none does. After a failure, each request is made alone, so that only the faulty one
+    fails; unless `is_unclear` says that the requests may have taken effect anyway: then all fail.
 
     No call returns before its request has taken effect."""
 
@@ -76,7 +76,8 @@ class Combiner(Generic[T, R]):
         self._has_leader = False
 
     def submit(self, request: T) -> R:
-        """Make a request, together with those of other threads. Raises what it failed with, or LeaderLost."""
+        """Make a request, together with those of other threads. Raises the error that the request failed with, or
+        LeaderLost."""
         # Not _Waiter[T, R](request), which looks the types up each time.
         waiter: _Waiter[T, R] = _Waiter(request)
         with self._lock:
@@ -146,7 +147,7 @@ Given: TypeAlias = Mapping[str, ColumnElement[Any]]
 Build: TypeAlias = Callable[[Given], Executable]
 
 # Parameters of every statement. Results are assigned to threads by lease, since no two threads share one. No parameter
-# may have a column's name: SQLAlchemy would write its value there.
+# may have a column's name: SQLAlchemy would write the parameter's value into that column.
 THIS: dict[str, TypeEngine[Any]] = {"this_id": BigInteger(), "this_lease": String()}
 
 
@@ -159,9 +160,9 @@ class GroupCommit:
     """A statement about one record that runs for the records of several threads together. `build` makes the statement
     from its parameters, which are THIS and `types`, each with its SQL type; it must return the lease first.
 
-    PostgreSQL runs one statement for all records, with the values in arrays, which commits by itself. SQLite runs the
-    statement for one record after the other in one transaction; if it found the record, `then` follows, for what SQLite
-    cannot do in a single statement."""
+    PostgreSQL runs one statement for all records, with the values in arrays; the statement commits by itself. SQLite
+    runs the statement for one record after another in one transaction; after each record that it found, it runs `then`,
+    which does what SQLite cannot do in a single statement."""
 
     def __init__(self, database: Database, types: Types, build: Build, then: Executable | None = None) -> None:
         self._database = database
@@ -175,8 +176,8 @@ class GroupCommit:
         self._combiner = Combiner[Values, Found](self._commit, is_away)
 
     def execute(self, values: Values) -> Found:
-        """Execute the statement for one record, together with other threads', and commit it durably. Returns its row,
-        or None if it changed nothing. Raises DBAPIError."""
+        """Execute the statement for one record, together with those of other threads, and commit it durably. Returns
+        its row, or None if it changed nothing. Raises DBAPIError."""
         return self._combiner.submit(values)
 
     def _commit(self, requests: Sequence[Values]) -> Sequence[Found]:
@@ -186,7 +187,7 @@ class GroupCommit:
 
     def _run(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
         """Run the statement for these records. Returns what it returned for each, in their order."""
-        # A single record goes without arrays: for these, PostgreSQL's generic plan expects ten records, so every
+        # A single record is passed without arrays: PostgreSQL's generic plan for arrays expects ten records, so every
         # execution would be planned again.
         if self._database.is_sqlite or len(requests) == 1:
             return [self._run_one(connection, values) for values in requests]

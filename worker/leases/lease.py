@@ -1,7 +1,6 @@
-"""The life of a lease. A worker claims a record, the right to work on it and everything the work needs to know, in one
-statement. It records each OTP before it goes out. It settles the record with a decision: a new status, the lease
-dropped, a line of history. A write under a lease is retried while the lease lasts, if the database was away for a
-moment."""
+"""The life of a lease. In one statement, a worker claims a record and reads everything that its work needs. It records
+each OTP before sending it. It settles the record with a decision: it sets a new status, drops the lease, and writes a
+line of history. If the database is unavailable for a moment, a write under a lease is retried until the lease ends."""
 
 import json
 import os
@@ -68,14 +67,14 @@ from worker.rules.steps import (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One record in the hands of one worker, until its lease expires or is removed."""
+    """One record, held by one worker until its lease expires or is removed."""
 
     record_id: int
     batch_id: int
     row_number: int
     lease_id: str
-    # `boot_time` before the claim was written, in seconds. Deadlines count from here, so that they end before the
-    # lease.
+    # `boot_time` before the claim was written, in seconds. Deadlines count from this time, so that they pass before the
+    # lease ends.
     started: float
     serial_number: str
     user_id: str
@@ -89,14 +88,14 @@ class Claim:
     is_pairing_marked: bool = False
 
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
-        """How many OTPs this attempt has spent, if it ends with this progress. If PingOne asked for OTP 2, OTP 1 is
-        counted together with that one, or when the record becomes final."""
+        """Count the OTPs that this attempt has spent if it ends with this progress. If PingOne asked for OTP 2, OTP 1
+        is counted together with OTP 2, or when the record becomes final."""
         before = self.progress.posts - int(self.is_otp1_marked) - int(self.progress.is_half_done)
         return progress.posts - int(leaves_pending and progress.is_half_done) - before
 
 
-# The columns that the claim of a fresh record returns. It has sent no OTP yet, so the claim marks OTP 1 as sent, and
-# needs no other column; each costs processor time.
+# The columns that the claim of a fresh record returns. No OTP of such a record has been sent yet, so the claim marks
+# OTP 1 as sent and needs no other column; each column costs processor time.
 _FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
@@ -189,10 +188,10 @@ def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
     """Build the statements that claim a queued record, in the order to try them, each with the function that makes a
-    claim from its row. `lease` in seconds.
+    claim from its row. `lease` is in seconds.
 
-    Nothing has to be decided between the claim of a fresh record and its first call. So one statement does both: it
-    claims the record and marks OTP 1 as sent, or its pairing if it has no device."""
+    Nothing has to be decided between the claim of a fresh record and its first call, so one statement claims the record
+    and marks its OTP 1 as sent, or its pairing if it has no device."""
     is_fresh = _is_fresh(database, max_attempts)
     all_columns = (
         *_ALL_COLUMNS,
@@ -215,7 +214,7 @@ def _build_claims(
         return may_pair.values(mark_pairing(database)).returning(given["this_lease"], *all_columns)
 
     def take_any(given: Given) -> Executable:
-        # Anything already marked as sent is an earlier attempt's call.
+        # A call that is already marked as sent was made by an earlier attempt.
         calls = case((needs_read(), literal([], JSON())), else_=null())
         return take(given).values(calls=calls).returning(given["this_lease"], *all_columns)
 
@@ -228,7 +227,7 @@ def _build_claims(
 
 
 def _take(database: Database, lease: float, given: Given) -> Update:
-    """The update that takes a queued record's lease."""
+    """The update that takes the lease of a queued record."""
     return (
         move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
         .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
@@ -240,7 +239,7 @@ def _take(database: Database, lease: float, given: Given) -> Update:
 def mark_otp(
     database: Database, ordinal: int, counter: ColumnElement[Any] | InstrumentedAttribute[Any]
 ) -> dict[Any, Any]:
-    """The columns that mark an OTP as sent, now, and its counter as used; without a seed that stays NULL."""
+    """The columns that mark an OTP as sent now, and its counter as used. Without a seed, the counter stays NULL."""
     sent = {Record.otp_sent_at: database.now(), Record.next_counter: counter + 1}
     if ordinal == 1:
         return sent | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
@@ -248,7 +247,7 @@ def mark_otp(
 
 
 def mark_pairing(database: Database) -> dict[Any, Any]:
-    """The columns that mark a pairing request as sent, now."""
+    """The columns that mark a pairing request as sent now."""
     return {
         Record.otp_sent_at: database.now(),
         Record.pairing: PairingState.SENT,
@@ -284,11 +283,11 @@ def _may_mint_now() -> ColumnElement[bool]:
 # The status of an answer to a throttled request.
 RATE_LIMITED = 429
 
-# What an attempt records: tables of columns, and how to read each value. The statements' columns, their parameters'
-# types, and the values all come from these.
+# What an attempt records: tables of columns, each with the function that reads its value. The statements' columns,
+# their parameters' types, and the values all come from these tables.
 
 _NO_OTP = OtpProgress()
-# What is known of a record's OTPs and device. A missing second OTP counts as unsent.
+# What is known about a record's OTPs and device. A missing second OTP counts as unsent.
 _PROGRESS: dict[str, Callable[[Progress], Any]] = {
     "otp1_state": lambda progress: progress.first.state,
     "otp1_posts": lambda progress: progress.first.posts,
@@ -302,7 +301,8 @@ _PROGRESS: dict[str, Callable[[Progress], Any]] = {
     "is_device_made": lambda progress: progress.pairing.is_made,
     "owner_id": lambda progress: NOBODY if progress.pairing.was_free else None,
 }
-# Columns to which the value is added, and columns that stay unchanged for None. Every other column takes the value.
+# Columns that the value is added to, and columns that stay unchanged if the value is None. Every other column is set to
+# the value.
 _ADDED = frozenset({"attempts", "requests", "rate_limited"})
 _KEPT = frozenset({"owner_id", "pingone_error_id", "correlation_id"})
 
@@ -323,18 +323,19 @@ def _combine(database: Database, name: str, value: ColumnElement[Any]) -> Column
 
 
 def _list_types(names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
-    """The types of the values of these columns, by their parameters."""
+    """The types of these columns' values, by parameter name."""
     return {f"new_{name}": Float() if name == "scheduled_at" else _find_type(Record, name) for name in names}
 
 
 def _find_type(table: type[Base], name: str) -> TypeEngine[Any]:
-    """The type of a column. Texts have no length, since a cast to one would cut them; JSON is passed as text."""
+    """The type of a column's parameter. A text type has no length, since a cast to a length would cut the text; JSON is
+    passed as text."""
     kind = table.__table__.c[name].type
     return String() if isinstance(kind, String | JSON) else kind
 
 
 def read_progress(progress: Progress) -> dict[str, Any]:
-    """The values of _PROGRESS, by their parameters."""
+    """The values of _PROGRESS, by parameter name."""
     return {f"new_{name}": read(progress) for name, read in _PROGRESS.items()}
 
 
@@ -344,14 +345,15 @@ def write_calls(calls: Sequence[PastCall]) -> str | None:
 
 
 def _store_calls(database: Database, text: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A column's new content for calls that are passed as JSON. SQLite would turn a cast text into a number."""
+    """A column's new content, from calls that are passed as JSON text. A cast would make SQLite turn the text into a
+    number."""
     return text if database.is_sqlite else cast(text, JSON)
 
 
 @dataclass(frozen=True, slots=True)
 class CallSummary:
-    """The calls of an attempt that went out. `spent`: for a pair that made its device ACTIVE, the sent OTPs,
-    encrypted."""
+    """The calls that went out during an attempt. `spent`: if a pair of OTPs made its device ACTIVE, the OTPs that were
+    sent, encrypted."""
 
     calls: Sequence[PastCall] = ()
     spent: bytes | None = None
@@ -376,7 +378,7 @@ class _Ending:
 
 
 def leaves_pending(decision: Decision) -> bool:
-    """Whether this decision returns the record to pending, not to a final status (unless its batch was cancelled)."""
+    """Whether this decision makes the record pending again instead of final (unless its batch was cancelled)."""
     return isinstance(decision, Retry | Pause)
 
 
@@ -417,7 +419,8 @@ def _read_delay(ending: _Ending) -> float:
     return ending.decision.delay
 
 
-# What a settlement writes into the record besides its progress: always, and depending on the record's new status.
+# What a settlement writes into the record besides its progress: _ENDING always, and _KINDS depending on what becomes of
+# the record.
 _ENDING: dict[str, Callable[[_Ending], Any]] = {
     "not_found": lambda ending: ending.progress.not_found,
     # The claim has counted the attempt already.
@@ -434,7 +437,7 @@ _KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
         "spent": lambda ending: ending.summary.spent,
     },
     "dead_letter": _ENDING | {"reason": lambda ending: _reason(ending.decision), "detail": _read_detail},
-    # It needs a read, so not even a cancelled batch makes it final.
+    # The record needs a read, so it stays pending even if its batch was cancelled.
     "unread": _ENDING | {"scheduled_at": _read_delay},
     # The batch may have been cancelled meanwhile.
     "pending": _ENDING | {"scheduled_at": _read_delay},
@@ -461,7 +464,7 @@ _LINE: dict[str, Callable[[_Ending], Any]] = {
 
 
 def _read_ending(ending: _Ending, kind: str) -> dict[str, Any]:
-    """The values of a settlement, by their parameters."""
+    """The values of a settlement, by parameter name."""
     record = {f"new_{name}": read(ending) for name, read in _KINDS[kind].items()}
     line = {f"line_{name}": read(ending) for name, read in _LINE.items()}
     return _name_lease(ending.claim) | read_progress(ending.progress) | record | line
@@ -481,7 +484,7 @@ class Settlement:
         types |= {f"line_{name}": _find_type(AttemptLine, name) for name in _LINE}
         settle = partial(_settle, self._database, kind)
         if not self._database.is_sqlite:
-            # PostgreSQL writes both in one statement: the line goes in if the record was updated.
+            # PostgreSQL writes the record and the line in one statement, and the line only if the record was updated.
             return GroupCommit(self._database, types, partial(self._settle_with_line, settle))
         return GroupCommit(
             self._database,
@@ -512,7 +515,7 @@ class Settlement:
 
 
 def _choose_kind(progress: Progress, decision: Decision) -> str:
-    """What becomes of the record with this decision: a key of _KINDS."""
+    """Choose the key of _KINDS that says what becomes of the record after this decision."""
     match decision:
         case Active():
             return "active"
@@ -524,10 +527,10 @@ def _choose_kind(progress: Progress, decision: Decision) -> str:
 def _settle(database: Database, kind: str, given: Given) -> Update:
     """The update that takes a record out of `activating`, if its lease is valid."""
     columns: dict[str, Any] = _build_columns(database, _PROGRESS | _KINDS[kind], given)
-    # They are in the attempt's line now.
+    # The attempt's line has the calls now.
     columns["calls"] = null()
     if kind == "active":
-        # A finished record needs no OTPs, so none are kept.
+        # An active record no longer needs its OTPs, so they are erased.
         columns |= dict.fromkeys(("reason", "detail", "pingone_error_id", "otps"), null())
     elif kind == "pending":
         is_cancelled = is_batch_in(BatchState.CANCELLED)
@@ -555,8 +558,8 @@ _OWN_LINE = select(AttemptLine.id).where(
     AttemptLine.outcome != Outcome.LOST,
 )
 
-# The second try is immediate: after one connection broke, another may work. Then up to 0.2, 0.4, 0.8 … and 2 seconds
-# pass between two tries, at random, so that colliding threads do not meet again.
+# The second try is immediate: if one connection broke, another may work. Before each further try, a random time of up
+# to 0.2, 0.4, 0.8 … and finally 2 seconds passes, so that colliding threads do not collide again.
 _WAIT_BETWEEN_TRIES = tenacity.wait_random_exponential(multiplier=0.2, max=2)
 
 
@@ -565,7 +568,7 @@ class DeviceInProgress(Exception):
 
 
 class Leases:
-    """The leases of one worker process; thread-safe. `lease` in seconds.
+    """The leases of one worker process; thread-safe. `lease` is in seconds.
 
     Every statement is built once, here: building one costs more than running it."""
 
@@ -622,21 +625,21 @@ class Leases:
             connection.execute(_NOTHING)
 
     def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
-        """Record durably that this OTP is about to go out, and that its counter is used if a seed makes it. False: it
-        must not go, because the batch was paused, the OTP is too old, or the lease was lost."""
+        """Record durably that this OTP is about to go out and, if a seed makes it, that its counter is used. False: the
+        OTP must not be sent, because the batch was paused, the OTP is too old, or the lease was lost."""
         return self._mark_sent[ordinal].execute(_name_lease(claim) | {"counter": counter}) is not None
 
     def mark_pairing(self, claim: Claim) -> bool:
-        """Record durably that the pairing request is about to go out. False: it must not go, because the batch was
+        """Record durably that the pairing request is about to go out. False: it must not be sent, because the batch was
         paused or the lease was lost."""
         return self._mark_pairing.execute(_name_lease(claim)) is not None
 
     def write_progress(self, claim: Claim, progress: Progress, calls: Sequence[PastCall] = ()) -> bool:
-        """Record during an attempt what is known of the OTPs and the device, and the calls so far. False: the lease was
-        lost. Raises DeviceInProgress."""
+        """During an attempt, record what is known about the OTPs and the device, and the calls so far. False: the lease
+        was lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | read_progress(progress) | {"calls_so_far": write_calls(calls)}
         try:
-            # The lease stays, so a repeated write finds it.
+            # This write keeps the lease, so a repeated write finds it.
             return write_until(
                 self._ends_at(claim), lambda: self._write_progress.execute(values) is not None, lambda: False
             )
@@ -644,9 +647,9 @@ class Leases:
             raise DeviceInProgress from error
 
     def renew_mark(self, claim: Claim) -> bool:
-        """Mark an OTP or a pairing that did not go out as sent again, before the next try. False: it must not go
-        (paused, too old, lease lost). A rescue counts from the new time, so that PingOne is asked only when a call that
-        begins now is certainly over."""
+        """Before the next try, update the time at which an OTP or a pairing that did not go out was marked as sent.
+        False: it must not be sent (paused, too old, lease lost). A rescue counts from the new time, so that PingOne is
+        asked only when a call that begins now is certainly over."""
         return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:
@@ -656,15 +659,15 @@ class Leases:
             return connection.scalar(self._may_read, _name_lease(claim)) is not None
 
     def ran(self, claim: Claim, ago: timedelta) -> bool:
-        """Whether the record's batch has run for this long, with only pauses that end by themselves."""
+        """Whether the record's batch has run for this long, interrupted only by pauses that end by themselves."""
         with self._database.reading() as connection:
             return (
                 connection.scalar(self._ran, {"of_batch": claim.batch_id, "seconds": -ago.total_seconds()}) is not None
             )
 
     def find_foreign_batch(self, record_id: int, name: str, environment_id: str = "") -> int | None:
-        """The batch of a queued record, if it was loaded for the environment with this name and another id; else None.
-        Without an id: if it was loaded for the environment with this name at all."""
+        """Find the batch of a queued record, if that batch was loaded for the environment with this name but with
+        another id; otherwise None. Without an id, the name alone decides."""
         with self._database.reading() as connection:
             names = {"this_id": record_id, "name": name, "for_environment_id": environment_id}
             return connection.scalar(self._find_foreign_batch, names)
@@ -712,17 +715,17 @@ def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[A
 
 
 def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], given: Given) -> ReturningUpdate[Any]:
-    """The statement that marks an OTP as sent, if no OTP has been made from its counter yet, and the counter as used
-    up; without a seed both counters are NULL."""
+    """The statement that marks an OTP as sent and its counter as used up, if no OTP has been made from that counter
+    yet. Without a seed, there are no counters."""
     is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
     is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
     return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))
 
 
 def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable[[], bool]) -> bool:
-    """Call `write` until it succeeds, and return whether it found its lease. A failed call may have been committed;
-    then the next one finds no lease, and `was_written` says whether the first one did. No try begins after `ends_at`
-    (by `boot_time`). Raises the last try's error."""
+    """Call `write` until it succeeds, and return whether it found its lease. A failed call may have committed its
+    write; then the next call finds no lease, and `was_written` says whether an earlier call wrote. No try begins after
+    `ends_at` (by `boot_time`). Raises the last try's error."""
     try:
         return write()
     except Exception as failure:
@@ -739,6 +742,6 @@ def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the database may return in a moment. Not after a refusal for a full disk: a person has to know at once,
-    and free space."""
+    """Whether the database may be available again in a moment. False if it refused because its disk is full: a person
+    has to know at once, and free space."""
     return is_away(error) and not (isinstance(error, DBAPIError) and is_refused_by_disk(error))

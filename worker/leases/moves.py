@@ -1,5 +1,5 @@
 """Changes of a record's status: each is one transition, and its WHERE clause names the status that it starts from. Also
-the conditions under which a record may go, and the effects of a person's pause, cancel, undo, and dates on a batch's
+the conditions under which a record may be worked on, and what a person's pause, cancel, undo, and dates do to a batch's
 records. Every function works in the caller's transaction."""
 
 from collections.abc import Mapping, Sequence
@@ -70,9 +70,9 @@ def move(database: Database, source: Status, target: Status, *, is_by_key: bool 
 def has_status(status: Status) -> ColumnElement[bool]:
     """Whether a record that the statement names by id has this status.
 
-    PostgreSQL matches no partial index with an expression, and so takes the primary key. The statistics of `queued` and
-    `activating` are always out of date, since records pass through within seconds: by them it would read the index of
-    the whole window to find one record."""
+    PostgreSQL cannot match an expression with a partial index, so it uses the primary key. Its statistics about
+    `queued` and `activating` are always out of date, since records pass through within seconds: misled by them, it
+    would read the index of the whole window to find one record."""
     return Record.status.concat("") == status
 
 
@@ -94,8 +94,8 @@ def may_begin(database: Database) -> ColumnElement[bool]:
 
 
 def is_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
-    """Whether a batch runs, and its hours last for `seconds_left` more seconds. It stops at the second when they end,
-    not at the next tick, which pauses it."""
+    """Whether a batch runs, and its hours last for `seconds_left` more seconds. The batch stops the moment its hours
+    end, not at the next tick, which pauses it."""
     is_in_hours = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(seconds_left))
     return and_(Batch.state == BatchState.RUNNING, is_in_hours)
 
@@ -153,7 +153,7 @@ def give_up(
         return 0
     seed_detail, pair_detail = (write_detail(reason, evidence, has_seed=has_seed) for has_seed in (True, False))
     detail = case((Record.next_counter.is_not(None), seed_detail), else_=pair_detail)
-    # Nothing can be read for nobody.
+    # Without a user, nothing can be read.
     may_end = and_(Record.id.in_(record_ids), or_(~needs_read(), Record.user_id == ""))
     statement = move(database, Status.PENDING, Status.DEAD_LETTER).where(may_end)
     return connection.execute(statement.values(reason=reason, detail=detail)).rowcount
@@ -165,7 +165,8 @@ def write_detail(reason: Reason, evidence: str, *, has_seed: bool) -> str:
 
 
 def give_out(connection: Connection, batch_id: int, given: Mapping[int, Mapping[str, Any]]) -> int:
-    """Assign people to records that wait to be given out, as columns by record id. They go first. Returns how many."""
+    """Assign people to records that wait to be given out, and put these records first. `given`: the columns to set, by
+    record id. Returns how many."""
     keep_former(connection, Record.id.in_(list(given)), is_on_the_table())
     count = 0
     for record_id, columns in given.items():
@@ -181,8 +182,8 @@ MOST_FIRST = 100
 
 
 def put_first(connection: Connection, batch_id: int, record_ids: Sequence[int]) -> None:
-    """Make these records, or the first MOST_FIRST of them, due before everything else without a date: somebody waits
-    for them. Their due time is before the batch's load (`goes_first`)."""
+    """Make these records, or the first MOST_FIRST of them, due before all others, since somebody waits for them; a
+    record with a date still waits for its date. Their due time is before the batch's load (`goes_first`)."""
     loaded_at = connection.scalars(select(Batch.created_at).where(Batch.id == batch_id)).one()
     first = update(Record).where(Record.id.in_(record_ids[:MOST_FIRST]), Record.status == Status.PENDING)
     connection.execute(first.values(scheduled_at=loaded_at - timedelta(seconds=1)))
@@ -196,8 +197,8 @@ def goes_first() -> ColumnElement[bool]:
 
 
 def come_back(database: Database, seconds: ColumnElement[Any] | float) -> ColumnElement[Any]:
-    """When a record that comes back although nothing was done is due: in that many seconds, behind all that are due.
-    One that somebody waits for is due at once and keeps its place."""
+    """The due time of a record that becomes pending again although nothing was done: in this many seconds, behind all
+    records that are due. A record that somebody waits for is due at once and keeps its place."""
     return case((goes_first(), Record.scheduled_at), else_=database.now(seconds))
 
 
@@ -215,14 +216,14 @@ _TAKEN_BACK: dict[str, Any] = {
 }
 
 
-# Seconds for which an undo holds records if its command is killed: longer than a job that revokes tokens, and many
-# times a chunk of devices.
+# Seconds for which an undo holds records if its command is killed: longer than a job that revokes tokens takes, and
+# many times what a chunk of devices takes.
 UNDO_LASTS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class HeldRecords:
-    """Records that an undo holds until a time."""
+    """Records that an undo holds, and until when."""
 
     ids: Sequence[int]
     until: datetime
@@ -249,8 +250,8 @@ def had_token() -> ColumnElement[bool]:
 def note_device_gone(
     database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool, line: int
 ) -> bool:
-    """Record that a record has no device anymore, and cancel it. `device_id` is what its row says: empty after a
-    pairing of unknown outcome, where only a look-up has shown whether a device `was_made`. `line`: the undo's audit
+    """Record that a record has no device anymore, and cancel it. `device_id`: the one in its row, which is empty after
+    a pairing of unknown outcome; then only a look-up has shown whether a device `was_made`. `line`: the undo's audit
     line. False: the row has changed meanwhile, or a worker has the record."""
     is_unchanged = and_(Record.id == record_id, Record.device_id == device_id)
     return _cancel(database, connection, is_unchanged, _without_device() | {"is_device_made": was_made}, line) == 1
@@ -258,14 +259,14 @@ def note_device_gone(
 
 def has_nothing_open() -> ColumnElement[bool]:
     """Whether there is nothing to remove for a record: it is pending and nothing was sent for it; or it is a dead
-    letter, or was cancelled with its batch, without a device of ours."""
+    letter or was cancelled with its batch, and has no device that we made."""
     is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
     has_device = and_(Record.is_device_made, Record.device_id != "")
     return or_(is_fresh, and_(or_(Record.status == Status.DEAD_LETTER, was_cancelled()), ~has_device))
 
 
 def was_cancelled() -> ColumnElement[bool]:
-    """Whether a record was cancelled with its batch, not closed by an undo or by itself."""
+    """Whether a record was cancelled with its batch, not closed individually or by an undo."""
     is_by_itself = and_(Record.reason.is_not(None), Record.reason.in_(ENDED_BY_PERSON))
     return and_(Record.status == Status.CANCELLED, ~is_by_itself)
 
@@ -301,14 +302,15 @@ def is_in_undo(database: Database, record: type[Record] = Record) -> ColumnEleme
 
 
 def hold(database: Database, connection: Connection, record_ids: Sequence[int]) -> HeldRecords:
-    """Hold these records for an undo until they are released. A repeated undo takes over those of a killed one."""
+    """Hold these records for an undo until they are released. A repeated undo takes over the records of a killed
+    one."""
     until = connection.scalars(select(database.now(UNDO_LASTS))).one()
     connection.execute(update(Record).where(Record.id.in_(record_ids)).values(undone_until=until))
     return HeldRecords(record_ids, until)
 
 
 def let_go(connection: Connection, held: Sequence[HeldRecords]) -> None:
-    """Release the records that an undo held, unless another one has taken them meanwhile."""
+    """Release the records that an undo held, unless another undo has taken them over meanwhile."""
     for chunk in held:
         mine = update(Record).where(Record.id.in_(chunk.ids), Record.undone_until == chunk.until)
         connection.execute(mine.values(undone_until=null()))
@@ -318,7 +320,7 @@ def _cancel(
     database: Database, connection: Connection, condition: ColumnElement[bool], values: dict[str, Any], line: int
 ) -> int:
     """Write these values into the records that meet the condition, and cancel them. Returns how many."""
-    # An undo that removed a record's device has kept what it was.
+    # If this undo has removed the record's device, it has kept the former values already.
     is_kept = exists().where(Change.record_id == Record.id, Change.audit_id == line)
     keep_former(connection, condition, Record.status.in_((Status.CANCELLED, *_SOURCES)), ~is_kept, line=line)
     # Cancelled records come first, so that none is counted twice.
@@ -330,9 +332,9 @@ def _cancel(
 
 
 def _without_device() -> dict[str, Any]:
-    """The columns of a record whose device is gone, and whose token is free. A seed begins another pair of OTPs for the
-    next device, and skips a counter if OTP 1's outcome is unknown. A pair from a file keeps the OTPs that PingOne has
-    answered, so that they are recognized if a file brings them again, and no replay sends them."""
+    """The columns of a record whose device is gone, and whose token is free. For the next device, a seed makes another
+    pair of OTPs, and skips a counter if the outcome of OTP 1 is unknown. For a pair from a file, OTPs that PingOne has
+    answered keep their state, so that they are recognized if another file has them, and no replay sends them."""
     has_seed = Record.next_counter.is_not(None)
     return {
         "device_id": "",
@@ -350,16 +352,17 @@ def _without_device() -> dict[str, Any]:
 
 def _forget_outcome(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str]:
     """The state of an OTP once its device is gone: unsent if a seed makes another one, or if its outcome was unknown,
-    since the next device cannot have taken it."""
+    since the next device cannot have accepted it."""
     return case((or_(has_seed, state == OtpState.SENT), OtpState.UNSENT), else_=state)
 
 
 # Waves. A record may have a date, from its file or a person's command, before which nothing is sent for it. Its due
-# time is moved there, so that no tick finds a record that may not go.
+# time is moved to that date, so that no tick finds a record that may not begin.
 
 
 def put_off(connection: Connection, batch_id: int) -> None:
-    """Make a batch's pending records that have a date and have not begun due no sooner than that."""
+    """Postpone a batch's pending records that have not begun to their date, if they have one that is later than their
+    due time."""
     waits = and_(Record.status == Status.PENDING, ~has_begun(), Record.not_before > Record.scheduled_at)
     connection.execute(update(Record).where(Record.batch_id == batch_id, waits).values(scheduled_at=Record.not_before))
 
@@ -367,10 +370,10 @@ def put_off(connection: Connection, batch_id: int) -> None:
 def set_date(
     database: Database, connection: Connection, batch_id: int, chosen: ColumnElement[bool], date: datetime | None
 ) -> int:
-    """Let the chosen records of a batch start on another date, UNTIL_LET_GO, or at once (None). Returns for how many
-    that changes their start. A record that has begun continues whatever its date, unless nothing went out; a dead
-    letter has the date for a replay. An active record keeps the date by which it began, since an undo may make it
-    pending again; but not UNTIL_LET_GO, which would keep it back then."""
+    """Let the chosen records of a batch start on another date, UNTIL_LET_GO, or at once (None). Returns how many
+    records will start at another time because of this. A record for which something was sent continues, whatever its
+    date; for a dead letter, the date applies to a replay. An active record keeps the date on which it began, since it
+    may become pending again after an undo; but it does not keep UNTIL_LET_GO, which would then hold it back."""
     has_kept_date = and_(Record.status == Status.ACTIVE, Record.not_before.is_distinct_from(UNTIL_LET_GO))
     changeable = and_(Record.batch_id == batch_id, chosen, ~has_kept_date)
     fresh = and_(changeable, ~has_begun(), Record.status.not_in(FINAL))
@@ -383,8 +386,8 @@ def set_date(
 
 
 def _choose_due_time(database: Database, date: datetime | None) -> ColumnElement[Any]:
-    """When a record with this new date is due: not before it, and at once if only its old date postponed it. A record
-    that has begun is due as before."""
+    """When a record with this new date is due: not before that date, and at once if only its old date postponed it. A
+    record that has begun is due as before."""
     due = case((Record.scheduled_at == Record.not_before, database.now()), else_=Record.scheduled_at)
     if date is not None:
         begins_at = literal(date, Record.not_before.type)

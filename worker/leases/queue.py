@@ -46,9 +46,10 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
     (EXPIRING, Record.otp_expires_at),
     (LASTING, Record.scheduled_at),
 )
-# The order in which the records of a running batch go. Records that need a read come before the rest, to which they
-# also belong: their scheduled_at has moved on, so they would wait behind all fresh records. Those whose user has not
-# been looked up yet, as after a restore, wait for that: nothing could show whether a device is their user's.
+# The order in which the records of a running batch are queued. Records that need a read are also part of the rest, but
+# come before it: their scheduled_at is later, so they would wait behind all fresh records. Those whose user has not
+# been looked up yet, such as after a restore, wait until that is done: without the user's id, nothing could show
+# whether a device is theirs.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (f"{UNSETTLED} AND user_id <> ''", Record.scheduled_at), PENDING_IN_ORDER[-1])
 
 # Whether a record is among the first N of its batch.
@@ -77,8 +78,8 @@ _LABELS = (
     .join(Batch, Batch.id == Record.batch_id)
     .where(_NAMED)
 )
-# How many records of each batch are in the window. The expression keeps SQLite from the batch index, by which it would
-# read all records.
+# How many records of each batch are in the window. The expression keeps SQLite from using the batch index, with which
+# it would read all records.
 _BATCH = Record.batch_id + literal_column("0")
 _IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
 # The batches that have records in the window.
@@ -89,8 +90,8 @@ _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pen
 
 class Queue:
     """Moves records between `pending` and `queued`, and rescues them. Every method works in the caller's transaction.
-    In seconds: `lease` is how long a worker has a record, and `over_after` is the time from a request's mark until
-    PingOne may be asked about it.
+    `lease` is how long a worker has a record, and `over_after` is how long after a request is marked as sent PingOne
+    may be asked about it; both are in seconds.
 
     Every statement is built once, here: building one costs more than running it."""
 
@@ -126,7 +127,7 @@ class Queue:
         first: int | None = None,
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, under a queue lease of `lease` seconds; with `first`, only
-        among its first `first` ones. Returns their ids, in the order in which they go."""
+        from the first `first` records of the batch. Returns their ids, in the order in which to publish them."""
         due = self._due if first is None else self._due_in_canary
         return self._enqueue(connection, due, {"of_batch": batch_id, "room": room, "first": first}, lease)
 
@@ -135,8 +136,8 @@ class Queue:
         return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
 
     def read_labels(self, connection: Connection, ids: Sequence[int]) -> tuple[dict[int, str], set[int]]:
-        """Read what people call these records, by id: batch, row, and serial number; and which of them somebody waits
-        for (`moves.put_first`)."""
+        """Read the labels of these records by id (batch, row, and serial number), and the ids of those that somebody
+        waits for (`moves.put_first`)."""
         rows = [row for chunk in _cut(ids) for row in connection.execute(_LABELS, {"ids": chunk})]
         labels = {record_id: f"{batch}, row {row}, {serial}" for record_id, batch, row, serial, _ in rows}
         return labels, {record_id for record_id, *_, is_first in rows if is_first}
@@ -150,7 +151,7 @@ class Queue:
         return Counter(dict(connection.execute(_IN_WINDOW).all()))
 
     def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
-        """Count the records of these batches that became final in the last seconds."""
+        """Count the records of these batches that became final in the last `seconds`."""
         return connection.scalar(self._count_settled_lately, {"batch_ids": batch_ids, "seconds": -seconds}) or 0
 
     def rescue(self, connection: Connection) -> int:
@@ -159,7 +160,8 @@ class Queue:
         return self._rescue_queued(connection) + self._rescue_activating(connection)
 
     def sweep_cancelled(self, connection: Connection) -> None:
-        """Cancel the pending records of cancelled batches that came back after the command, and need no read."""
+        """In cancelled batches, cancel the records that became pending again after the command, unless they need a
+        read."""
         for batch_id in connection.scalars(_CANCELLED).all():
             for find in self._find_cancelled:
                 ids = connection.scalars(find, {"of_batch": batch_id}).all()
@@ -209,7 +211,7 @@ class Queue:
         )
         # When the lease began, or began again after a jump of the clock.
         leased_at = database.later(Record.lease_until, -self._lease)
-        # An earlier mark is an earlier attempt's, or was set before the jump: a request may have gone out since.
+        # An earlier mark was set by an earlier attempt, or before the jump: a request may have gone out since.
         sent_at = case((Record.otp_sent_at >= leased_at, Record.otp_sent_at), else_=leased_at)
         may_be_read_at = database.later(sent_at, self._over_after)
         self._take_back = (
@@ -249,9 +251,9 @@ class Queue:
 
 
 def list_lost_calls(calls: Sequence[PastCall] | None, on_its_way: str | None) -> list[PastCall]:
-    """List what is known of the calls of an attempt whose worker died: those it recorded, and the one marked as sent,
-    without an answer. That one is not listed twice: if it is the last recorded call, its answer said nothing; and if
-    nothing else was recorded (`calls` is empty, not None), an earlier attempt marked it."""
+    """List the known calls of an attempt whose worker died: those that it recorded, and the one that is marked as sent,
+    without an answer. The marked call is not added if it is the last recorded one, whose answer left its outcome open;
+    nor if `calls` is empty (not None), since an earlier attempt then marked it."""
     if on_its_way is None or calls == [] or (calls and calls[-1]["call"] == on_its_way):
         return list(calls or ())
     return [*(calls or ()), {"call": on_its_way}]

@@ -1,6 +1,6 @@
-"""How records that failed or were cancelled are tried again: by a replay with what they have, or by a mend with what a
-person brought. A replay leaves some of them unchanged; this module says which, and why. Every function works in the
-caller's transaction."""
+"""How records that failed or were cancelled are tried again: by a replay with the values that they have, or by a mend
+with new values from a person. A replay leaves some of them unchanged; this module says which, and why. Every function
+works in the caller's transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,13 +36,14 @@ from models.record_states import ENDED_BY_PERSON, OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import had_device, had_token, is_in_undo, keep_former, move, put_off, was_cancelled
 
-# Reasons of dead letters that continue where they were, since their OTPs were not refused.
+# Reasons of dead letters that continue where they stopped, since their OTPs were not refused.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
-# Reasons of dead letters whose token is searched in PingOne's inventory again.
+# Reasons of dead letters whose token is looked for in PingOne's inventory again.
 REASONS_OF_THE_INVENTORY = frozenset(
     {Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED}
 )
-# Reasons of dead letters that failed for something other than their OTPs: these are good unless PingOne answered one.
+# Reasons of dead letters that failed for a reason other than their OTPs: the OTPs are good unless PingOne answered one
+# of them.
 _REASONS_BESIDE_OTPS = REASONS_OF_THE_INVENTORY | {
     *(Reason.LOCKED, Reason.BLOCKED, Reason.ACCOUNT_NOT_USABLE, Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS),
     *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED, Reason.DEVICE_IN_PROGRESS),
@@ -58,12 +59,12 @@ def replay(
     *,
     is_scheduled: bool = False,
 ) -> int:
-    """Make dead letters of a batch with these reasons pending again; without reasons, all of its dead letters and what
-    was cancelled with it. `chosen`: only these records. What an undo closed is tried again only if records are chosen,
-    since most of it belongs to people who have left. Returns how many records are tried again.
+    """Make dead letters of a batch with these reasons pending again; without reasons, all of its dead letters and the
+    records that were cancelled with it. `chosen`: only these records. Records that an undo closed are tried again only
+    if they are chosen, since most of them belong to people who have left. Returns how many records are tried again.
 
-    A record with a refused OTP needs fresh OTPs, by a mend. A seed makes them by itself, under a new budget unless this
-    is the replay by schedule. A record whose token went again in another batch stays unchanged."""
+    A record with a refused OTP needs fresh OTPs from a mend. A seed makes them by itself, under a new budget unless the
+    replay schedule calls this. A record whose token was tried again in another batch stays unchanged."""
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
@@ -137,7 +138,7 @@ def put_back(database: Database, connection: Connection, record_id: int) -> bool
 
 
 def _begin_again(database: Database) -> dict[str, Any]:
-    """The columns of every record that is tried again."""
+    """The new column values of every record that is tried again."""
     return {
         "reason": None,
         "detail": None,
@@ -149,7 +150,8 @@ def _begin_again(database: Database) -> dict[str, Any]:
 
 
 def _forget_removed() -> dict[str, ColumnElement[bool]]:
-    """The columns of what an undo closed: a device or token that it removed is made again."""
+    """The new column values of records that an undo closed: a device or token that it removed no longer counts as made,
+    so that it is made again."""
     return {
         "is_device_made": and_(Record.is_device_made, ~had_device()),
         "is_token_made": and_(Record.is_token_made, ~had_token()),
@@ -159,8 +161,8 @@ def _forget_removed() -> dict[str, ColumnElement[bool]]:
 def _look_for_tokens_again(
     connection: Connection, condition: ColumnElement[bool], reasons: Collection[str] | None
 ) -> None:
-    """Forget what the inventory said of tokens whose records failed because of it: a person has changed it since. A
-    device that we made stays known."""
+    """Forget what the inventory said about tokens whose records failed because of that: a person has changed it since.
+    A device that we made stays known."""
     wanted = REASONS_OF_THE_INVENTORY & set(reasons) if reasons is not None else REASONS_OF_THE_INVENTORY
     failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
     batches = select(Record.batch_id).where(failed)
@@ -178,11 +180,11 @@ def _look_for_tokens_again(
 
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
-    """The columns by which a record with a seed begins a new pair and a new budget. They stay unchanged without a seed.
-    A new budget does not make an unknown outcome known: `sent` stays while the device can be read.
+    """The column values with which a record with a seed begins a new pair and a new budget. Without a seed, they stay
+    unchanged. A new budget does not make an unknown outcome known: `sent` stays while the device can be read.
 
     After an OTP 1 that was answered, one counter is skipped: if PingOne still waits for the second OTP, it would take
-    the next OTP 1 for it, and refuse it since it comes without `oathResync`."""
+    the next OTP 1 for the second OTP, and refuse it since it comes without `oathResync`."""
     has_seed = Record.next_counter.is_not(None)
     may_wait_for_second = and_(Record.otp1_state == OtpState.ANSWERED, Record.otp2_state == OtpState.UNSENT)
     return {
@@ -208,10 +210,10 @@ def went_again() -> ColumnElement[bool]:
 
 
 def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Two conditions under which the first record's OTPs must not go again, because another's go or have gone. The
-    other is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the same
-    device, which a slip in a file may give to another token, is later in the same sense, and something went out for
-    it."""
+    """Two conditions under which the first record's OTPs must not be sent again, because another record's OTPs are or
+    were sent. Either the other record has the same token, and is from a later batch, or ended later after a replay or a
+    mend. Or it has the same device, which a mistake in a file may give to another token, is later in the same sense,
+    and is active or had an OTP posted."""
     was_worked_on = or_(other.reason.is_(None), other.reason.not_in(ENDED_BY_PERSON))
     ended_later = and_(other.finalized_at > first.finalized_at, was_worked_on)
     is_later = or_(other.id > first.id, ended_later)
@@ -222,8 +224,8 @@ def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[Co
 
 
 def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Two conditions: another record is of the same token, and it is of the same device. The database has an index for
-    each of them, and none for both."""
+    """Two conditions: another record has the same token, and it has the same device. The database has an index for each
+    condition, and none for both."""
     is_here = other.environment_id == first.environment_id
     # Written as in the partial index. Two records without a device do not have the same one.
     have_devices = (record.device_id != literal_column("''") for record in (other, first))
@@ -232,23 +234,23 @@ def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnE
 
 
 def _is_in_progress_elsewhere(database: Database) -> ColumnElement[bool]:
-    """Whether a record of the same token or device, loaded meanwhile, has no final status yet; or an undo has the token
-    or the device in hand."""
+    """Whether a record of the same token or device, loaded meanwhile, has no final status yet; or an undo is working on
+    the token or the device."""
     other = aliased(Record, name="other")
     return or_(*(exists().where(condition) for condition in _are_in_progress(database, other)))
 
 
 def _are_in_progress(database: Database, other: type[Record]) -> tuple[ColumnElement[bool], ...]:
-    """Conditions for a record that keeps another one with its token or device from going again: it is not final, or an
-    undo works on it."""
+    """Conditions under which a record keeps another one with its token or device from being tried again: it is not
+    final, or an undo is working on it."""
     # Written as in the partial unique indexes, so that the database can use them.
     unfinished = (and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other))
     return *unfinished, *(and_(same, is_in_undo(database, other)) for same in _is_same(other))
 
 
 def is_replayable() -> ColumnElement[bool]:
-    """Whether a record that failed or was cancelled has OTPs that may still be sent, or a seed that makes others. One
-    that an undo closed may have failed before, so PingOne must not have answered any of its OTPs."""
+    """Whether a record that failed or was cancelled has OTPs that may still be sent, or a seed that makes new ones. A
+    record that an undo closed may have failed before, so PingOne must not have answered any of its OTPs."""
     is_untouched = and_(Record.otp1_state != OtpState.ANSWERED, Record.otp2_state != OtpState.ANSWERED)
     return or_(
         Record.next_counter.is_not(None),
@@ -261,13 +263,13 @@ def is_replayable() -> ColumnElement[bool]:
 class Why(StrEnum):
     """Why a replay leaves a record unchanged."""
 
-    # One of its OTPs was refused: it needs fresh OTPs, by a mend.
+    # One of its OTPs was refused: it needs fresh OTPs from a mend.
     FRESH_OTPS = "fresh_otps"
     # Its token was active, so its seed was erased, and the device or the token has been removed since.
     SEED_ERASED = "seed_erased"
     # An undo or a person closed it, and it was not chosen.
     TAKEN_BACK = "taken_back"
-    # A later batch brought OTPs of the same token, or another record of it has gone again since.
+    # A later batch brought OTPs of the same token, or another record of that token has been tried again since.
     LOADED_AGAIN = "loaded_again"
     # Another batch has an unfinished record of the same token or device; or an undo works on it.
     IN_PROGRESS = "in_progress"
@@ -275,8 +277,8 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotReplayed:
-    """How many records a replay left for the same cause. `reason`: the dead letters' reason, or "cancelled". `batch`:
-    the other batch with their tokens; None if there is none."""
+    """How many records a replay left unchanged for the same cause. `reason`: the dead letters' reason, or "cancelled".
+    `batch`: the other batch with their tokens; None if there is none."""
 
     records: int
     reason: str
@@ -291,7 +293,7 @@ def find_not_replayed(
     reasons: Collection[str] | None,
     chosen: ColumnElement[bool] | None,
 ) -> tuple[NotReplayed, ...]:
-    """Count the records that a replay left, by cause, the largest group first. `reasons` and `chosen` are the
+    """Count the records that a replay left unchanged, by cause, the largest group first. `reasons` and `chosen` are the
     replay's."""
     not_replayed = _select_not_replayed(database, batch_id, reasons, is_chosen=chosen is not None)
     cause = (not_replayed if chosen is None else not_replayed.where(chosen)).subquery().c
@@ -306,7 +308,8 @@ def find_not_replayed(
 def _select_not_replayed(
     database: Database, batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool
 ) -> Select[str, str, str | None]:
-    """Select the records that a replay left: the reason of each, why it stays, and the other batch."""
+    """Select the records that a replay left unchanged: the reason of each, why it stays unchanged, and the other
+    batch."""
     is_dead = Record.status == Status.DEAD_LETTER
     is_asked = or_(is_dead, Record.status == Status.CANCELLED)
     if reasons is not None:

@@ -1,6 +1,6 @@
-"""Logs: one line for each event, `key=value` on a terminal and JSON elsewhere, unless a setting says which; with the
-record of its thread. A worker's thread handles a hundred records for each line that it logs. So it only notes who can
-describe its work, and the description is made when a line is logged."""
+"""Logs: one line for each event, with the record that its thread works on; `key=value` on a terminal and JSON
+elsewhere, unless a setting says which. A worker's thread handles a hundred records for each line that it logs. So it
+only notes a function that describes its work, which is called when a line is logged."""
 
 import io
 import logging
@@ -91,11 +91,11 @@ def begin_work(describe: Describe) -> None:
 
 
 def end_work() -> None:
-    """Add nothing more about finished work to the lines that this thread logs."""
+    """Stop adding a description of the work, which is finished, to the lines that this thread logs."""
     _current.describe = None
 
 
 def add_context(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Add the description of the thread's work to an event, as a structlog processor; the event's own values have
+    """Add the description of the thread's work to an event, as a structlog processor; the event's own values take
     precedence."""
     return event if _current.describe is None else {**_current.describe(), **event}

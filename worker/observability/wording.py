@@ -40,8 +40,8 @@ def format_moment(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
 
 
-# Control characters except tabs and line feeds; separators of lines and paragraphs; what changes the writing direction;
-# and surrogates, which a file name may contain and no terminal can show.
+# Control characters except tabs and line feeds; separators of lines and paragraphs; characters that change the writing
+# direction; and surrogates, which a file name may contain and no terminal can show.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -1,4 +1,5 @@
-"""What the database knows of a license's pace: what was found of its limit, and what a person set. Needs no Redis."""
+"""What the database knows about a license's pace: what was learned about its limit, and what a person set. Needs no
+Redis."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -30,7 +31,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class KnownPace:
-    """What the database knows of a license's pace; rates are in requests a second."""
+    """What the database knows about a license's pace; rates are in requests a second."""
 
     license: str
     rate: float | None = None
@@ -55,7 +56,7 @@ class KnownPace:
 
 
 def read_pace(database: Database, connection: Connection, license: str) -> KnownPace:
-    """Read what is known of a license's pace, which may be nothing."""
+    """Read what is known about a license's pace, which may be nothing."""
     of_license = select(LicensePace.__table__, database.now().label("now")).where(LicensePace.license == license)
     row = connection.execute(of_license).one_or_none()
     if row is None:
@@ -67,7 +68,7 @@ def read_pace(database: Database, connection: Connection, license: str) -> Known
 
 
 def lift_hold(connection: Connection, license: str) -> None:
-    """End the fleet's hold with the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
+    """End the fleet's hold at the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
     write_pace(connection, license, {"is_to_be_lifted": True})
 
 

@@ -1,7 +1,7 @@
-"""The paces of licenses: those of one process, one for each rate group; and what the database remembers of them. Redis
-may forget a found limit, so the dispatcher writes it to the database, and takes a person's settings to Redis. Only
-Redis knows the other groups, for a day after the last change, since their work is over within minutes. They get only
-the license's share and the end of a hold from the database."""
+"""The paces of licenses: those of one process, one for each license and rate group; and what the database remembers
+about them. Redis may forget a found limit, so the dispatcher writes it to the database, and applies a person's settings
+in Redis. Groups other than activations are known only to Redis, for a day after the last change, since their work is
+over within minutes. From the database, they get only the license's share and the end of a hold."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from worker.pace.search import (
 )
 from worker.pace.slots import Pace
 
-# A rate is written to the database when it differs from the stored one by more than this part.
+# A rate is written to the database when it differs from the stored one by more than this fraction.
 RATE_NEWS = 0.02
-# A ceiling is written to the database when it differs from the stored one by more than this part.
+# A ceiling is written to the database when it differs from the stored one by more than this fraction.
 CEILING_NEWS = 0.005
 # Seconds by which the end of a hold may differ between Redis and the database, due to two clocks and rounding, and
 # still count as the same.
@@ -94,7 +94,7 @@ class PaceMemory:
         self._database = database
 
     def read(self, license: str) -> KnownPace:
-        """Read what is known of a license's pace, in its own transaction."""
+        """Read what is known about a license's pace, in its own transaction."""
         with self._database.reading() as connection:
             return read_pace(self._database, connection, license)
 
@@ -110,9 +110,9 @@ class PaceMemory:
         return resume_below_ceiling(known.ceiling, known.share, now) if known.ceiling else None
 
     def synchronize(self, pace: Pace) -> None:
-        """Take a person's settings to Redis, and write the found limit and the fleet's hold to the database. The
-        dispatcher does this at each tick, for the pace of activations; a share, and the end of a hold, go to all rate
-        groups of the license. Raises redis.RedisError."""
+        """Apply a person's settings in Redis, and write the found limit and the fleet's hold to the database. The
+        dispatcher does this at each tick, for the pace of activations; a share, and the end of a hold, apply to all
+        rate groups of the license. Raises redis.RedisError."""
         known, reading = self.read(pace.license), pace.read()
         if known.is_to_be_lifted:
             pace.lift()
@@ -128,7 +128,7 @@ class PaceMemory:
 
     def _compare_holds(self, known: KnownPace, reading: Reading) -> dict[str, Any]:
         """Return the columns of the hold that have changed in Redis since they were written. The clocks of Redis and
-        the database may differ, so the remaining time counts."""
+        the database may differ, so the remaining times are compared."""
         lifted: dict[str, Any] = {"is_to_be_lifted": False} if known.is_to_be_lifted else {}
         left, before = reading.hold_left, known.hold
         if not left:
@@ -192,5 +192,5 @@ def _apply_settings(search: Search, known: KnownPace, now: float) -> Search:
 
 
 def _is_news(found: float, known: float | None, part: float) -> bool:
-    """Whether what was found differs from what is known by more than this part."""
+    """Whether the found value differs from the known one by more than this fraction."""
     return found > 0 and abs(found - (known or 0.0)) > part * found

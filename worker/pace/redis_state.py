@@ -21,7 +21,7 @@ MICROSECONDS = 1_000_000
 # Milliseconds for which Redis keeps an unchanged state: after a day it is outdated, and the database remembers the
 # ceiling.
 KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
-# Smallest relative growth a second. A slower climb cannot be right: its next review would be later than the scripts
+# Smallest relative growth per second. A slower climb cannot be right: its next review would be later than the scripts
 # accept.
 LEAST_CLIMB = 0.001
 # Seconds for which another process's delivery shows that PingOne is reachable.
@@ -37,15 +37,15 @@ local now = time[1] * 1000000 + time[2]
 local written = {}
 """
 
-# The condition for a sound state. A comparison with NaN is false, so that is unsound too. A review of the rate is due a
-# few seconds after counting began, at the latest.
+# The condition for a sound state. A comparison with NaN is false, so a state with NaN is unsound too. A review of the
+# rate is due at most a few seconds after counting began.
 IS_SOUND = """
   interval > 0 and next_at - now <= longest_wait + interval and held_until - now <= longest_hold
     and since - now <= math.max(longest_wait + interval, longest_hold)
     and look_from - now <= math.max(longest_wait + interval, longest_hold) + 10000000
 """
 
-# Functions that add a field and its value to what is to be written.
+# Functions that add a field and its value to the list of fields to write.
 WRITING = """
 local function write(name, text)
   written[#written + 1] = name
@@ -81,19 +81,19 @@ end
 """
 )
 
-# Reserves slots, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
-# saved up while nobody asks.
+# Reserves slots, by the generic cell rate algorithm (GCRA) without a burst: slots are an interval apart, and do not
+# accumulate while nobody asks for them.
 #
 # ARGV after the bounds: the hold from now on (0 = none), its reason, and the last lifting that the process has heard
-# of; the number of answers that came since its last reservation, the last of their slots, and the process that had them
-# (empty where Redis was told of that a moment ago); then how far away slots may be, and how many.
+# of; the number of answers that came since its last reservation, the last of their slots, and the process that received
+# them (empty if Redis was told so a moment ago); then how far away slots may be, and how many to reserve.
 #
 # A hold that comes with a reservation is one that Redis may have forgotten. It counts only if no hold is set, since
-# each repetition would move its end by the time that the message takes; and not if a person has lifted it since. An
-# answer counts only for the rate that its slot was given at.
+# each repetition would move its end by the time that the message takes, and only if no person has lifted it since. An
+# answer counts only for the rate at which its slot was given out.
 #
-# Returns nothing if there is no state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise the fields
-# of Reservation.
+# Returns nothing if there is no sound state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise
+# returns the fields of Reservation.
 RESERVE = (
     BEGINNING
     + """
@@ -155,7 +155,8 @@ return hold(tonumber(ARGV[3]), ARGV[4])
 
 # Holds the fleet after a request could not be delivered, unless another process delivers. ARGV after the bounds: as for
 # HOLD; the process that could not deliver; and how long another's delivery shows that PingOne is reachable. Returns 1
-# if this process alone fails, so nobody holds, 0 if the fleet holds now; and when a person last ended a hold.
+# if only this process fails, so that the fleet does not hold, or 0 if the fleet holds now; and when a person last ended
+# a hold.
 REPORT_UNDELIVERED = (
     BEGINNING
     + HOLDING
@@ -226,8 +227,8 @@ return {time[1], time[2], state}
 )
 
 # Writes a changed search. ARGV: the version that the change is based on, milliseconds to keep the state, how many slots
-# the change knew of, fields and values. Slots given out meanwhile count for the next one. Returns 1, or 0 if another
-# process was first.
+# the change knew of, fields and values. Slots given out since then count for the next change. Returns 1, or 0 if
+# another process was first.
 WRITE = """
 if tonumber(redis.call('HGET', KEYS[1], 'version') or 0) ~= tonumber(ARGV[1]) then return 0 end
 local slots = (tonumber(redis.call('HGET', KEYS[1], 'slots') or 0) or 0) - tonumber(ARGV[3])
@@ -243,7 +244,7 @@ class Reservation(NamedTuple):
 
     # Until when the fleet holds.
     held_until: int
-    # Between two slots.
+    # The time between two slots.
     interval: int
     # Since when answers count for the current rate.
     counted_since: int
@@ -253,9 +254,9 @@ class Reservation(NamedTuple):
     last_lifting: int
     # How many slots are reserved, an interval apart: fewer than requested if the others are too far away.
     reserved: int
-    # When the first is due, reserved or not.
+    # When the first slot is due, reserved or not.
     slot: int
-    # How far away it is.
+    # How far away that slot is.
     wait: int
 
 
@@ -263,7 +264,7 @@ class Reservation(NamedTuple):
 class Reading:
     """A license's state as read from Redis. Times are in seconds of Redis' clock."""
 
-    # None if Redis has none, or one of another program version.
+    # None if Redis has no search, or one from another program version.
     search: Search | None
     # Grows with each change, so that no process overwrites another's.
     version: int
@@ -272,7 +273,7 @@ class Reading:
     # The last of these slots.
     last: float
     now: float
-    # When the fleet's hold ends; 0, or in the past, if there is none.
+    # When the fleet's hold ends; 0, or a time in the past, if there is none.
     held_until: float
     # All slots before this one are given out.
     next_slot: float
@@ -296,7 +297,7 @@ class PaceState:
 
     `longest_wait` and `longest_hold`, in seconds: nobody reserves a slot further away, or asks for a longer hold. A
     state with times beyond these is unsound, and is replaced. `installation`: the id of the pace's installation;
-    another one may use the same Redis with its own limits and holds."""
+    another installation may use the same Redis, with its own limits and holds."""
 
     def __init__(
         self,
@@ -308,8 +309,8 @@ class PaceState:
         longest_hold: float,
         installation: str = "",
     ) -> None:
-        # Its number is the number of fields: workers of the previous version, with other fields, have their own state
-        # during an update. A license may have any name, so the keys of groups have another prefix.
+        # The number is the version of the fields: workers of the previous version, with other fields, have their own
+        # state during an update. A license may have any name, so the keys of groups have another prefix.
         name = "pace-4" if group is RateGroup.MFA else f"pace-4-of-{group}"
         self._keys = [f"oathbulk:{installation}:{name}:{license}"]
         self._redis = redis
@@ -325,8 +326,8 @@ class PaceState:
     def reserve(
         self, furthest: float, most: int, hold: float, answers: int, last: int, why: str = "", last_lifting: int = 0
     ) -> Reservation | None:
-        """Reserve at most this many slots within `furthest` seconds; report answers, and a hold that Redis may have
-        forgotten. None: Redis has no sound state of this license. `answers` came since the last reservation, and
+        """Reserve at most `most` slots within `furthest` seconds; report answers, and a hold that Redis may have
+        forgotten. None: Redis has no sound state of this license. `answers`: how many came since the last reservation;
         `last`, in microseconds, is the last of their slots. `hold` is in seconds, 0 for none; `why` is its reason, and
         `last_lifting` when a person last ended a hold, as far as this process knows."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
@@ -359,8 +360,8 @@ class PaceState:
         return int(self._lift(keys=self._keys, args=[*self._bounds, KEPT_MILLISECONDS]))
 
     def read_held_until(self) -> int:
-        """Read until when the fleet holds; 0 if it does not, or if that is unreadable: the next reservation replaces
-        such a state."""
+        """Read until when the fleet holds; 0 if it does not, or if the state is unreadable: the next reservation
+        replaces it then."""
         try:
             return int(self._redis.hget(self._keys[0], "held_until") or 0)
         except ValueError:
@@ -390,14 +391,14 @@ class PaceState:
         )
 
     def write(self, search: Search, version: int, slots: int) -> bool:
-        """Write this search if the state still has this version; otherwise write nothing and return False. `slots` had
-        been given out when it was read."""
+        """Write this search if the state still has this version; otherwise write nothing and return False. `slots`: how
+        many had been given out when the state was read."""
         pairs = [part for pair in write_fields(search).items() for part in pair]
         return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, slots, *pairs]))
 
 
 def write_fields(search: Search) -> dict[str, float | str]:
-    """Make the fields that Redis keeps of a search."""
+    """Make the fields in which Redis keeps a search."""
     values: dict[str, float | str] = {}
     for field in fields(search):
         value = getattr(search, field.name)

@@ -1,36 +1,38 @@
 """How the pace finds the license's limit. Pure: a state and an event give the next state.
 
-No limit is published, and no answer says how much of it is left, so it is found by meeting it. *Slow start*: the rate
-climbs fast until a request is refused, then slowly until the next refusal. The *walk* derives limit and burst from what
-was sent until then. *Stay*: the rate stays just below the limit. *Probe*: a slow climb occasionally tests whether the
-limit has risen; rarely, since a refusal costs what `Retry-After` asks for. *Knock*: if everything is refused, a few
-requests ask whether it is open again. At the end: where the search begins for each group of calls, and how a wait for a
-slot ends without one.
+No limit is published, and no answer says how much of it is left, so it is found by running into it. *Slow start*: the
+rate climbs fast until a request is refused, then slowly until the next refusal. The *walk* derives the limit and its
+burst from what was sent until then. *Stay*: the rate stays just below the limit. *Probe*: a slow climb occasionally
+tests whether the limit has risen; rarely, since a refusal costs what `Retry-After` asks for. *Knock*: if everything is
+refused, a few requests test whether PingOne accepts requests again. The end of this module has the rates at which the
+search begins for each group of calls, and the errors for a wait that ends without a slot.
 
-What counts is what was sent on slots; a rate at which nobody sends climbs no further. Times are in seconds of one
-clock, rates in requests a second. How this differs from others: docs/decisions/0007-a-pace-in-redis.md."""
+Only requests that were sent on slots count; a rate that is not used climbs no further. Times are in seconds of one
+clock, rates in requests a second. How this differs from other algorithms: docs/decisions/0007-a-pace-in-redis.md."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import exp, inf, sqrt
 from typing import NamedTuple
 
-# The walk: which token bucket explains what was accepted and refused. For each candidate limit, a bucket's level is
-# simulated along the path: a request raises it, the limit drains it. A limit is possible while the highest accepted
-# level is not above the lowest refused one; that level is the burst.
+# The walk finds the token bucket that explains what was accepted and refused. For each candidate limit, a bucket's
+# level is simulated along the path: a request raises it, the limit drains it. A limit is possible if the highest
+# accepted level is not above the lowest refused level, which is the burst.
 # https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter
 
 # Legs to keep, so that Redis stores little: more legs hardly improve the estimate.
 KEPT_LEGS = 80
-# Refusals to keep. Of earlier ones only the burst is known.
+# Refusals to keep. For earlier ones, only the burst is kept.
 KEPT_REFUSALS = 3
-# Rates and limits that differ by less than this part count as equal.
+# Rates and limits that differ by less than this fraction count as equal.
 SAME = 0.02
-# Candidate limits, tried twice: down from the highest, then more finely among those that agree.
+# Candidate limits in each of two rounds: down from the highest possible limit, then in finer steps among those that
+# agree best.
 TRIED = 160
-# Seconds of the limit by which one limit may contradict the path and still count as good as the best.
+# How much more than the best limit another may contradict the path and still count as equally good, in seconds of the
+# limit.
 AS_GOOD = 0.005
-# Requests. The smallest burst of a limit, and the tolerance of levels: requests arrive in twos and threes.
+# Requests. The smallest burst of a limit, and the tolerance for levels: requests arrive in twos and threes.
 LEAST_BURST = 4.0
 # Seconds. A limit with longer waits is not a count that restarts each second.
 COUNT_HOLD = 4.0
@@ -97,7 +99,7 @@ def explain(path: Path, known: float) -> tuple[Path, float, float]:
         limit, count = estimate_limit(path, known), find_count(path)
     let, burst = walk(path, limit)
     if count_refusals(path) > KEPT_REFUSALS:
-        # A bucket that has just refused is empty: so the next span begins.
+        # A bucket that has just refused has nothing left: the remaining path begins in this state.
         path = (Leg(1 / limit, max(burst, 1.0), is_refused=True), *_forget_first(_forget_first(path)))
     if count and (not known or let > burst):
         limit = count
@@ -105,8 +107,8 @@ def explain(path: Path, known: float) -> tuple[Path, float, float]:
 
 
 def estimate_limit(path: Path, known: float = 0.0) -> float:
-    """Estimate the bucket that best explains all refusals of the path: among equally good ones, the known one or the
-    nearest to it; the middle if none is known."""
+    """Estimate the limit that best explains all refusals of the path: of equally good ones, the known limit or the one
+    nearest to it; the middle one if no limit is known."""
     highest = high = _find_highest(path)
     step = 1 + SAME
     for _ in range(2):
@@ -127,7 +129,7 @@ def find_limit(path: Path, seconds: float) -> float:
 
 
 def find_excess(path: Path, limit: float) -> float:
-    """Find the factor by which more was accepted than a limit can explain; 1 is what chance explains."""
+    """Find the factor by which more was accepted than a limit can explain; chance explains a factor of up to 1."""
     let, refused = walk(path, limit)
     return let / (refused * (1 + 2 * SAME) + LEAST_BURST)
 
@@ -155,20 +157,20 @@ def find_count(path: Path) -> float:
 
 
 def _bound_count(path: Path) -> tuple[float, float]:
-    """Bound a count that refused the last request of the path. Its last second began within the last one, and brought
-    as many requests as permitted; the second before did not bring more."""
+    """Bound the limit of a count that refused the last request of the path. Its current second began at some time
+    within the last second, and has had as many requests as permitted; the second before it had no more than that."""
     begins = [number / TRIED for number in range(TRIED + 1)]
     sent = [(count_sent(path, begun), count_sent(path, begun + 1)) for begun in begins]
     return min(max(last, both - last) for last, both in sent), sent[-1][0]
 
 
 def _forget_first(path: Path) -> Path:
-    """Return the path without what came up to its first refusal."""
+    """Return the part of the path after its first refusal."""
     return path[next(number for number, leg in enumerate(path) if leg.is_refused) + 1 :]
 
 
 def _find_highest(path: Path) -> float:
-    """Find the highest possible limit: before each refusal a leg was faster."""
+    """Find the highest possible limit: before each refusal, some leg was faster than the limit."""
     fastest, highest = 0.0, inf
     for seconds, sent, is_refused in path:
         fastest = max(fastest, sent / seconds)
@@ -184,13 +186,14 @@ def _is_same_rate(one: Leg, other: Leg) -> bool:
 
 # The search.
 
-# Relative growth of the rate a second until the first refusal.
+# Relative growth of the rate per second until the first refusal.
 FIRST_CLIMB = 0.8
-# Relative growth of the rate a second in each later climb, to separate limit and burst.
+# Relative growth of the rate per second in each later climb, to separate limit and burst.
 CLIMB = 0.06
 # Requests a second. Refusals lower no rate below this, and knocking uses it.
 LOWEST_RATE = 2.0
-# Where the rate stays, as a part of the ceiling; and what remains of a ceiling that is refused all the same.
+# Where the rate stays, as a part of the ceiling; and the factor that lowers a ceiling at which requests are refused all
+# the same.
 PART_OF_CEILING = 0.995
 # Seconds between two reviews of a rate that climbs.
 STEP = 0.1
@@ -198,7 +201,7 @@ STEP = 0.1
 USED = 0.8
 # Seconds of the limit that its burst is assumed to be worth until a second refusal.
 LIKELY_BURST = 0.5
-# The least that one refusal leaves of a rate.
+# The smallest part of a rate that one refusal leaves.
 LEAST_PART = 0.4
 # Seconds until the rate climbs again, for each second of the limit that a refusal wastes.
 PROBE_AFTER = 30.0
@@ -214,7 +217,7 @@ class Search:
 
     # Requests a second.
     rate: float
-    # Relative growth of the rate a second; 0 while the rate stays.
+    # Relative growth of the rate per second; 0 while the rate stays.
     climb: float = FIRST_CLIMB
     # When the fleet could send again after the last refusal.
     begun_at: float = 0.0
@@ -228,7 +231,7 @@ class Search:
     ceiling: float = 0.0
     # While the rate stays: when it climbs again.
     probe_at: float = 0.0
-    # Seconds until then.
+    # The length of this wait, in seconds.
     probe_after: float = PROBE_AFTER
     # The rate before PingOne refused everything, while the first request after each hold is refused; otherwise 0.
     open_rate: float = 0.0
@@ -239,7 +242,7 @@ class Search:
 
     @property
     def review_due_at(self) -> float:
-        """When to review the rate next: once a slot from here on was answered."""
+        """When the next review is due: once a slot at this time or later has been answered."""
         if self.open_rate:
             return self.since
         return self.since + (STEP if self.climb else 1.0)
@@ -284,7 +287,7 @@ def resume_below_ceiling(ceiling: float, share: float, now: float) -> Search:
 
 
 def restart_counting(search: Search, now: float) -> Search:
-    """Forget what was sent and refused before: only new requests tell about the current rate."""
+    """Forget what was sent and refused before: only new requests say something about the current rate."""
     return replace(search, begun_at=now, since=now, path=(), refused_at=0.0, open_rate=0.0)
 
 
@@ -325,25 +328,25 @@ def learn_from_answers(search: Search, slots: int, last: float, now: float, high
 
 
 def climb_further(search: Search, seconds: float, highest: float) -> Search:
-    """Raise the rate by one step of its climb, for the seconds since the last step: the more was accepted beyond the
-    known limit, the faster."""
+    """Raise the rate by one step of its climb, for the seconds since the last step. The more was accepted beyond the
+    known limit, the faster the rate rises."""
     excess = find_excess(search.path, search.ceiling) if search.ceiling else 0.0
     rate = search.rate * exp(min(search.climb * max(excess, 1.0), FIRST_CLIMB) * seconds)
     if rate >= highest:
         if search.is_shared:
             return stay_below(search, search.ceiling, PROBE_AFTER)
-        # Whatever was known, the limit is higher.
+        # The limit is higher than what was known.
         return replace(search, rate=highest, climb=0.0, ceiling=0.0)
     return replace(search, rate=rate)
 
 
 def learn_from_refusal(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
-    """Move the rate after the refusal of a request that had its slot at this rate, at the time `slot`. `count` answers
-    came to slots since `search.since`. Nothing goes out before `resumes_at`."""
+    """Move the rate after the refusal of a request whose slot was at the time `slot`, at this rate. Since
+    `search.since`, `count` slots have been answered. Nothing goes out before `resumes_at`."""
     if search.is_fixed:
         return search
     if slot < search.begun_at:
-        # A slot from before the last refusal is part of it.
+        # A request from before the end of the last hold belongs to the refusal that caused the hold.
         return wait(search, slot, search.since, resumes_at) if resumes_at > search.begun_at else search
     is_first = count == 0 and search.since == search.begun_at and search.refused_at > 0
     if is_first and slot < search.begun_at + STEP + 1 / search.rate:
@@ -360,22 +363,24 @@ def learn_from_refusal(search: Search, rate: float, slot: float, count: int, res
     if count_refusals(path) == 1:
         return climb_again(search, refused, least)
     hold = resumes_at - slot
-    # A bucket is filled while nothing is sent.
+    # The bucket refills while nothing is sent, so that part of the hold is not wasted.
     return settle(refused, max(limit, least), max(hold - burst / limit, hold / 2))
 
 
 def climb_again(search: Search, refused: Search, least: float) -> Search:
-    """Climb slowly from further down, but not from below `least`: one refusal alone cannot separate limit and burst."""
+    """Climb slowly from a lower rate, but not from below `least`: one refusal alone cannot separate limit and burst."""
     has_fallen = search.ceiling > 0 and not search.climb
-    # What was sent before it fell says nothing about it.
+    # What was sent before the limit fell says nothing about the new limit.
     path = refused.path[-2:] if has_fallen else refused.path
-    # PingOne may be out of order instead, and then return to normal; not if it refuses again right after opening.
+    # PingOne may be out of order instead, and then return to its old limit, unless it refuses again right after
+    # opening.
     known = search.ceiling if has_fallen and search.refused_at else 0.0
     return replace(refused, rate=max(find_limit(path, LIKELY_BURST), least), climb=CLIMB, path=path, ceiling=known)
 
 
 def wait(search: Search, slot: float, since: float, resumes_at: float) -> Search:
-    """Start over after a hold: the slot was refused, and nothing is sent from `since` until it resumes."""
+    """Start over after a hold: the request on this slot was refused, and nothing is sent from `since` until
+    `resumes_at`."""
     path = add_leg(search.path, Leg(resumes_at - since, 0.0))
     refused_at = max(slot, search.refused_at)
     return replace(search, refused_at=refused_at, begun_at=resumes_at, since=resumes_at, path=path)
@@ -389,7 +394,7 @@ def settle(search: Search, limit: float, wasted: float) -> Search:
     elif known and limit < (1 + SAME) * known:
         seconds = LONGER_WAIT * search.probe_after
     if limit < (1 - SAME) * known:
-        # What has fallen may well rise again.
+        # A limit that has fallen may well rise again.
         seconds = PROBE_AFTER * wasted / 2
     return stay_below(search, limit, seconds)
 
@@ -403,8 +408,8 @@ def knock(search: Search, slot: float, resumes_at: float) -> Search:
 
 
 def open_again(search: Search, since: float) -> Search:
-    """Continue after a knock was accepted. A climb that ended this way met a count over many seconds, whose mean is
-    known; otherwise PingOne was out of order, and little was learned."""
+    """Continue after a knock was accepted. If the rate was climbing before, it met a limit that counts over many
+    seconds, whose mean rate is known; otherwise PingOne was out of order, and little was learned."""
     path = add_leg(search.path, Leg(since - search.since, 0.0))
     opened = restart_counting(replace(search, rate=search.open_rate), since)
     if search.ceiling:
@@ -414,13 +419,14 @@ def open_again(search: Search, since: float) -> Search:
     return opened
 
 
-# The groups of PingOne's calls that have a rate limit each. A call belongs to one by path, method and media type. Which
-# group has which call is not published, so each kind of call has its own: a 429 slows down only its kind.
+# The groups of PingOne's calls, each with its own rate limit. The path, method, and media type of a call determine its
+# group. PingOne does not publish which call is in which group, so here each kind of call is its own group: a 429 slows
+# down only its kind.
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 
 
 class RateGroup(StrEnum):
-    """A kind of calls with its own pace."""
+    """A kind of call with its own pace."""
 
     # Devices of users: activate, read, list.
     MFA = "mfa"
@@ -436,9 +442,9 @@ class RateGroup(StrEnum):
 START_RATES = {
     # No figure is published; 10 requests find 400 users, so nothing needs more.
     RateGroup.DIRECTORY: 10.0,
-    # It may belong to the configuration, which has the lowest limit of all.
+    # The inventory may belong to the configuration group, which has the lowest limit of all.
     RateGroup.INVENTORY: 3.0,
-    # 600 a minute, of which one address may use 35 %: 3.5.
+    # 600 a minute, of which one address may use 35 %: 3.5 a second.
     RateGroup.CONFIGURATION: 3.0,
 }
 
@@ -446,7 +452,7 @@ START_RATES = {
 HIGHEST_RATES = {
     # All of the 600 a minute, which an address on the license's list may use.
     RateGroup.CONFIGURATION: 10.0,
-    # It may belong to the configuration; one page after the other hardly goes faster anyway.
+    # The inventory may belong to the configuration group; pages read one after another are hardly faster anyway.
     RateGroup.INVENTORY: 10.0,
 }
 
@@ -458,7 +464,7 @@ def choose_rates(group: RateGroup, rate: float, rate_max: float) -> tuple[float,
 
 
 class SlotTooFar(Exception):
-    """The next slot is `wait` seconds away, because the fleet holds or many wait before this process; none was
+    """The next slot is `wait` seconds away, because the fleet holds or many slots are taken before it; no slot was
     reserved."""
 
     def __init__(self, wait: float) -> None:

@@ -1,7 +1,8 @@
-"""The fleet's pace: one slot at a time for one request, shared by every process through Redis. The requests' outcomes
-move the rate. Callers ask `Pace` for a slot. `Reservations` lets threads queue and asks Redis for their slots, `Holds`
-remembers until when nothing goes out, `Spacing` keeps late requests apart. The limits are per license and rate group,
-and shared by its environments: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
+"""The fleet's pace: each request needs a slot, and all processes share the slots through Redis. The requests' outcomes
+adjust the rate. Callers ask `Pace` for a slot. `Reservations` lets threads queue and asks Redis for their slots,
+`Holds` remembers until when nothing may be sent, `Spacing` keeps late requests apart. The limits are per license and
+rate group, and a license's environments share them:
+https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from __future__ import annotations
 
@@ -40,23 +41,24 @@ UNEXPLAINED = "a worker asked for it"
 CLOSED = "PingOne refuses every request, so oathbulk asks less and less often"
 # How often to try a change: if another process changed the rate first, ours is applied to its result.
 TRIES = 5
-# Seconds for which another thread's news of a hold from Redis is recent enough; or as long as it takes to ask.
+# Seconds for which another thread's news of holds from Redis is recent enough, or the time of a trip to Redis if
+# longer.
 RECENT = 0.02
-# Seconds by which a slot is given out early, so that a changed rate takes effect soon. A slot this much overdue is
+# Seconds by which a slot is given out early: few, so that a changed rate takes effect soon. A slot this much overdue is
 # lost, since its request would come on top of those that are due. If Redis is far away, slots that fall due during a
 # trip to it are given out too.
 AHEAD = 0.1
-# Seconds of a trip to Redis that are made up for at the most.
+# Longest trip to Redis that is compensated for, in seconds.
 LONGEST_TRIP = 1.0
 # Requests that may leave at once.
 AT_ONCE = 3
-# The part of the slots' interval at which later requests leave: slightly faster than their slots, so that they catch
-# up, but not above the limit, which the rate stays below by as much.
+# The fraction of the slots' interval at which late requests leave: slightly faster than their slots, so that they catch
+# up, but not above the limit, since the rate stays below it by the same fraction.
 CATCHING_UP = 0.995
 
 # Makes a new search from the current one and Redis' state.
 Change = Callable[[Search, Reading], Search]
-# Returns what is remembered of the license's limit, for the time in Redis; None if nothing.
+# Returns the search that is remembered for the license, given the time in Redis; None if there is none.
 Recall = Callable[[float], Search | None]
 
 
@@ -74,11 +76,11 @@ def _do_nothing(*_: object) -> None:
 
 
 class Pace:
-    """The pace of a license in one rate group; one object a process, shared by its threads. It begins with what
+    """The pace of a license in one rate group; one object per process, shared by its threads. It begins with what
     `recall` returns, or else at `rate` requests a second, and never goes above `highest`.
 
-    `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
-    where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT. No hold is longer than
+    `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips, or
+    longer, up to LONGEST_WAIT, if the rate is so low that the `threads` of the process need it. No hold is longer than
     `longest_hold` seconds. No slot is given out more than `ahead` seconds before it is due. `on_alone` gets a sentence
     when this process could not deliver while another could; `on_lifted` is called when a person has ended a hold."""
 
@@ -125,14 +127,14 @@ class Pace:
 
     def wait(self) -> Slot:
         """Take a slot that was given back, or reserve the next one and sleep until it is due. Raises SlotTooFar if it
-        is further away than `furthest`, PaceOutOfReach if Redis cannot be asked: unpaced, nothing goes out."""
+        is further away than `furthest`, PaceOutOfReach if Redis cannot be asked: nothing is sent without a slot."""
         furthest = left = max(self.furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
                 slot, wait = self._reservations.reserve(left)
                 if wait:
                     self._sleep(wait)
-                # A hold that came meanwhile also stops threads with a slot: they ask for another.
+                # A hold that began meanwhile also stops threads with a slot: they ask for another.
                 if not self._holds.is_held_past(slot.at):
                     return slot
                 left = max(left - wait, 0.0)
@@ -141,7 +143,7 @@ class Pace:
             raise PaceOutOfReach(furthest * 2) from error
 
     def give_back(self, slot: Slot) -> None:
-        """Give back an unused slot: the next thread of this process takes it, if that is soon."""
+        """Give back an unused slot: the next thread of this process uses it, if it asks soon enough."""
         self._reservations.reserved.appendleft(slot)
 
     def wait_to_leave(self, slot: Slot) -> None:
@@ -165,7 +167,7 @@ class Pace:
         self._holds.report_undelivered(seconds, why)
 
     def hold(self, seconds: float, why: str = UNEXPLAINED) -> None:
-        """Give nobody in the fleet a slot in the next seconds; never shortens a hold."""
+        """Give nobody in the fleet a slot for this many seconds; never shortens a hold."""
         self._holds.hold(seconds, why)
 
     def lift(self) -> None:
@@ -208,14 +210,14 @@ class Pace:
             now = reading.now
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
             changed = learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
-            # A refusal raises no rate above the highest.
+            # A refusal must not raise the rate above the highest.
             return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
 
         search = self.change(learn)
         return max(search.begun_at - now, 0.0) if search.open_rate else 0.0
 
     def review(self) -> None:
-        """Move the rate by the answers so far. One thread at a time does that; the others continue without. Raises
+        """Adjust the rate to the answers so far. One thread at a time does that; the others do not wait for it. Raises
         redis.RedisError."""
         if self._reviewing.acquire(blocking=False):
             try:
@@ -236,9 +238,9 @@ class Pace:
         return first if first.climb else hold_rate(first, first.probe_after)
 
     def _log_out_of_reach(self, error: redis.RedisError) -> None:
-        """Log once a minute that Redis gives no slots: no record is lost, but none proceeds."""
+        """Log at most once a minute that Redis gives no slots: no record is lost, but none proceeds."""
         if self._log_interval.begin_if_over():
-            # Not imported at the top: commands know of paces too, and write no log.
+            # Not imported at the top: commands use paces too, but write no log.
             import structlog
 
             structlog.get_logger().warning(
@@ -251,8 +253,8 @@ class Pace:
 
 
 def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
-    """Make the call, again and again while a hold or a busy fleet leaves no slot for it. Gives up only if Redis is out
-    of reach, after this many `tries`: then it raises PaceOutOfReach."""
+    """Make the call, and repeat it while a hold or a busy fleet leaves no slot for it. Gives up only after failing to
+    reach Redis `tries` times: then it raises PaceOutOfReach."""
     while True:
         try:
             return call()
@@ -266,8 +268,8 @@ def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
 
 class Reservations:
     """Reserves slots for one process, and reports its answers with each reservation. Thread-safe: threads queue here,
-    not for their own slots given out long before they are due. The first thread asks for all behind it. `ahead`:
-    seconds by which a slot is given out early. `clock` is the process' monotonic clock, in seconds."""
+    so that no slot is given out long before it is due. The first thread also asks for slots for all threads behind it.
+    `ahead`: seconds by which a slot is given out early. `clock` is the process' monotonic clock, in seconds."""
 
     def __init__(
         self,
@@ -283,9 +285,9 @@ class Reservations:
         # Threads in the queue; slots reserved for those behind the first, or given back.
         self._waiting = 0
         self.reserved = deque[Slot]()
-        # Whether to adjust the rate by the answers so far.
+        # Whether to adjust the rate to the answers so far.
         self._is_review_due = False
-        # Answers not yet reported to Redis, the last of their slots, and from which slot on they count.
+        # Answers not yet reported to Redis, the last of their slots, and the first slot whose answers count.
         self._answers = self._last = self._since = 0
 
     def reserve(self, furthest: float) -> tuple[Slot, float]:
@@ -300,12 +302,12 @@ class Reservations:
                 raise SlotTooFar(furthest)
             slot = self._take_slot(until)
         finally:
-            # Before the next thread asks, or it would ask for this one too.
+            # Count down before the next thread asks, or it would ask for a slot for this one too.
             with self._counting:
                 self._waiting -= 1
             if is_first:
                 self._queue.release()
-        # Outside the queue, where nobody waits for its trips to Redis.
+        # Review outside the queue, where no thread waits for its trips to Redis.
         if self._is_review_due:
             self._is_review_due = False
             self._pace.review()
@@ -348,7 +350,7 @@ class Reservations:
         return found
 
     def add_answer(self, slot: Slot) -> None:
-        """Count an answer to this slot's request, for the next reservation; not if the slot is older than the current
+        """Count an answer to this slot's request, for the next reservation, unless the slot is older than the current
         rate."""
         with self._counting:
             if slot.at >= self._since:
@@ -376,10 +378,10 @@ class Reservations:
 
 
 class Holds:
-    """The holds of a license: the one place where a process remembers them. Thread-safe. The process asks for a hold,
-    learns of others', reports them to Redis again after it was wiped, and ends them when a person says so. No hold is
-    longer than `longest` seconds: after that the fleet asks PingOne again. `on_alone` is called with a sentence when
-    this process alone failed; `on_lifted` when a person has ended a hold."""
+    """The holds of a license: the one place where a process remembers them. Thread-safe. Asks for holds, learns of
+    those of other processes, reports its own to Redis again after Redis was wiped, and ends them when a person says so.
+    No hold is longer than `longest` seconds: after that the fleet asks PingOne again. `on_alone` is called with a
+    sentence when this process alone failed; `on_lifted` when a person has ended a hold."""
 
     def __init__(
         self,
@@ -417,8 +419,8 @@ class Holds:
             return max(self._fleet_until - self._clock(), 0.0)
 
     def hold(self, seconds: float, why: str) -> None:
-        """Give nobody in the fleet a slot in the next seconds; never shortens a hold. This process remembers it too, in
-        case Redis is out of reach or forgets: the next reservation reports it again."""
+        """Give nobody in the fleet a slot for this many seconds; never shortens a hold. This process also remembers it,
+        in case Redis is out of reach or forgets: the next reservation reports it again."""
         seconds = min(seconds, self.longest)
         if seconds <= 0:
             return
@@ -446,8 +448,8 @@ class Holds:
         self.note_lifting(self._state.lift())
 
     def reserve(self, furthest: float, most: int, answers: int, last: int) -> Reservation | None:
-        """Ask for slots, report a hold that Redis may have forgotten, and learn of its holds; None if it has no state.
-        Raises redis.RedisError."""
+        """Ask for slots, report a hold that Redis may have forgotten, and learn of the holds in Redis; None if it has
+        no state. Raises redis.RedisError."""
         left = self.fleet_left
         why = self._why if left else ""
         found = self._trips.measure(
@@ -471,7 +473,8 @@ class Holds:
         return True
 
     def has_hold_after(self, slot: int, due: float) -> bool:
-        """Whether a known hold, current or past, ends after this slot was due: at `due` by the process' clock."""
+        """Whether a known hold, current or past, ends after this slot is due, which is at `due` by the process'
+        clock."""
         with self._lock:
             return self._fleet_until > due or self._heard_until > slot
 
@@ -492,8 +495,8 @@ class Holds:
 
 
 class Spacing:
-    """How far apart the requests of one process leave, by the generic cell rate algorithm: after a stall that makes
-    several miss their slots, they do not leave all at once. Thread-safe; times are in seconds."""
+    """Keeps the requests of one process apart, by the generic cell rate algorithm: after a stall that makes several
+    miss their slots, they do not all leave at once. Thread-safe; times are in seconds."""
 
     def __init__(
         self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic

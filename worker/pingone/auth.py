@@ -1,4 +1,4 @@
-"""Access tokens: one for all threads of a process, asked for by one thread at a time.
+"""Access tokens: one for all threads of a process, requested by one thread at a time.
 
 https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html
 """
@@ -27,7 +27,7 @@ from worker.pingone.wire import Envelope, Request, open_envelope
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, RSAKey
 
-# Seconds before its expiry when an access token is renewed, but at most a fifth of its life.
+# How many seconds before its expiry an access token is renewed; at most a fifth of its lifetime.
 RENEWED_BEFORE = 60.0
 
 # Seconds between tries to renew a valid access token.
@@ -46,11 +46,11 @@ class _Grant:
 
 
 class AccessTokens:
-    """One environment's access token. Threads that come while one of them asks share its answer or failure.
+    """One environment's access token. Threads that ask for it during a request share that request's answer or failure.
 
     `get` and `renew` raise CredentialsRefused, or NotDelivered if the token endpoint is out of reach, busy or broken: a
-    call without an access token has not gone out. No outcome is unknown here, because asking twice does no harm. A
-    token endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest.
+    call without an access token is never sent. No outcome is unknown here, because asking twice does no harm. A token
+    endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest.
 
     `reread` returns the environment with the credentials that are configured now: after a refusal they are tried once
     if they differ, since a person may have changed them."""
@@ -99,14 +99,14 @@ class AccessTokens:
             return self._share_or_ask(seen)
 
     def end_pause(self) -> None:
-        """End the pause that the token endpoint asked for, because a person wants it."""
+        """End the pause that the token endpoint asked for, because a person asked for that."""
         self._asks_again_at = -math.inf
 
     def _share_or_ask(self, seen: int) -> str:
         """Return the access token that another thread has fetched meanwhile, or raise its failure; otherwise ask the
         token endpoint.
 
-        Call with the lock held; `seen` is the number of requests that were made before waiting for it."""
+        Call with the lock held; `seen` is the number of requests that were made before waiting for the lock."""
         grant, now = self._grant, self._clock()
         if grant is not None and now < grant.expires_at:
             return grant.access_token
@@ -117,8 +117,8 @@ class AccessTokens:
         return self._ask_and_keep()
 
     def _renew_early(self, grant: _Grant, now: float) -> str:
-        """Let one thread ask for the next access token while the old one is still valid; no other thread waits for it,
-        or fails with it."""
+        """Let one thread ask for the next access token while the old one is still valid; no other thread waits for that
+        thread, or fails with it."""
         if now < max(self._failed_at + EARLY_RETRY, self._asks_again_at):
             return grant.access_token
         if not self._asking.acquire(blocking=False):
@@ -175,7 +175,7 @@ class AccessTokens:
         return parse_access_token(open_envelope(*answer))
 
 
-# Lifetime in seconds if the token endpoint does not say: it is renewed often.
+# Lifetime in seconds if the token endpoint gives none: short, so that the access token is renewed often.
 DEFAULT_EXPIRES_IN = 300.0
 
 
@@ -206,8 +206,9 @@ def build_access_token_request(environment: Environment) -> Request:
 
 
 def parse_access_token(envelope: Envelope) -> tuple[str, float]:
-    """Read the access token and the seconds that it lives. Asking again does no harm, so anything but a refusal counts
-    as not delivered. Any 4xx refuses: waiting does not fix a wrong path or method either."""
+    """Read the access token and its lifetime in seconds. Asking again does no harm, so anything but a refusal counts as
+    not delivered. Every 4xx that does not ask us to try again later is a refusal: waiting does not fix a wrong path or
+    method either."""
     fields = envelope.fields
     access_token = fields.get("access_token")
     if envelope.is_success and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
@@ -253,7 +254,7 @@ def sign_assertion(environment: Environment) -> str:
 
 
 def _choose_key(environment: Environment) -> tuple[dict[str, str], OctKey | RSAKey | ECKey]:
-    """Choose what signs, and the header that says how."""
+    """Choose the key that signs, and the header that names its algorithm."""
     from joserfc.jwk import OctKey
 
     if environment.private_key is not None and environment.client_auth == "private_key_jwt":
@@ -261,6 +262,6 @@ def _choose_key(environment: Environment) -> tuple[dict[str, str], OctKey | RSAK
         key_id = environment.key_id or key.kid or key.thumbprint()
         return {"alg": find_algorithm(key), "typ": "JWT", "kid": key_id}, key
     with warnings.catch_warnings():
-        # A warning about a short secret, which is PingOne's choice.
+        # The length of the secret is PingOne's choice, so a warning that it is short is ignored.
         warnings.simplefilter("ignore")
         return {"alg": "HS256", "typ": "JWT"}, OctKey.import_key(environment.secret)

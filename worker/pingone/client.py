@@ -32,7 +32,7 @@ T = TypeVar("T")
 # Turns an answer into a result, or raises the error that it means.
 Parse = Callable[[Envelope], T]
 
-# Seconds for which the fleet holds after a 429 without a time.
+# Seconds for which the fleet holds after a 429 that does not say how long.
 SHORTEST_HOLD = 1.0
 
 
@@ -76,10 +76,10 @@ class Call:
 
 
 class Client:
-    """PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar. One exchange
-    ends within `deadline` seconds; a call starts tries for at most `retry_for` seconds, and lets the last one end. If
-    nothing could be delivered, the fleet holds for `outage_hold` seconds unless PingOne says how long. An answer above
-    `largest_body` bytes counts as none."""
+    """Calls PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar. One
+    exchange ends within `deadline` seconds; a call starts tries for at most `retry_for` seconds, and lets the last try
+    finish. If nothing could be delivered, the fleet holds for `outage_hold` seconds unless PingOne says how long. An
+    answer above `largest_body` bytes counts as no answer."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Client:
         return result
 
     def _exchange(self, request: Request, call: Call) -> Envelope:
-        """Send one request, and keep it if its first byte went out; return the answer."""
+        """Send one request, record it in `call` if its first byte went out, and return the answer."""
         sent = boot_time()
         try:
             envelope = open_envelope(*self._transport.exchange(request, send_before=call.send_before))
@@ -179,8 +179,8 @@ class Client:
 
     def _slow_down(self, slot: Slot, error: RateLimited) -> None:
         """Hold the fleet after a 429, and lower its rate. A wait of hours means a used-up quota, which says nothing
-        about the rate: the rate stays, and the fleet need not hold for all that time, since such a record does not
-        return earlier."""
+        about the rate: the rate stays, and the fleet need not hold for all that time, since the refused record does not
+        become due earlier."""
         seconds, why = error.retry_after or SHORTEST_HOLD, explain_hold(error)
         if seconds > self._pace.longest_hold:
             self._pace.hold(seconds, why)

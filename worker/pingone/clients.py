@@ -56,7 +56,7 @@ from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
 
 T = TypeVar("T")
-# Makes a read, and waits for its slot as long as its caller can wait. Raises what the read raises.
+# Makes a read, and waits for its slot as long as its caller can wait. Raises whatever the read raises.
 MakeRead = Callable[[Callable[[], Any]], Any]
 
 
@@ -73,13 +73,13 @@ class Reads(Calls):
 
     Every read may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
     `Tuning.longest_hold` and a few seconds; `list_devices` up to a minute. After a lost answer it is repeated for up to
-    a minute, unless it belongs to a lease. Forbidden means that our roles do not permit this read, which is asked once:
-    its answer stays unknown, without other consequences. A ValueError says that an id or name is empty; then nothing
-    was sent."""
+    a minute, unless it belongs to a lease. Forbidden means that our roles do not permit this read, which is tried only
+    once: its answer stays unknown, without other consequences. A ValueError says that an id or name is empty; then
+    nothing was sent."""
 
     def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: Call) -> list[User]:
         """Find the users with one of these names, all in one request. Users who are not found do not exist, or are
-        outside the populations of our roles. Raises TooManyTerms: ask for half of them."""
+        outside the populations of our roles. Raises TooManyTerms: then ask for half of them."""
         url = build_users_url(self._environment, attribute, names)
         return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse_users, call) for user in page.items]
 
@@ -98,7 +98,7 @@ class Reads(Calls):
         # Serial numbers are unique, so one page is enough: the first with an item, or else the last.
         pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
         page = next(page for page in pages if page.items or page.next_url is None)
-        # PingOne's filter decided that this is the one; whether it distinguishes case is not published.
+        # PingOne's filter decided that this is the token; whether the filter is case-sensitive is not published.
         wanted = serial_number.casefold()
         found = next((token for token in page.items if (token.serial_number or "").casefold() == wanted), None)
         if page.items and found is None:
@@ -142,7 +142,7 @@ class Reads(Calls):
         call: Call,
         make_read: MakeRead = lambda read: read(),
     ) -> Iterator[Page[T]]:
-        """Read a list from this address to its end, page by page, each by `parse` for our environment. Raises
+        """Read a list from this address to its end, page by page, each parsed by `parse` for our environment. Raises
         OutcomeUnknown if a page leads back to an earlier one, since the rest of the list is unknown then."""
         known, before = set[str](), None
         parse_page = partial(parse, environment=self._environment)
@@ -177,8 +177,8 @@ class InventoryJobs(Calls):
         return self._start(build_revocation_request(self._environment, token_ids), len(token_ids), call)
 
     def read_job(self, job_id: str, *, call: Call) -> ImportJob:
-        """Ask how far a job is. PingOne deletes ended jobs, so keep the result when you first see it; NotFound means
-        that the job is gone, or was started moments ago and is not visible everywhere yet."""
+        """Ask how far along a job is. PingOne deletes ended jobs, so keep the result when you first see it; NotFound
+        means that the job is gone, or was started moments ago and is not visible everywhere yet."""
         # PingOne's own link to the job leads to another path, and is not followed.
         request = Request("GET", build_url(self._environment, "oathJobs", job_id))
         return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)
@@ -203,7 +203,7 @@ class Pairings(Reads):
 
     `status` is the status of new devices (ACTIVATION_REQUIRED or ACTIVE); None leaves it to PingOne. Every call may
     raise any PingOneError, and SlotTooFar. A pairing is never made again here after OutcomeUnknown: look it up first. A
-    ValueError says that an id is empty, or leads elsewhere; then nothing was sent."""
+    ValueError says that an id is empty, or would lead to another path; then nothing was sent."""
 
     def __init__(
         self,
@@ -220,9 +220,9 @@ class Pairings(Reads):
     def pair(self, user_id: str, serial_number: str, *, call: Call) -> PairedDevice:
         """Pair the token with the user, and return the device, which may be ACTIVE already.
 
-        A refused status is omitted from then on, and the request repeated at once, since it made nothing: with its own
-        slot, and after `call.permit`. Raises TokenNotInInventory, AlreadyPaired, MethodOff, TooManyDevices,
-        AccountNotUsable, LicenseExceeded; NotFound for an unknown user."""
+        If PingOne refuses the status, the request made nothing: it is repeated at once without the status, with its own
+        slot and after `call.permit`, and later requests omit the status too. Raises TokenNotInInventory, AlreadyPaired,
+        MethodOff, TooManyDevices, AccountNotUsable, LicenseExceeded; NotFound for an unknown user."""
         status = self._status if self._habits.takes_status else None
         try:
             return self._pair(user_id, serial_number, status, call)
@@ -242,8 +242,8 @@ class Pairings(Reads):
         """Look up whom the token is paired with; None if it is paired with nobody, as far as we can see. If we may not
         read the inventory, this user's devices are read: then None only means that the token is not paired with this
         user. Raises NotFound if PingOne shows the token in one place but not in another; Forbidden if the devices do
-        not show their serial numbers either. A slot taken in advance must be of RateGroup.MFA, and is kept for such a
-        call."""
+        not show their serial numbers either. A slot taken in advance must be of RateGroup.MFA, and is kept for a call
+        of that group."""
         try:
             with _keep_slot(call):
                 token = self._find_token(serial_number, call)
@@ -258,12 +258,12 @@ class Pairings(Reads):
 
     def _find_token(self, serial_number: str, call: Call) -> InventoryToken | None:
         """Find the token with its device, by serial number if that shows both, otherwise by its id. Whether a filter
-        works together with devices is not published, and "no device" allows a pairing: so it counts only if the token's
+        can show devices is not published, and "no device" allows a pairing: so that answer counts only if the token's
         own page confirms it."""
         token = self._find_by_serial_number(serial_number, call)
         if token is None or token.user_id is not None:
             return token
-        # If that is not found, the token may be revoked or not visible everywhere yet: nothing is known.
+        # If this read does not find the token, it may be revoked or not visible everywhere yet: nothing is known.
         whole = self.read_token(token.id, call=call)
         if whole.device_id is not None and token.device_id is None:
             self._habits.shows_devices_with_filter = False
@@ -303,10 +303,10 @@ def _keep_slot(call: Call) -> Iterator[None]:
         call.slot = slot
 
 
-# Seconds for which a call starts tries: after that an activation returns to the queue.
+# Seconds during which a call may start another try: after that, an activation returns to the queue.
 RETRY_FOR = 10.0
-# Seconds beyond the longest hold for which a read of another group starts tries: it has no lease that would end, and
-# with a limit per minute it waits for most of one.
+# Seconds beyond the longest hold during which a call of another group may start another try: it has no lease that would
+# end, and a limit per minute can make it wait for most of a minute.
 READ_RETRY_FOR = 10.0
 
 
@@ -376,8 +376,8 @@ class Clients:
             return self._access_tokens[environment.name][1]
 
     def end_pauses(self, license: str) -> None:
-        """Ask the token endpoints of a license again at the next call, whatever pause they wanted, because a person
-        ended its hold."""
+        """End the pauses that the token endpoints of a license asked for, because a person ended its hold: the next
+        call asks them again."""
         with self._lock:
             known = list(self._access_tokens.values())
         for environment, tokens in known:

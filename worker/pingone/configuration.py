@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 # Devices that a user may have if the MFA settings do not say.
 DEFAULT_MAX_DEVICES = 5
-# What a license grants each rate group, in PingOne's words, and for how many seconds. The inventory's limit is not
-# published.
+# PingOne's name for the limit that a license grants each rate group, and the number of seconds it is for. The
+# inventory's limit is not published.
 _RATES = {
     RateGroup.MFA: ("rlgMfaRps", 1),
     RateGroup.DIRECTORY: ("rlgDirAccessRps", 1),
@@ -59,7 +59,7 @@ class MfaSettings:
     """The MFA settings of an environment. None: not known."""
 
     max_devices: int | None = None
-    # Whether wrong OTPs lock the user's account; then after how many, and for how many seconds.
+    # Whether wrong OTPs lock the user's account; if so, after how many, and for how many seconds.
     has_account_lock: bool | None = None
     lockout_failures: int | None = None
     lockout_seconds: float | None = None
@@ -67,7 +67,7 @@ class MfaSettings:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an environment's license permits. It is not published whether a worker application can see it."""
+    """What an environment's license permits. It is not published whether a worker application can see this."""
 
     # None: not known.
     can_use_oath_token: bool | None = None

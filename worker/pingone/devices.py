@@ -1,5 +1,5 @@
 """Users and their devices: finds users by name; pairs a token, which makes a device; activates a device, reads one or
-all of a user's, removes one. Builds the requests, and reads the answers. Pure.
+all devices of a user, and removes one. Builds the requests, and reads the answers. Pure.
 https://developer.pingidentity.com/pingone-api/platform/users.html
 https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
 
@@ -50,12 +50,12 @@ from worker.vault.otps import Otp
 
 # The column of each attribute.
 _COLUMNS = {attribute: column for column, attribute in NAMES.items()}
-# Users in one answer, of 1,000 that PingOne permits: more than 40 names find, unless many share an address.
+# Users in one answer, of the 1,000 that PingOne permits: more than 40 names find, unless many users share an address.
 USERS_PER_PAGE = 200
 
 
 class UserAttribute(StrEnum):
-    """What users are found by, in the words of PingOne's filters."""
+    """An attribute by which users are found, as PingOne's filters name it."""
 
     USERNAME = "username"  # unique
     EMAIL = "email"  # several users may have the same
@@ -63,13 +63,13 @@ class UserAttribute(StrEnum):
 
     @property
     def column(self) -> str:
-        """The column of a record, the field of a row and of a User that have this name of the person."""
+        """The column of a record, and the field of a row and of a User, that hold this attribute."""
         return _COLUMNS[self]
 
 
 @dataclass(frozen=True)
 class User:
-    """A user, as PingOne answers. None: not known. Its repr leaves out who it is."""
+    """A user, as PingOne's answer shows it. None: not known. The repr does not show who it is."""
 
     id: str
     username: str | None = field(default=None, repr=False)
@@ -92,7 +92,7 @@ def fold_case(name: str) -> str:
 
 
 def build_users_url(environment: Environment, attribute: UserAttribute, names: Sequence[str]) -> str:
-    """Build the address of the users with one of these names. Raises ValueError if there is none, or an empty one: a
+    """Build the address of the users with one of these names. Raises ValueError if there is no name, or an empty one: a
     filter without terms would list everybody.
     https://docs.pingidentity.com/pingone/directory/p1_scim_filter_language.html"""
     if not names:
@@ -175,8 +175,8 @@ def build_activation_request(
 
 
 def parse_activation(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
-    """Read the answer to an activation: the device, ACTIVE. The body is not documented, so only its status is required,
-    and that it names no other device or user."""
+    """Read the device, which must be ACTIVE, from the answer to an activation. The body is not documented, so it has to
+    give only this status, and must not name another device or user."""
     device = _find_device(envelope, user_id, device_id)
     if device is not None and device.is_active:
         return device
@@ -220,7 +220,7 @@ def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | N
 
 
 def _differs(value: object, expected: str) -> bool:
-    """Whether an answer has another value than expected, ignoring case. It may omit ids."""
+    """Whether an answer has a value other than the expected one, ignoring case. Answers may omit ids."""
     return isinstance(value, str) and value.lower() != expected.lower()
 
 
@@ -230,7 +230,7 @@ def _has_status(part: object, status: str) -> bool:
 
 @dataclass(frozen=True)
 class UserDevice:
-    """A device of a user, of whichever type. None: not known."""
+    """A device of a user, of any type. None: not known."""
 
     id: str
     # OATH_TOKEN, or another word.
@@ -286,7 +286,7 @@ class Pairing:
     device_id: str
     # None: not known.
     user_id: str | None
-    # None where the inventory may not be read.
+    # None if we may not read the inventory.
     token_id: str | None = None
 
 
@@ -305,7 +305,8 @@ def build_pairing_request(environment: Environment, user_id: str, serial_number:
 
 def build_unpair_request(environment: Environment, user_id: str, device_id: str) -> Request:
     """Build the request that removes a device of a user. Without a device id, DELETE is another operation, which
-    removes the order of all the user's devices: raises ValueError unless both ids are letters, digits, `-`, and `_`.
+    removes the order of all the user's devices: so this raises ValueError unless both ids consist of letters, digits,
+    `-`, and `_`.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not (read_plain_id(user_id) and read_plain_id(device_id)):
         raise ValueError("an id is empty, or would lead to another path")
@@ -327,7 +328,7 @@ def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> Pa
 
 def parse_unpaired(envelope: Envelope) -> bool:
     """Read from an answer whether there was a device to remove: False if PingOne knows none, so it is already gone. Any
-    success of PingOne's own will do."""
+    success from PingOne itself will do."""
     if envelope.answer.status == 204 or (envelope.is_success and envelope.is_from_pingone):
         return True
     error = choose_error(envelope)
@@ -363,7 +364,7 @@ def _choose_pairing_error(envelope: Envelope) -> PingOneError:
     if not isinstance(error, Rejected):
         return error
     refusals = {
-        # First: without it, PingOne says what else there is.
+        # This comes first: once the status is omitted, PingOne names any other fault.
         StatusRefused: "status" in targets,
         AccountNotUsable: "ACCOUNT_NOT_USABLE" in envelope.codes,
         TooManyDevices: "LIMIT_EXCEEDED" in envelope.codes,

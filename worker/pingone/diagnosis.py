@@ -42,7 +42,7 @@ class RoleReads:
         self._transport.close()
 
     def read_user(self) -> str | None:
-        """Read one user, whichever comes first; its id, or None where the role shows none."""
+        """Read one user, whichever comes first, and return its id; None if the role shows no user."""
         users = find_part(self._read("users", query={"limit": "1"}), "_embedded", "users")
         return read_id(users[0].get("id")) if isinstance(users, list) and users and isinstance(users[0], dict) else None
 
@@ -51,7 +51,7 @@ class RoleReads:
         self._read("users", user_id, "devices")
 
     def read_inventory(self) -> None:
-        """Read one token of the inventory."""
+        """Read one token from the inventory."""
         self._read("oathTokens", query={"limit": "1"})
 
     def read_policies(self) -> None:
@@ -105,7 +105,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
     """Read when this server's certificate expires, after verifying it; None for http://. Raises NotDelivered;
-    ConfigError if proxy or authorities cannot be used."""
+    ConfigError if the proxy or the certificate authorities cannot be used."""
     if urlsplit(url).scheme != "https":
         return None
     try:

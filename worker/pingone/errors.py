@@ -5,22 +5,22 @@ PingOneError
 │   └── TooLateToSend     the caller's own deadline for sending had passed; no sign of an outage
 ├── NotActedOn            PingOne answered and did nothing: the same call may be made again
 │   ├── RateLimited       over the license's rate
-│   ├── Unauthorized      the access token was refused, a fresh one too
+│   ├── Unauthorized      the access token was refused, and so was a fresh one
 │   ├── Forbidden         missing roles, or throttling in disguise
-│   │   └── LicenseExceeded   the license permits no further device: no role helps, and no waiting
+│   │   └── LicenseExceeded   the license permits no further device: neither a role nor waiting helps
 │   ├── NotFound          no such device, or not yet
 │   └── ProtocolFault     our request was malformed: wrong method or media type
 │       └── ForeignLink   the next page is outside our environment's API, and was not requested
-├── OutcomeUnknown        the request went out, no readable answer came: read the device before anything else
+├── OutcomeUnknown        the request went out, but no readable answer came: read the device before anything else
 │   └── OtherDevice       the answer is about something else, and belongs to another request
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
 │   ├── TooManyTerms      the filter is too long: ask for half of it at a time; a single term is refused
-│   ├── ExpandRefused     no filter together with `expand`: ask with one of them
+│   ├── ExpandRefused     a filter and `expand` cannot be combined: use only one of them
 │   ├── TooManyTokens     the list is too long: send half of it at a time; a single token is refused
 │   ├── InventoryFull     the environment has the maximum number of tokens: revoke some first
-│   ├── AlreadyImported   a token of the list exists: send half of it at a time, and compare a single one
+│   ├── AlreadyImported   a token of the list exists: send half of the list at a time; compare a single token
 │   ├── BadToken          one token of the list is refused, and none was made: send the others without it
 │   ├── TokenNotInInventory   no token has this serial number: import it, then pair
 │   ├── AlreadyPaired     the token is paired with somebody: look up with whom
@@ -47,7 +47,7 @@ class Answer:
     error_id: str | None = None
     # Finds the call in the vendor's audit log.
     correlation_id: str | None = None
-    # If no answer came: what happened instead.
+    # The answer's message; if no answer came, what happened instead.
     message: str | None = None
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ NO_ANSWER = Answer()
 
 class PingOneError(Exception):
     """A call that did not do its job. `retry_after` is in seconds, if a pause was requested. All constructor arguments
-    go into `args`, so that it can be copied and pickled."""
+    are kept in `args`, so that the error can be copied and pickled."""
 
     def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None, *details: object) -> None:
         super().__init__(answer, retry_after, *details)
@@ -72,8 +72,8 @@ class PingOneError(Exception):
 
 
 class NotDelivered(PingOneError):
-    """No byte went out: refused connection, DNS, TLS, proxy, or no access token. A pause is one that the token endpoint
-    asked for."""
+    """No byte went out: DNS, the connection, TLS, or the proxy failed, or there was no access token. Only the token
+    endpoint can have asked for a pause."""
 
 
 class TooLateToSend(NotDelivered):
@@ -85,7 +85,7 @@ class NotActedOn(PingOneError):
 
 
 class RateLimited(NotActedOn):
-    """Over the rate; `quota_reset_at` is in UTC, if a quota is used up."""
+    """The request was over the rate; if a quota is used up, `quota_reset_at` says when it is reset, in UTC."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class ProtocolFault(NotActedOn):
 
 class ForeignLink(ProtocolFault):
     """The page was read, but the address of the next one leads to another host or environment, where our access token
-    does not go."""
+    is not sent."""
 
 
 class OutcomeUnknown(PingOneError):
@@ -152,7 +152,7 @@ class InvalidOtp(PingOneError):
 
 
 class Rejected(PingOneError):
-    """A refusal that none of the other names fits; the answer has its codes."""
+    """A refusal that no other error describes; the answer has its codes."""
 
 
 class TooManyTerms(Rejected):
@@ -191,7 +191,7 @@ class BadToken(Rejected):
 
 
 class TokenNotInInventory(Rejected):
-    """The inventory has no token with this serial number, or does not see it yet."""
+    """The inventory has no token with this serial number, or does not show it yet."""
 
 
 class AlreadyPaired(Rejected):

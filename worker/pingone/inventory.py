@@ -44,7 +44,7 @@ from worker.pingone.wire import (
 )
 from worker.vault.otps import Seed
 
-# Adds device and user of a paired token to the answer.
+# Adds the device and the user of a paired token to the answer.
 EXPAND_DEVICES = {"expand": "devices"}
 # Our names for PingOne's hash algorithms.
 _HASH_NAMES = {"HMACSHA1": "sha1", "HMACSHA256": "sha256", "HMACSHA512": "sha512"}
@@ -66,7 +66,8 @@ class InventoryToken:
     time_step: int | None = None
     device_id: str | None = None
     user_id: str | None = None
-    # How long ago PingOne made it, by its own clock. That PingOne says this of tokens is not published.
+    # How long ago PingOne made it, by its own clock. PingOne's documentation does not say that tokens have a time of
+    # creation.
     age: timedelta | None = field(default=None, compare=False)
 
 
@@ -76,8 +77,8 @@ def parse_tokens(
     environment: Environment,
     is_filtered_with_devices: bool = False,
 ) -> Page[InventoryToken]:
-    """Read a page of tokens from an answer. PingOne may refuse a filter together with `expand`: raises ExpandRefused
-    then."""
+    """Read a page of tokens from an answer. Raises ExpandRefused if PingOne refuses to combine a filter with
+    `expand`."""
     choose = _choose_error_with_expand if is_filtered_with_devices else choose_error
     read = partial(_read_token, now=envelope.date)
     return parse_page(envelope, environment=environment, name="oathTokens", read_item=read, choose=choose)
@@ -133,7 +134,7 @@ _JOB_PATH = re.compile(r"/(?:oathJobs|jobs)/([^/]+)\Z", re.IGNORECASE)
 
 
 class JobStatus(StrEnum):
-    """How far a job is. An unknown word counts as running: the caller waits for a limited time."""
+    """How far a job has come. An unknown word counts as running: the caller waits for a limited time."""
 
     RUNNING = "running"
     DONE = "done"
@@ -156,8 +157,8 @@ class NewToken:
 @dataclass(frozen=True)
 class ImportJob:
     """A job on the inventory, of either kind. None: not known. DONE does not mean that all tokens were made. Existing
-    ones stay unchanged, and are named in `duplicates`; unreadable ones are missing, so that `created` and `duplicates`
-    do not add up."""
+    ones stay unchanged, and are named in `duplicates`, except those with an unreadable serial number, so that `created`
+    and `duplicates` do not add up."""
 
     id: str
     state: JobStatus
@@ -177,7 +178,7 @@ class ImportJob:
 
 def build_import_request(environment: Environment, tokens: Sequence[NewToken]) -> Request:
     """Build the request that imports tokens. Raises ValueError for an empty list, a missing serial number, or a
-    repeated one: what PingOne makes of those is not published.
+    repeated one: what PingOne does with those is not published.
     https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/create_multiple_oath_tokens.html"""
     _check_list([token.serial_number for token in tokens])
     fields = {"type": "CREATE_OATH_TOKENS", "tokens": [_describe_token(token) for token in tokens]}
@@ -194,8 +195,8 @@ def build_revocation_request(environment: Environment, token_ids: Sequence[str])
 
 def parse_started_job(envelope: Envelope, *, count: int) -> str:
     """Read the id of the job that was started for a list of this many tokens: from the body, or else from the end of
-    the `Location`. Raises OutcomeUnknown if there is none: look for the tokens. Whether the answer is 201 or 202 is not
-    published."""
+    the `Location`. Raises OutcomeUnknown if there is no id: the caller then looks for the tokens. Whether the answer is
+    201 or 202 is not published."""
     if not envelope.is_success:
         raise choose_list_error(envelope, count)
     answered_id = envelope.fields.get("id")
@@ -206,8 +207,8 @@ def parse_started_job(envelope: Envelope, *, count: int) -> str:
 
 
 def parse_job(envelope: Envelope, *, job_id: str) -> ImportJob:
-    """Read how far the job with this id is. Raises NotFound for a job that PingOne has deleted, as it does with ended
-    jobs."""
+    """Read how far the job with this id has come. Raises NotFound for a job that PingOne has deleted, as it does with
+    ended jobs."""
     fields = envelope.fields
     answered_id, word = fields.get("id"), read_word(fields.get("status"))
     if not envelope.is_success or (word is None and not isinstance(answered_id, str)):
@@ -262,7 +263,7 @@ def _find_id_in_location(envelope: Envelope) -> str | None:
 
 
 def _read_duplicates(value: object) -> tuple[str, ...]:
-    """Read the serial numbers of duplicates, and nothing of their secrets."""
+    """Read the serial numbers of duplicates, but not their secrets."""
     listed = value if isinstance(value, list) else []
     return tuple(filter(None, (read_id(find_part(token, "serialNumber")) for token in listed)))
 
@@ -278,7 +279,7 @@ def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
     """Choose the error for an answer that started no job for a list of this many tokens."""
     error, answer = choose_error(envelope), envelope.answer
     if answer.status == 413:
-        # A proxy answers this too: it refuses a request of this length, and passed nothing on.
+        # A proxy can answer this too: it refuses a request of this length, and passes nothing on.
         return TooManyTokens(answer)
     if not isinstance(error, Rejected):
         return error

@@ -1,7 +1,8 @@
 """The retry policy of one call: which failures are retried within seconds, how often, and which hold the fleet.
 
-tenacity repeats what was not delivered or not acted on, and reads whose answer was lost, since these are idempotent.
-Any other call that may have reached PingOne without a readable answer is not repeated: the device must be read first.
+tenacity repeats calls that were not delivered or not acted on, and reads whose answer was lost, since reads are
+idempotent. Any other call that may have reached PingOne without a readable answer is not repeated: the device must be
+read first.
 Retry guidance: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 import math
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 # Seconds between two tries, drawn at random below a bound that doubles from 0.5 s up to 4 s.
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
-# Seconds for which a read with lost answers starts tries: three that each time out after 20 s.
+# Seconds within which a read whose answers are lost may start tries: time for three that each time out after 20 s.
 LOST_READ_FOR = 60.0
 
 
@@ -45,7 +46,7 @@ class RetriedCall(Generic[T]):
     renew: Callable[[], object]
     # Whether a 403 may be throttling in disguise, and is retried.
     repeats_forbidden: bool = True
-    # Whether it is a read that may be repeated after a lost answer, and its caller can wait for that.
+    # Whether the call is a read that may be repeated after a lost answer, and its caller can wait for that.
     repeats_lost: bool = False
     is_begun: bool = False
     is_renewed: bool = False
@@ -55,7 +56,7 @@ class RetriedCall(Generic[T]):
 class RetryPolicy:
     """How often and how long one call is tried: at most `tries` times, with no try later than `seconds` after the
     first. If nothing can be delivered, the fleet holds for `outage_hold` seconds, unless other processes deliver; after
-    an unknown outcome, such as a 503, only as long as the answer asks."""
+    an unknown outcome, such as a 503, it holds only as long as the answer asks."""
 
     pace: Pace
     tries: int = 4
@@ -106,7 +107,7 @@ class RetryPolicy:
             raise
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
-        """Whether no try is left, or the time ends before the next one."""
+        """Whether no try is left, or the time would end before the next one."""
         seconds = max(self.seconds, LOST_READ_FOR) if state.args[0].repeats_lost else self.seconds
         return state.attempt_number >= self.tries or tenacity.stop_before_delay(seconds)(state)
 

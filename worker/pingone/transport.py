@@ -1,6 +1,6 @@
-"""Sends one request and receives its answer; without one, says whether the first byte went out. Before the first byte,
-nothing was delivered; after it, the outcome is unknown until the device was read. httpx reports that moment, and the
-socket, to the `trace` function of a request: https://www.python-httpx.org/advanced/extensions/#trace"""
+"""Sends one request and receives its answer; if no answer comes, says whether the first byte went out. Before the first
+byte, nothing was delivered; after it, the outcome is unknown until the device has been read. httpx reports that moment,
+and the socket, to the `trace` function of a request: https://www.python-httpx.org/advanced/extensions/#trace"""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ KEEPALIVE_EXPIRY = 4.0
 # suspended, but deadlines do not.
 LONGEST_WAIT = 1.0
 
-# What an httpx request may raise. It parses the address of a redirect, although it does not follow it: an invalid one
-# raises the last two.
+# What an httpx request may raise. httpx parses the address of a redirect although it does not follow redirects: an
+# invalid address raises one of the last two.
 HTTP_ERRORS = (httpx.TransportError, httpx.InvalidURL, UnicodeError)
 
 # Not compressed: a small body could unfold into a huge one.
@@ -53,12 +53,12 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "oathbulk"}
 _PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
 
 # The value of SO_LINGER: on, 0 s. Closing drops what was not delivered yet, and sends RST. Otherwise the kernel would
-# keep delivering for over a minute to a network that was cut and restored: an OTP would arrive long after its device
-# was read and the OTP sent again.
+# keep trying to deliver for over a minute while the network is cut: an OTP could arrive long after its device was read
+# and the OTP was sent again.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 
-# The socket option that lets the kernel drop what it could not deliver after this many milliseconds: a frozen worker
-# closes nothing by itself. Linux only.
+# The socket option that makes the kernel drop what it could not deliver within a number of milliseconds: a frozen
+# worker closes nothing by itself. Linux only.
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # How a body in chunks ends (RFC 9112, section 7.1), after the line end of the chunk or header before it.
@@ -66,17 +66,17 @@ _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class Transport:
-    """One thread's connection to the server of this URL, used again while the server keeps it open.
+    """One thread's connection to the server of this URL, reused while the server keeps it open.
 
     `deadline`, in seconds, limits a whole exchange except the look-up of a host name, which nothing can interrupt:
     after a slow look-up, it raises NotDelivered. Bodies above `largest_body` bytes are not read. Redirects are not
-    followed, and cookies not kept. Raises ConfigError if the environment's proxy or CA settings cannot be used."""
+    followed, and cookies are not kept. Raises ConfigError if the environment's proxy or CA settings cannot be used."""
 
     def __init__(self, url: str, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
         self._deadline = deadline
         self._largest_body = largest_body
         self._http = open_http(url, httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)))
-        # The latest one, which may be closed by now.
+        # The latest connection, which may be closed by now.
         self._connection: socket.socket | None = None
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Transport:
             finally:
                 self._connection = exchange.connection
         if exchange.is_over:
-            # An answer that ends with its connection looks complete wherever it was cut.
+            # An answer that ends when its connection closes looks complete wherever it was cut off.
             raise exchange.make_failure("cut off")
         return answer
 
@@ -126,7 +126,7 @@ class Transport:
 
 
 class Exchange:
-    """One exchange: how far it is, by httpx's trace events, and its deadline. `connection` is used if it is still
+    """One exchange: its progress, by httpx's trace events, and its deadline. `connection` is used if it is still
     open."""
 
     def __init__(self, limit: float, connection: socket.socket | None, send_before: float | None = None) -> None:
@@ -174,7 +174,7 @@ class Exchange:
         return OutcomeUnknown(answer) if self._may_have_sent else NotDelivered(answer)
 
     def _check_first_byte(self, *, is_tunnel: bool) -> None:
-        """Check whether the first byte may go, right before it does: to PingOne, or to a proxy that is asked for a
+        """Right before the first byte goes out, check whether it may: to PingOne, or to a proxy that is asked for a
         tunnel and learns nothing."""
         now = boot_time()
         if now >= self._starts_before:
@@ -220,8 +220,8 @@ class Watchdog:
             self.stop_watching(exchange)
 
     def stop_watching(self, exchange: Exchange) -> None:
-        """Forget this exchange. Call this before closing the connection: afterwards its descriptor may belong to
-        another one."""
+        """Forget this exchange. Call this before closing the connection: afterwards, its descriptor may belong to
+        another connection."""
         with self._changed:
             self._exchanges.discard(exchange)
 
@@ -244,14 +244,14 @@ def shut(connection: socket.socket | None) -> None:
     # It may have been closed already.
     with suppress(OSError):
         if connection is not None:
-            # Not SSLSocket.shutdown, which first removes the encryption under the thread that reads and writes: that
-            # thread would read ciphertext as an answer, or send its request in the clear.
+            # Not SSLSocket.shutdown, which first removes the encryption from under the thread that reads and writes:
+            # that thread would read ciphertext as an answer, or send its request in the clear.
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
     """Let the kernel drop undelivered bytes when the connection is closed, or after this many seconds."""
-    # It may have been closed by the other side already.
+    # The other side may have closed it already.
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ON_CLOSE)
         if _USER_TIMEOUT is not None:
@@ -288,8 +288,8 @@ def read_authorities() -> ssl.SSLContext:
 
 
 class _KeepingSocket(ssl.SSLSocket):
-    """An encrypted connection that counts what it received since the last request. httpx does not report bytes after an
-    answer, and would read them as the next one."""
+    """An encrypted connection that keeps what it has received since the last request. httpx does not report bytes after
+    an answer, and would read them as the next answer."""
 
     received: bytes | bytearray = b""
 

@@ -1,6 +1,6 @@
-"""The wire format: builds requests, and reads an answer's status, headers, and body into its readable parts, or an
-error. Pure. Nothing here trusts an answer: a proxy's page, half a body, or a wrong type gives an envelope with less in
-it, never an exception. Text for logs and the database is made printable, short, and free of OTPs and access tokens."""
+"""The wire format: builds requests, and turns an answer's status, headers, and body into readable parts or an error.
+Pure. Nothing here trusts an answer: a proxy's page, half a body, or a wrong type gives an envelope with less in it,
+never an exception. Text for logs and the database is made printable, short, and free of OTPs and access tokens."""
 
 import json
 import math
@@ -33,7 +33,7 @@ from worker.vault.otps import MASK
 
 T = TypeVar("T")
 
-# Characters that PingOne accepts in the ids that come back in its audit records.
+# The most characters that PingOne accepts in an id that comes back in its audit records.
 LONGEST_AUDIT_ID = 100
 
 
@@ -72,17 +72,18 @@ _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 def build_url(environment: Environment, *segments: str, query: Mapping[str, str] | None = None) -> str:
     """Build the address below the environment from these path segments. Raises ValueError for a segment that is empty
-    or would lead elsewhere: without the last id, a path names all of a kind."""
+    or would lead elsewhere: without its last id, a path names all objects of a kind."""
     if any(segment in ("", ".", "..") for segment in segments):
         raise ValueError("an id is empty, or would lead to another path")
     path = "/".join(quote(segment, safe="") for segment in ("environments", environment.environment_id, *segments))
-    # What PingOne's own examples leave unencoded stays readable, and short: a request header holds 6 KB in all.
+    # Characters that PingOne's own examples leave unencoded stay readable, and short: a request's headers have at most
+    # 6 KB in all.
     found = f"?{urlencode(query, quote_via=quote, safe='()@')}" if query else ""
     return f"{environment.api_url}/{path}{found}"
 
 
 def is_in_environment(environment: Environment, url: str) -> bool:
-    """Whether an address from an answer is in this environment, on the API's own host: our access token goes nowhere
+    """Whether an address from an answer is in this environment, on the API's own host: our access token is sent nowhere
     else."""
     if not _ADDRESS.fullmatch(url):
         return False
@@ -117,10 +118,11 @@ CODES = frozenset(
     }
 )
 
-# If an answer lists several faults, these codes decide, in this order, then all others.
+# If an answer lists several faults, the first of these codes decides; if it lists none of them, any other code.
 VERDICTS_ON_OTPS = {EXTRA_OTP_REQUIRED: 0, INVALID_OTP: 1}
 
-# Seconds. The longest wait at a time: an administrator may raise a quota today that is reset next month.
+# Seconds to wait at a time, at most: a quota may not be reset until next month, but an administrator may raise it
+# today.
 LONGEST_RETRY_AFTER = 86_400.0
 
 # Maximum length of an answer's text in a log line or record, in characters.
@@ -161,7 +163,8 @@ class Envelope:
 
     @property
     def is_from_pingone(self) -> bool:
-        """Whether PingOne itself answered: as `is_from_pingone` tells, or by the id of an object in the answer."""
+        """Whether PingOne itself answered: as the function `is_from_pingone` decides, or because the answer has the id
+        of an object."""
         return is_from_pingone(self.answer) or read_id(self.fields.get("id")) is not None
 
     @property
@@ -218,7 +221,7 @@ def make_printable(value: object) -> str | None:
     """Turn a text into one short line, without control characters, OTPs, or access tokens; None if nothing is left."""
     if not isinstance(value, str):
         return None
-    # Masked before it is shortened: half an OTP at the end would no longer look like one.
+    # Mask the text before shortening it: half an OTP at the end would no longer look like one.
     masked = _SECRETS.sub(MASK, value)[: 10 * LONGEST_LINE]
     line = "".join(character if character.isprintable() else " " for character in masked)
     return " ".join(line.split())[:LONGEST_LINE].strip() or None
@@ -246,8 +249,8 @@ def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
 def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: datetime | None) -> float | None:
     """Read the seconds of a `Retry-After`: a number (PingOne) or an HTTP date (RFC 9110, section 10.2.3).
 
-    A date is measured against the answer's own `Date`, so our clock does not matter. If a quota is used up, nothing
-    goes before its reset, whatever the header says."""
+    A date is measured against the answer's own `Date`, so our clock does not matter. If a quota is used up, nothing is
+    sent before its reset, whatever the header says."""
     if value is None and quota_reset_at is None:
         return None
     value = (value or "").strip()
@@ -257,7 +260,7 @@ def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: date
     return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
 
 
-# Of answers within the same second only the first is read.
+# Answers within the same second have the same date, so only the first is parsed.
 @lru_cache(maxsize=16)
 def _parse_date(value: str | None) -> datetime | None:
     try:
@@ -285,7 +288,7 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 def choose_error(envelope: Envelope) -> PingOneError:
-    """Choose the error for an unexpected answer. Codes come before the status, which the vendor may change inside its
+    """Choose the error for an unexpected answer. Codes come before the status, which the vendor may change within its
     class: https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
     answer, codes, status = envelope.answer, envelope.codes, envelope.answer.status or 0
     if EXTRA_OTP_REQUIRED in codes:
@@ -310,8 +313,8 @@ def choose_error(envelope: Envelope) -> PingOneError:
 
 
 def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorized] | type[Forbidden] | None:
-    """Choose the error for a refused access token, or for a missing role; None for anything else. 401 and 403 share
-    ACCESS_FAILED and INSUFFICIENT_PERMISSIONS: there the status tells which one is meant."""
+    """Choose the error for a refused access token, or for a missing role; None for anything else. ACCESS_FAILED and
+    INSUFFICIENT_PERMISSIONS come with 401 and with 403, so for these codes the status decides."""
     if "INVALID_TOKEN" in codes:
         return Unauthorized
     if "LICENSE_EXCEEDED" in codes or status == 403:
@@ -321,10 +324,10 @@ def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorize
     return Forbidden if codes & {"ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS"} else None
 
 
-# Ids and serial numbers, as they go into logs and addresses.
+# Ids and serial numbers, as they are written into logs and addresses.
 _ID = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_ID}}}")
-# Ids that PingOne gave to what we created. They go into the addresses of calls that change something, where no server
-# on the way may change a character: "%2E%2E" and ";x" vanish from a path.
+# Ids that PingOne gave to objects that we created. They are part of the addresses of calls that change something, where
+# no server on the way may change a character: some servers remove "%2E%2E" and ";x" from a path.
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
 # Names of people: anything but control characters and halves of surrogate pairs, which no database accepts. PingOne
 # permits 1,024 characters for the longest, the external id.
@@ -332,7 +335,7 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,1024}")
 
 
 def find_part(value: object, *names: str) -> object:
-    """Go down a JSON object by these names; None if one is missing."""
+    """Follow these names down into a JSON object; None if one is missing."""
     for name in names:
         if not isinstance(value, Mapping):
             return None
@@ -346,7 +349,7 @@ def read_id(value: object) -> str | None:
 
 
 def read_plain_id(value: object) -> str | None:
-    """Read an id that leads to one thing only, whatever a server on the way makes of its address."""
+    """Read an id that identifies only one object, even if a server on the way rewrites the address."""
     return value if isinstance(value, str) and _PLAIN_ID.fullmatch(value) else None
 
 
@@ -369,7 +372,7 @@ def read_number(value: object) -> float | None:
     """Read a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         return None
-    # No limit and no time is larger; a larger integer may not fit into a float.
+    # No limit or time is larger; a larger integer may not fit into a float.
     return float(value) if value < 1e15 else None
 
 
@@ -382,7 +385,8 @@ def read_time(value: object) -> datetime | None:
 
 
 def read_age(value: object, now: datetime | None) -> timedelta | None:
-    """Read how long ago this time was, such as a creation, by the time of its answer: so our clock does not matter."""
+    """Read how long ago a time was, such as that of a creation. `now` is the time of the answer, so our clock does not
+    matter."""
     at = read_time(value)
     return now - at if now and at else None
 
@@ -406,15 +410,16 @@ class Page(Generic[T]):
 
 
 def check_onward(page: Page[T], before: Page[T] | None, known: Collection[str]) -> None:
-    """Raise OutcomeUnknown if the pages of a list form a loop: the page leads to an address that was read (`known`), or
-    repeats the items of the previous page and leads on."""
+    """Raise OutcomeUnknown if the pages of a list form a loop: the page leads to an address that was read before
+    (`known`), or repeats the items of the previous page and leads on."""
     is_repeated = before is not None and page.items == before.items and bool(page.items and page.next_url)
     if is_repeated or page.next_url in known:
         raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
 
 
 def build_equation(attribute: str, value: str) -> str:
-    """Build a term of a filter, such as `username eq "a"`. Raises ValueError for an empty value: nothing has it.
+    """Build a term of a filter, such as `username eq "a"`. Raises ValueError for an empty value, which nothing can
+    have.
     https://docs.pingidentity.com/pingone/directory/p1_scim_filter_language.html"""
     if not value:
         raise ValueError("an empty name, which nothing can be found by")
@@ -430,13 +435,13 @@ def parse_page(
     read_item: ReadItem[T],
     choose: Callable[[Envelope], PingOneError] = choose_error,
 ) -> Page[T]:
-    """Read a page from an answer: the items under `_embedded` and this name. `choose` names the error for an answer
-    that is not a page. Raises ForeignLink too."""
+    """Read a page from an answer: the items under `_embedded` and this name. `choose` chooses the error for an answer
+    that is not a page. Also raises ForeignLink."""
     listed = _find_list(envelope, name)
     if listed is None:
         raise choose(envelope)
     if not all(read_id(find_part(item, "id")) for item in listed):
-        # Skipped, it would look as if it did not exist.
+        # If the item were skipped, it would seem not to exist.
         raise OutcomeUnknown(replace(envelope.answer, message="a list with an item that cannot be read"))
     return Page(tuple(map(read_item, listed)), _find_next_url(envelope, environment), envelope.answer)
 
@@ -455,7 +460,7 @@ def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
 
 
 def _is_empty(fields: Mapping[str, Any]) -> bool:
-    """Whether an answer without items is an empty list: it has what lists have, and each of its counts is 0."""
+    """Whether an answer without items is an empty list: it has the fields of a list, and each of its counts is 0."""
     counts = [count for name in ("count", "size") if (count := fields.get(name)) is not None]
     return all(count == 0 for count in counts) and ("_links" in fields or "_embedded" in fields or bool(counts))
 

@@ -1,5 +1,6 @@
-"""Checks a shipment by its files and our own records: rows that the load will refuse or skip, OTPs that are not
-consecutive or too old, and presses on the first morning. Rows are read as by the load; nothing is written."""
+"""Checks a shipment by its files and our own records: finds rows that the load will refuse or skip, OTPs that are not
+consecutive or too old, and tokens that need presses on the first morning. Reads rows as the load does; writes
+nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,20 +54,20 @@ def check_files(
 
 
 def note_loaded(loaded: Loaded) -> Finding:
-    """Make the one finding about a file that is a batch already: its rows will not be loaded again."""
+    """Make the only finding about a file that was already loaded as a batch: its rows will not be loaded again."""
     status = f"oathbulk status {quote(loaded.name)}"
     text = f"{describe_known(loaded)} `run` continues it, and does not load it again. Its state: {status}"
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
 def note_run(pid: int) -> Finding:
-    """Make the finding of a mend beside a run of its batch, which asks PingOne about the rows itself."""
+    """Make the finding for a mend during a run of its batch: the run asks PingOne about the rows itself."""
     text = f"The current run (process {pid}) works on these rows too, and asks PingOne about them itself."
     return Finding("run_going_on", Level.NOTE, text)
 
 
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
-    """Say which rows will be refused or skipped. `mends`: they belong to a batch, so none need be good."""
+    """Say which rows will be refused or skipped. `mends`: the rows mend a batch, so none of them has to be good."""
     reason = ""
     if refused := verdicts.refused.total:
         reason, times = verdicts.find_commonest_reason()
@@ -94,7 +95,8 @@ def _name_rows(name: str, text: str, errors: RowErrors) -> Finding:
 
 
 def _check_columns(shipment: Shipment) -> Iterator[Finding]:
-    """Name the columns of pairs and list that mean nothing to us, and those that may be meant for one of ours."""
+    """Name the columns of a file of pairs or of a list that mean nothing to us, and those that may be meant as one of
+    ours."""
     listed = shipment.assignment.columns if shipment.assignment else []
     names = shipment.columns if shipment.format.name == OTP_PAIRS.name else listed
     own = [name for name in names if not canonical_column(name)]
@@ -106,7 +108,7 @@ def _check_columns(shipment: Shipment) -> Iterator[Finding]:
 
 
 def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
-    """Say which tokens only the list or only the box has."""
+    """Say which tokens are only in the list or only in the box."""
     if shipment.assignment is None:
         return
     if leftovers.unassigned:
@@ -133,7 +135,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
 
 
 def _check_persons(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
-    """Find the rows of people who have an active token of the shipment, or get one by an earlier row."""
+    """Find the rows of people who have an active token of the shipment, or get one from an earlier row."""
     verdicts.doubt_second_tokens("its person has, or will get, another token")
     text = ANOTHER_FOR_PERSON.format(whole="batch" if mends else "shipment")
     return name_tokens("person_twice", Level.ASK, text, verdicts.doubted("person_twice"))
@@ -152,7 +154,7 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
 
 
 def _check_types(verdicts: Verdicts) -> list[Finding]:
-    """Find pairs that look like TOTP, since they have a time, but would go as HOTP."""
+    """Find pairs that look like TOTP, since they have a time, but would be sent as HOTP."""
     reason = "it has a time, like TOTP, but no otp_type: write totp or hotp"
     verdicts.doubt_where("lacks_type", "otp_type_missing", reason)
     text = (
@@ -227,7 +229,7 @@ class RowReader:
     def _judge(
         self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts
     ) -> tuple[list[RowError], list[RowError]]:
-        """Take good rows of the file. Returns those that are refused, and those that are skipped."""
+        """Compare the rows of the file, and note the good ones. Returns the refused ones, and the skipped ones."""
         if self._corrections:
             corrected = self._corrections.judge(rows)
             records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
@@ -246,7 +248,7 @@ class RowReader:
         return refused, left_out
 
     def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
-        """Note which pairs are not consecutive OTPs, by a seed of their token that we still have."""
+        """Note which pairs are not consecutive OTPs, according to a seed of their token that we still have."""
         pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
         earlier = self._conflicts.find_by_serial_number(pairs)
         for row in pairs:
@@ -258,7 +260,7 @@ class RowReader:
 
 @contextmanager
 def reading_without_records() -> Iterator[RowReader]:
-    """Yield a reader without records: there is no database yet, or it is out of reach."""
+    """Yield a reader without records, for when there is no database yet, or it is out of reach."""
     engine = create_engine("sqlite://")
     try:
         Base.metadata.create_all(engine)
@@ -282,7 +284,7 @@ def check_shipment(
     return Report(verdicts, findings, rate=rate)
 
 
-# A pair is searched among this many OTPs of an HOTP seed after the last known counter: as far as PingOne may look.
+# A pair is searched for among this many OTPs of an HOTP seed after the last known counter: as far as PingOne may look.
 HOTP_WINDOW = 100
 # Time steps before and after that of `generated_at`: a token's clock may be some minutes off.
 TOTP_WINDOW = 20

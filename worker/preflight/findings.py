@@ -27,13 +27,13 @@ class Level(StrEnum):
 
     # No token of the shipment would become active, or somebody would be harmed.
     STOP = "stop"
-    # It continues only if a person accepts it by name.
+    # The load continues only if a person accepts the finding by name.
     ASK = "ask"
     # Good to know.
     NOTE = "note"
 
 
-# Findings that a person may accept, by the names that --accept takes: these in lower case.
+# Findings that a person may accept. --accept takes these names in lower case.
 Question = StrEnum(
     "Question",
     [
@@ -65,8 +65,8 @@ Question = StrEnum(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, in a sentence with the cure. `name` is what --accept takes; `tokens` counts the tokens concerned,
-    `serials` names the first ones."""
+    """What was found, in a sentence with the cure. `name` is the value for --accept; `tokens` counts the tokens
+    concerned, `serials` names the first ones."""
 
     name: str
     level: Level
@@ -94,8 +94,8 @@ def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> l
 
 
 class GoodRow(NamedTuple):
-    """What is kept of a row that a load takes: its person, its device, and its seed's parameters, None for a pair.
-    `found_user_id`: the id of the person whom PingOne finds by name."""
+    """The values kept from a row that a load accepts: its person, its device, and its seed's parameters, which are None
+    for a pair. `found_user_id`: the id of the person whom PingOne finds by name."""
 
     id: int
     row_number: int
@@ -117,8 +117,8 @@ class GoodRow(NamedTuple):
         return self.user_id or self.found_user_id
 
 
-# Rows that a load takes; the others; by serial number, why a token would not become active; and names of people who
-# have a token of the shipment already.
+# Rows that a load accepts; the other rows; why a token would not become active, by serial number; and names of people
+# who already have a token of the shipment.
 _TABLES = """
     CREATE TABLE good (
         id INTEGER PRIMARY KEY, row_number INTEGER, serial_number TEXT, otp_type TEXT, lacks_type INTEGER,
@@ -130,7 +130,7 @@ _TABLES = """
     CREATE TABLE owner (name TEXT);
 """
 _COLUMNS = ", ".join(f"good.{name}" for name in GoodRow._fields)
-# sqlite3 looks for an adapter of each None and each bool, which takes longer than everything else.
+# sqlite3 looks for an adapter for each None and each bool, which takes longer than everything else.
 _INSERT = """
     INSERT INTO good VALUES (
         ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''),
@@ -164,13 +164,13 @@ _LINES = f"""
 
 class Verdicts:
     """The rows of a shipment, and what is wrong with those that would not become active. They are in a temporary
-    database, so that memory does not grow with the file, without secrets and the file's own columns."""
+    database, so that memory does not grow with the file. It has neither secrets nor the file's own columns."""
 
     def __init__(self) -> None:
         # The readable contents of the file: how many tokens of each kind, and the first of each.
         self.kinds = Counter[str]()
         self.first: dict[str, Row] = {}
-        # How many rows a load takes.
+        # How many rows a load accepts.
         self.good = 0
         # The refused rows, and those refused because of our database.
         self.refused = RowErrors()
@@ -200,13 +200,13 @@ class Verdicts:
         self.first.setdefault(kind, row)
 
     def take(self, rows: Sequence[Row]) -> None:
-        """Note rows that a load takes."""
+        """Note rows that a load accepts."""
         self._scratch.executemany(_INSERT, map(_list_values, range(self.good + 1, self.good + len(rows) + 1), rows))
         self.good += len(rows)
 
     def refuse(self, errors: Sequence[RowError], persons: Mapping[int, str], verdict: str = "refused") -> None:
-        """Note rows that a load refuses, or skips if that is the verdict. `persons`: whom rows or their lines of the
-        list name, by row number."""
+        """Note rows that a load refuses, or skips if that is the verdict. `persons`: by row number, who is named by the
+        row or by its line of the list."""
         values = (
             (error.row_number, error.serial_number, persons.get(error.row_number, ""), verdict, error.reason)
             for error in errors
@@ -215,7 +215,7 @@ class Verdicts:
         (self.refused if verdict == "refused" else self.left_out).add(*errors)
 
     def find_commonest_reason(self) -> tuple[str, int]:
-        """Find the most frequent reason of refused rows, and its number."""
+        """Find the most frequent reason of refused rows, and how many rows have it."""
         reasons = "SELECT reason, count(*) FROM other WHERE verdict = 'refused' GROUP BY reason"
         reason, times = self._scratch.execute(f"{reasons} ORDER BY count(*) DESC, min(rowid) LIMIT 1").fetchone()
         return reason, times
@@ -229,7 +229,8 @@ class Verdicts:
         self._scratch.execute("INSERT OR IGNORE INTO doubt VALUES (?, ?, ?)", (serial_number, name, reason))
 
     def doubt_where(self, condition: str, name: str, reason: str, *values: str) -> None:
-        """Note the same for all rows that a load takes and that meet a condition, in the file's order."""
+        """Note why the tokens of all accepted rows that meet a condition would not become active, in the file's
+        order."""
         doubts = f"SELECT serial_number, ?, ? FROM good WHERE {condition} ORDER BY id"
         self._scratch.execute(f"INSERT OR IGNORE INTO doubt {doubts}", (name, reason, *values))
 
@@ -261,22 +262,23 @@ class Verdicts:
         ]
 
     def count_where(self, condition: str) -> int:
-        """Count the rows that a load takes and that meet a condition."""
+        """Count the rows that a load accepts and that meet a condition."""
         return self._count("good", condition)
 
     def list_good(self, condition: str = "true", *values: str) -> Iterator[GoodRow]:
-        """List the rows that a load takes, in the file's order."""
+        """List the rows that a load accepts, in the file's order."""
         found = self._scratch.execute(f"SELECT {_COLUMNS} FROM good WHERE {condition} ORDER BY id", values)
         return map(GoodRow._make, found)
 
     def list_by_name(self, kind: str, condition: str) -> Iterator[GoodRow]:
-        """List rows by this kind of name of their person, each name where the file has it first."""
+        """List rows by this kind of name of their person, in the order in which the names first appear in the file."""
         order = f"min(id) OVER (PARTITION BY {kind}), id"
         found = self._scratch.execute(f"SELECT {_COLUMNS} FROM good WHERE {condition} ORDER BY {order}")
         return map(GoodRow._make, found)
 
     def count_names(self, kind: str, condition: str) -> Iterator[tuple[str, int]]:
-        """List the names of such rows in the same order, and how many rows have each."""
+        """List the names of this kind in the order in which they first appear in the file, and how many rows have
+        each."""
         found = f"SELECT {kind}, count(*) FROM good WHERE {condition} GROUP BY {kind} ORDER BY min(id)"
         return iter(self._scratch.execute(found))
 
@@ -285,8 +287,8 @@ class Verdicts:
         self._scratch.execute("UPDATE good SET found_user_id = ? WHERE id = ?", (user_id, row.id))
 
     def note_in_inventory(self, serial_number: str, state: Literal["free", "paired"]) -> list[GoodRow]:
-        """Note how the inventory has a token. Returns its rows: PingOne may write a serial number in other letters than
-        the file."""
+        """Note whether a token of the inventory is free or paired. Returns the rows with its serial number, compared
+        without regard to case, since PingOne may write it in a different case."""
         self._scratch.execute("CREATE INDEX IF NOT EXISTS good_by_serial ON good (lower(serial_number))")
         key = serial_number.lower()
         if rows := [*self.list_good("lower(serial_number) = ?", key)]:
@@ -300,8 +302,9 @@ class Verdicts:
         return (person for (person,) in self._scratch.execute(known))
 
     def count_expected(self, accepted: Collection[str] = ()) -> tuple[int, int, int]:
-        """Count the rows that would be activated: nothing is asked about them, or it is `accepted`. And those of them
-        whose tokens would be imported and paired, as far as the inventory is known."""
+        """Count the rows that would be activated, because there is no finding about them, or an `accepted` one. Also
+        count those whose tokens would be imported, and those whose tokens would be paired, as far as the inventory is
+        known."""
         is_paired = "device_id IS NULL AND inventory IS NOT 'paired'"
         counts = f"count(*), count(*) - count(inventory), count(*) FILTER (WHERE {is_paired})"
         ((total, imports, devices),) = self._select_expected(counts, accepted)
@@ -313,8 +316,9 @@ class Verdicts:
         return Counter({datetime.fromisoformat(date) if date else None: count for date, count in counts})
 
     def lines(self, listed: Mapping[str, Row]) -> Iterator[tuple[str, ...]]:
-        """Every row in the file's order, and what only the list has: the numbers of the row and of its line in the
-        list, serial number, person, verdict, and reason. `listed`: the list's lines, by serial number in lowercase."""
+        """Every row in the file's order, then the lines that only the list has. Each has the numbers of the row and of
+        its line in the list, serial number, person, verdict, and reason. `listed`: the list's lines, by serial number
+        in lowercase."""
         for number, serial, person, verdict, reason in self._scratch.execute(_LINES):
             line = listed.get((serial or "").lower())
             person = person or (name_person(line) if line else "")
@@ -383,7 +387,7 @@ class NotPingOne(Exception):
 @dataclass(slots=True)
 class Report:
     """The findings of a preflight. `unknown` says what could not be read, and why; `is_complete` is False if PingOne
-    should have been asked but could not be. `batch`: the name of the batch that this file already is."""
+    should have been asked but could not be. `batch`: the name of the batch that was already loaded from this file."""
 
     verdicts: Verdicts
     findings: list[Finding] = field(default_factory=list)
@@ -409,7 +413,7 @@ class Report:
             self.rate, self.is_rate_bought = bought, True
 
     def choose_accepted(self, accepted: frozenset[str]) -> list[str]:
-        """The findings that a person accepts and that were asked."""
+        """The names of the questions that were asked and that a person accepts."""
         return [finding.name for finding in self.findings if finding.level == Level.ASK and finding.name in accepted]
 
 
@@ -417,8 +421,8 @@ class Report:
 class ExpectedWork:
     """What a run would do. `tokens` become active, unless an unknown problem comes up. `imports` and `devices`, the
     tokens to import and the devices to make, are upper limits unless `is_exact`: then the rows were compared with
-    PingOne's inventory. `seconds`: how long the requests take at the report's rate. `days`: on how many days it works
-    if the batch has hours."""
+    PingOne's inventory. `seconds`: how long the requests take at the report's rate. `days`: on how many days the batch
+    works, if it has hours."""
 
     tokens: int
     imports: int
@@ -429,9 +433,9 @@ class ExpectedWork:
     days: int | None
 
 
-# Requests of a record: one post if the token is in step, two if not, as usually a fifth of them.
+# Requests per record: one post if the token is in step, two if it is not, as is usual for a fifth of the tokens.
 REQUESTS_PER_RECORD = 1.2
-# Requests before that, if it has no device.
+# Requests before that for a record without a device.
 REQUESTS_PER_PAIRING = 1.0
 
 

@@ -30,7 +30,7 @@ from worker.rules.resync import NeedsFlag, ResyncKnowledge
 
 T = TypeVar("T")
 
-# Seconds for which a read waits for a slot.
+# Maximum seconds that a read waits for a slot.
 LONGEST_WAIT = 60.0
 _WAITING_FOR_SLOTS = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(SlotTooFar) & tenacity.retry_if_not_exception_type(PaceOutOfReach),
@@ -65,7 +65,7 @@ class TenantCheck:
         self._switches = switches
         self._on_progress = on_progress
         self._max_devices: int | None = None
-        # Whether PingOne itself answered any read, and the last answer from something else.
+        # Whether PingOne itself answered any read, and the last failure that came from something else.
         self._was_answered = False
         self._foreign: PingOneError | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
@@ -85,7 +85,7 @@ class TenantCheck:
                 makes_devices=self._switches.may_pair,
             ),
             "the MFA settings": self._check_settings,
-            # Before inventory and devices, which compare tokens with the people found here.
+            # Asked before the inventory and the devices, which compare tokens with the people found here.
             "the users": lambda: check_persons(
                 verdicts, partial(self._read, reads.find_users), self._settings.tuning.names_per_request, tell
             ),
@@ -207,15 +207,15 @@ def check_capabilities(capabilities: Capabilities) -> Iterator[Finding]:
 
 
 def check_clock(offset: float) -> Iterator[Finding]:
-    """Compare our clock with PingOne's. `offset`: seconds that ours is ahead. PingOne's clock decides the OTPs of TOTP
-    seeds, but a wrong one is a sign of more trouble."""
+    """Compare our clock with PingOne's. `offset`: the seconds by which ours is ahead. PingOne's clock determines the
+    OTPs of TOTP seeds, but a wrong clock here is a sign of more trouble."""
     if abs(offset) > LARGEST_CLOCK_OFFSET:
         way = "ahead of" if offset > 0 else "behind"
         yield Finding("clock", Level.ASK, f"This machine's clock is {abs(offset):.0f} s {way} PingOne's: set it.")
 
 
 def check_learned(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]:
-    """Say that it is not known yet how this environment wants OTP 1."""
+    """Say so if it is not known yet whether this environment wants oathResync with OTP 1."""
     if not is_fixed and known.needs == NeedsFlag.UNKNOWN:
         yield Finding(
             "resync_unknown",
@@ -244,15 +244,15 @@ SAYS = {
 }
 
 
-# Requests whose answers are in memory together.
+# Number of requests whose answers are in memory at the same time.
 REQUESTS = 100
 
 
 def check_persons(
     verdicts: Verdicts, find_users: FindUsers, names_per_request: int, on_progress: OnProgress = tell_nobody
 ) -> list[Finding]:
-    """Look every named person up, several in each request. Raises what the reads raise."""
-    # Each row by the first name that it has, in the order of the attributes.
+    """Look up every named person, several in each request. Raises what the reads raise."""
+    # Look up each row by the first of these attributes that it has.
     unnamed, conditions = "true", dict[UserAttribute, str]()
     for attribute in UserAttribute:
         conditions[attribute] = f"{unnamed} AND {attribute.column} IS NOT NULL"
@@ -290,8 +290,8 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
 
 
 def _judge_person(verdicts: Verdicts, row: GoodRow, users: Sequence[User]) -> None:
-    """Note what is wrong with a row's person; if nothing, who it is. A user id beside the name chooses between several
-    people."""
+    """Note what is wrong with a row's person, or, if nothing is, who it is. A user id beside the name chooses among
+    several people."""
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
         verdicts.doubt(
@@ -315,7 +315,7 @@ def _differ(written: str | None, shown: str | None) -> bool:
 # Tokens that an environment may have:
 # https://docs.pingidentity.com/pingone/strong_authentication_mfa/p1_pid_oath_tokens.html
 MOST_TOKENS = 100_000
-# Above this share of them, a finding says so.
+# Above this share of MOST_TOKENS, a finding says that the inventory is nearly full.
 NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
@@ -327,7 +327,7 @@ TOKEN_TEXTS = {
 }
 
 
-# What a load does with such tokens if it may, instead of asking.
+# What is said instead if the load may import or pair such tokens.
 DOES = {
     "token_not_in_inventory": "Tokens that are not in PingOne's inventory yet: {n}. They will be imported.",
     "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. They will be paired.",
@@ -390,9 +390,9 @@ ListDevices = Callable[[str], Sequence[UserDevice]]
 
 # PingOne deletes a device that is not active 24 hours after it was made; a batch takes time too.
 OLD = timedelta(hours=20)
-# People whose devices are read, at one request each.
+# Maximum number of people whose devices are read, with one request each.
 SAMPLE = 50
-# Progress is reported after so many people.
+# Progress is reported each time after this many people.
 EACH = 25
 
 DEVICE_TEXTS = {
@@ -416,7 +416,7 @@ def check_devices(
     """Read the devices of some people, and compare them with the rows. `max_devices`: how many a person may have, None
     if unknown. Raises what the reads raise."""
     everybody = sum(1 for _ in verdicts.list_user_ids())
-    # All of them, or an even sample.
+    # Read everybody's devices, or those of an even sample.
     is_sample = everybody > SAMPLE
     chosen = {number * everybody // SAMPLE for number in range(SAMPLE)} if is_sample else range(everybody)
     persons = [person for number, person in enumerate(verdicts.list_user_ids()) if number in chosen]

@@ -1,7 +1,7 @@
 """Keeps all threads of a worker process on one processor, and chooses which. The threads of an interpreter take turns,
-so a second processor does not help them. Spread over several, each turn wakes a thread on another processor, some sixty
-times for each record, which takes a quarter of a worker's time (docs/decisions/0002). So they stay on one: where the
-kernel puts a thread that is free to go anywhere, which is one with room."""
+so a second processor does not help them. If they are spread over several, each turn wakes a thread on another
+processor, some sixty times for each record, which takes a quarter of a worker's time (docs/decisions/0002). So they
+stay on one: the one where the kernel puts a thread that is free to run anywhere, since that one has room."""
 
 import errno
 import os

@@ -1,5 +1,5 @@
 """Beat's scheduler: it ticks by a clock that cannot be set, and sends no ticks while no worker takes them. Celery's own
-scheduler asks the wall clock what is due. If that is set back by an hour, it sends nothing for an hour."""
+scheduler goes by the wall clock: if that is set back by an hour, the scheduler sends nothing for an hour."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +21,8 @@ SET_BACK = timedelta(minutes=1)
 
 
 class SteadyScheduler(Scheduler):  # type: ignore[misc]
-    """Sends tasks with an interval by a steady clock, the first at once, and tasks with a crontab by the wall clock."""
+    """Sends tasks with an interval by a steady clock, the first time at once, and tasks with a crontab by the wall
+    clock."""
 
     def __init__(self, *args: Any, clock: Callable[[], float] = boot_time, **options: Any) -> None:
         self._clock = clock
@@ -30,7 +31,7 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         super().__init__(*args, **options)
 
     def tick(self) -> float:
-        """Send what is due. Returns the seconds until something is due next."""
+        """Send the tasks that are due. Returns the seconds until the next one is due."""
         for entry in list(self.schedule.values()):
             if isinstance(entry.schedule, crontab):
                 self._send_by_wall_clock(entry)
@@ -51,7 +52,7 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
 
     def _send_by_wall_clock(self, entry: ScheduleEntry) -> None:
         if entry.last_run_at - entry.default_now() > SET_BACK:
-            # Otherwise it would wait until the clock shows the earlier time again.
+            # Otherwise the entry would wait until the clock shows the earlier time again.
             entry.last_run_at = entry.default_now()
         if self.is_due(entry)[0]:
             self._send(entry)
@@ -67,10 +68,10 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         return max(self._due_at[entry.name] - self._clock(), 0.0)
 
     def _is_taken(self, entry: ScheduleEntry) -> bool:
-        """Whether workers take what is sent: otherwise an hour without workers would fill Redis with ticks. False also
-        if the broker is out of reach, since it would not accept a tick either."""
+        """Whether workers take the ticks that are sent: without this check, an hour without workers would fill Redis
+        with ticks. Also False if the broker is out of reach, since it would not accept a tick either."""
         queue = self.app.amqp.router.route(entry.options, entry.task)["queue"].name
-        # Waits for a broker forever.
+        # This waits for a broker forever.
         connection = self.producer.connection
         try:
             return int(connection.default_channel.client.llen(queue)) < MOST_WAITING

@@ -1,9 +1,9 @@
 """The worker's connection to its broker.
 
 It survives whatever the broker does or sends: errors that would make kombu and Celery end the worker count as a lost
-connection, which is soon restored. A message that no process of ours can have sent is dropped before Celery sees it,
-which would fail on it again and again. And it fetches as many messages at once as the worker has room for, because
-kombu's fetching one by one takes half of a record's processor time."""
+connection, which is soon restored. A message that none of our processes can have sent is dropped before it reaches
+Celery, which would fail on it again and again. The connection fetches as many messages at once as the worker has room
+for, because fetching them one by one, as kombu does, takes half of a record's processor time."""
 
 import json
 import re
@@ -35,30 +35,31 @@ log = structlog.get_logger()
 # A write that changes nothing, since there is no such key. A replica and a loading server refuse it.
 PROBE = ("PEXPIRE", "oathbulk:probe", 1)
 
-# Seconds between tries to connect. Celery leaves this to kombu, which waits 2, 4, up to 30: after an outage, about half
-# as long again.
+# Seconds between tries to connect. Celery leaves this to kombu, which waits 2, 4, up to 30: that lengthens an outage by
+# about half.
 INTERVALS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
 
-# Errors of kombu 5.7 and Celery 5.7 that a new connection fixes: all but AttributeError for a command to all workers
-# that they cannot read; AttributeError for a message that is acknowledged after its connection was closed; RuntimeError
-# also for a task that ends while Celery connects again (see LastingConsumer).
+# Errors of kombu 5.7 and Celery 5.7 that a new connection fixes. A command to all workers that they cannot read raises
+# any of them except AttributeError, which is raised if a message is acknowledged after its connection was closed.
+# RuntimeError is also raised if a task ends while Celery reconnects (see LastingConsumer).
 _MENDED_BY_RECONNECTING = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
 # Seconds after which a worker with little room fetches anyway: longer than the time between two messages worth fetching
 # together, and too short to notice.
 LONGEST_DELAY = 0.05
 
-# Threads of a worker for what is urgent, beside those of its concurrency.
+# A worker's threads for urgent tasks, in addition to those of its concurrency.
 SPARE_THREADS = 8
 
-# Tries at dropping the messages of a lost connection: threads change a set during few of them, not during ten.
+# Number of tries to drop the messages of a lost connection: threads change a set during a few of them, but not during
+# ten.
 CLOSE_TRIES = 10
 
 
 # Prefixes of the queues to which beat sends one message at a time. Looking for more would cost a trip to the server,
 # during which no activations are fetched.
 TICKS = ("oathbulk.dispatch", "oathbulk.prepare")
-# The prefix of our queues' names. Celery judges everything else that is fetched (answers to remote control).
+# The prefix of our queues' names. Celery handles everything else that is fetched (answers to remote control).
 QUEUES = b"oathbulk."
 # Maximum bytes of a message. Ours have about a thousand, and more for a long batch name.
 LARGEST_MESSAGE = 16 * 1024
@@ -109,7 +110,7 @@ _PROPERTIES: Mapping[str, tuple[Any, ...]] = {
 }
 _DELIVERY: Mapping[str, tuple[Any, ...]] = {"exchange": ("",), "routing_key": (str,)}
 _EMBEDDED: Mapping[str, tuple[Any, ...]] = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), (None,))
-# Keys of some of our messages: those that a worker gave back, beat's, and those with a label.
+# Keys that only some of our messages have: those that a worker gave back, those from beat, and those with a label.
 _SOMETIMES: Mapping[str, tuple[Any, ...]] = {
     "redelivered": (bool,),
     "celery_beat_task": (True,),
@@ -163,7 +164,8 @@ def _check(found: Any, known: Mapping[str, tuple[Any, ...]]) -> None:
 
 
 def _fits(value: Any, allowed: Any) -> bool:
-    """Whether a value is of a type, fits a pattern, or equals a value: 0 is neither False nor 0.0."""
+    """Whether a value has the allowed type, matches the allowed pattern, or equals the allowed value: 0 equals neither
+    False nor 0.0."""
     if isinstance(allowed, type):
         return type(value) is allowed
     if isinstance(allowed, re.Pattern):
@@ -179,7 +181,8 @@ class DroppedMessages:
         self._interval = LogInterval()
 
     def keep_ours(self, queue: bytes, text: bytes) -> bool:
-        """Whether to work on this message of this queue. Otherwise it is counted; one line a minute says how many."""
+        """Whether to work on this message from this queue. If not, count it; one log line a minute says how many were
+        dropped."""
         if not queue.startswith(QUEUES) or is_ours(text):
             return True
         self.count += 1
@@ -189,26 +192,26 @@ class DroppedMessages:
         return False
 
 
-# Those of this process: kombu makes its channels by itself.
+# The messages that this process dropped; a global, since kombu makes its channels by itself.
 dropped = DroppedMessages()
 
 
 class LastingConnection(Connection):
-    """A connection to the broker that is tried at our intervals."""
+    """A connection to the broker that is retried at our intervals."""
 
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         return super().ensure_connection(*args, **(INTERVALS | options))
 
 
 class LastingAMQP(AMQP):  # type: ignore[misc]
-    """Makes Celery use such connections."""
+    """Makes Celery use LastingConnection."""
 
     Connection = LastingConnection
 
 
 class FetchingRoom(virtual.QoS):
-    """Says when the worker fetches messages: as soon as half of its places are free, or, a moment after the last
-    message, when one is. Until then its loop sleeps, which leaves the processor to its threads."""
+    """Decides when the worker fetches messages: as soon as half of its places are free, or, a moment after the last
+    message, as soon as one is. Until then its loop sleeps, which leaves the processor to its threads."""
 
     def can_consume(self) -> bool:
         """Whether to fetch now."""
@@ -226,7 +229,7 @@ class FetchingRoom(virtual.QoS):
 
 
 class FetchingChannel(Channel):
-    """A channel that fetches, with each message, those behind it in the queue, as many as there is room for."""
+    """A channel that fetches, with each message, those behind it in the queue, as many as the worker has room for."""
 
     QoS: Any
 
@@ -239,7 +242,7 @@ class FetchingChannel(Channel):
 
     @staticmethod
     def _keep_ours(fetched: list[bytes] | None) -> list[bytes] | None:
-        """Drop foreign messages: to kombu, nothing came."""
+        """Drop foreign messages, so that kombu never sees them."""
         return fetched if fetched and dropped.keep_ours(*fetched) else None
 
     def basic_consume(
@@ -248,7 +251,7 @@ class FetchingChannel(Channel):
         def take(message: Any) -> None:
             self.fetched_at = monotonic()
             callback(message)
-            # An ExitStack calls all of them, the last one first, even if one raises.
+            # An ExitStack calls all its callbacks, the last one first, even if one raises.
             with ExitStack() as others:
                 for text in reversed(self._fetch(queue, message)):
                     others.callback(take_text, text)
@@ -261,8 +264,8 @@ class FetchingChannel(Channel):
         return super().basic_consume(queue, no_ack, take, *rest, **more)
 
     def _fetch(self, queue: str, first: Any) -> list[bytes]:
-        """Fetch the messages behind the first one, as many as there is room for; none behind a tick. kombu has a list
-        for each priority; that of priority 0 has the queue's own name."""
+        """Fetch the messages behind the first one, as many as the worker has room for; none behind a tick. kombu has a
+        list for each priority; the list of priority 0 has the queue's own name."""
         room = self.qos.can_consume_max_estimate()
         if self.ack_emulation or not room or queue.startswith(TICKS):
             return []
@@ -276,9 +279,9 @@ class FetchingChannel(Channel):
 
 class LastingTransport(Transport):
     """A transport that counts more errors as a lost connection than kombu does, since any other error ends the worker.
-    Every refusal of the server counts: in a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING), its
-    memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. An unreadable command to all
-    workers counts too."""
+    Every refusal by the server counts: in a failover, the server may be a replica (READONLY, MASTERDOWN) or be loading
+    (LOADING); its memory or disk may be full (OOM, MISCONF); and redis-py has no names for some of these errors. An
+    unreadable command to all workers counts too."""
 
     Channel = FetchingChannel
     connection_errors = (*Transport.connection_errors, redis.ResponseError, *_MENDED_BY_RECONNECTING)
@@ -299,19 +302,20 @@ class LastingTransport(Transport):
 
 
 class LastingConsumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer of messages, which survives a lost connection while threads begin and end tasks. It then goes
-    through the sets of current tasks, and before Python 3.14 that raises RuntimeError if a thread changes one
-    meanwhile: https://github.com/celery/celery/issues/7162, https://github.com/python/cpython/issues/123089.
+    """Celery's consumer of messages, which survives a lost connection while threads begin and end tasks. When a
+    connection is lost, Celery iterates over its sets of current tasks, and before Python 3.14 that raises RuntimeError
+    if a thread changes one meanwhile: https://github.com/celery/celery/issues/7162,
+    https://github.com/python/cpython/issues/123089.
 
     Workers do not ask each other for clocks and revoked tasks (mingle), nor listen to each other (gossip): the database
-    has what they need to know, and gossip ends in a traceback where the server dies."""
+    has what they need to know, and gossip ends in a traceback if the server dies."""
 
     def __init__(self, *arguments: Any, worker_options: Mapping[str, Any] | None = None, **options: Any) -> None:
         alone = {"without_gossip": True, "without_mingle": True}
         super().__init__(*arguments, worker_options={**(worker_options or {}), **alone}, **options)
 
     def shutdown(self) -> None:
-        """End, but first send how the last tasks ended: Flower would show them as started for good."""
+        """End, but first send how the last tasks ended; otherwise Flower would show them as started forever."""
         with suppress(*LastingTransport.connection_errors):
             self._flush_events()
         super().shutdown()
@@ -323,9 +327,9 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
 
 
 class AheadPool(TaskPool):  # type: ignore[misc]
-    """Threads for tasks, and SPARE_THREADS more for what is urgent: a tick, a preparation, a record that somebody waits
-    for. Otherwise these would wait behind all that the worker has fetched in reserve, as they do while none of the
-    spare threads is free."""
+    """Threads for tasks, and SPARE_THREADS more for urgent ones: a tick, a preparation, a record that somebody waits
+    for. Otherwise urgent tasks would wait behind everything that the worker has fetched in reserve, as they do while no
+    spare thread is free."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -333,7 +337,7 @@ class AheadPool(TaskPool):  # type: ignore[misc]
         self._free = Semaphore(SPARE_THREADS)
 
     def on_stop(self) -> None:
-        """End when what runs has ended."""
+        """End once the running tasks have ended."""
         self._spare.shutdown(cancel_futures=True)
         super().on_stop()
 
@@ -346,7 +350,7 @@ class AheadPool(TaskPool):  # type: ignore[misc]
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
     ) -> ApplyResult:
-        """Run a task, whose message's headers are the third of `args`. kombu gives a message the priority 0, which is
+        """Run a task. The third of `args` is the headers of its message. kombu gives a message the priority 0, which is
         the highest, unless another is given."""
         is_urgent = not args[2]["delivery_info"]["priority"] and self._free.acquire(blocking=False)
         executor = self._spare if is_urgent else self.executor

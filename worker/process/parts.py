@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 else:
 
     class part(cached_property):  # noqa: N801 - a decorator
-        """A `cached_property` that is built once, however many threads need it at the same time. Python's own takes no
-        lock since 3.12: two threads of a new worker would each build a dispatcher. The owner's lock `building` is
+        """A `cached_property` that is built once, however many threads need it at the same time. Python's own has taken
+        no lock since 3.12: two threads of a new worker would each build a dispatcher. The owner's lock `building` is
         reentrant, since parts are built from parts."""
 
         def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
@@ -67,7 +67,7 @@ class Parts:
             socket_timeout=5,
             socket_connect_timeout=2,
             health_check_interval=25,
-            # If Redis is out of reach, that is known at once; the client's own retries would take seconds.
+            # If Redis is out of reach, fail at once; the client's own retries would take seconds.
             retry=None,
         )
 
@@ -86,7 +86,7 @@ class Parts:
     @part
     def paces(self) -> Paces:
         def end_pauses(license: str) -> None:
-            # Clients are built from paces, so this must wait until it is called.
+            # Clients are built from paces, so they must not be looked up before this is called.
             self.clients.end_pauses(license)
 
         return Paces(
@@ -114,7 +114,7 @@ class Parts:
         """Called when this process could not reach PingOne while another could. A command keeps trying."""
 
     def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
-        """The undo of batches of this environment, as this actor commands it."""
+        """Make the undo for batches of this environment, commanded by this actor."""
         return Undo(
             self.database,
             self.keyring,

@@ -1,7 +1,7 @@
 """The parts of a worker and of its ticks: leases, activations, the dispatcher, and the upkeep of batches. A worker that
-could do no work ends at its start, with one line that names the cure: if its database refuses it, or if it fails while
-others work. Otherwise each of its attempts could cost an OTP. While the database is away later, one line a minute says
-so."""
+could do no work, because its database refuses it or because it fails while others work, ends at its start with one line
+that names the cure. Otherwise each of its attempts could cost an OTP. If the database is away later, one line a minute
+says so."""
 
 import logging
 import sys
@@ -99,7 +99,7 @@ class WorkerParts(Parts):
         # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
-        # What is learned of each environment, by its id.
+        # What was learned about each environment, by its id.
         self._resyncs: dict[str, LearnedResync] = {}
 
     @part
@@ -128,12 +128,12 @@ class WorkerParts(Parts):
 
     @part
     def replays(self) -> Batches:
-        """Commands on batches, as the replay schedule gives them."""
+        """The commands for batches, given in the name of the replay schedule."""
         return Batches(self.database, this_person(self.settings, name="schedule"))
 
     def replay_by_schedule(self) -> None:
-        """Replay the dead letters that may pass with time. Without a schedule replay nothing: then the message does not
-        come from beat, and anyone who can write to the broker must not command a replay."""
+        """Replay the dead letters whose failures may pass with time. Without a schedule, replay nothing: the message
+        then does not come from beat, and being able to write to the broker must not be enough to command a replay."""
         if self.settings.replay_cron:
             self.replays.replay_transient(self._only_batch)
 
@@ -223,26 +223,26 @@ class WorkerParts(Parts):
 
 # Errors of a database with a wrong URL or role: waiting does not help.
 _LASTING = (READ_ONLY, INSUFFICIENT_PRIVILEGE)
-# `on` also in a standby.
+# This is also `on` in a standby.
 _SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"
-# The latest attempts of all processes in which to look for an answer of PingOne.
+# How many of the latest attempts of all processes are searched for an answer from PingOne.
 _LATEST = 200
 
 
 def end_if_unusable(database: Database) -> None:
     """End the process if PostgreSQL answers but is unusable: a standby, an encoding other than UTF8, a role without
-    privileges, no schema or an older one. A later schema is fine: workers continue beside an upgrade."""
+    privileges, no schema or an older one. A later schema is fine: workers continue during an upgrade."""
     if not database.is_sqlite and (fault := find_fault(database)):
-        # Celery has no console of ours, and its log may go elsewhere.
+        # Our console is not set up in a Celery process, and its log may go elsewhere.
         print(f"oathbulk: {fault}", file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(UNUSABLE_SETUP)
 
 
 def find_fault(database: Database) -> str | None:
-    """Say why this PostgreSQL is unusable; None if nothing is wrong, or if it is out of reach for now."""
+    """Say why this PostgreSQL is unusable; None if nothing is wrong, or if the database is out of reach for now."""
     try:
         with database.reading() as connection:
-            # Reads a table: the role may lack the privilege.
+            # This reads a table, for which the role may lack the privilege.
             revision = read_revision(connection)
             if connection.exec_driver_sql(_SELECT_READ_ONLY).scalar() == "on":
                 return str(TAKES_NO_WRITES)
@@ -257,9 +257,9 @@ def find_fault(database: Database) -> str | None:
 def end_if_unfit(
     database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
 ) -> None:
-    """Ask PingOne with the credentials and the network of this process before it takes a message, and record that it
-    is alive. End the process with one line if it fails and others are healthy. If the database is away, or no other
-    process is healthy, let it begin. `deadline` of each request in seconds."""
+    """Record that this process is alive and, before it takes a message, ask PingOne with its credentials over its
+    network. If that fails and other processes are healthy, end this process with one line. If the database is away, or
+    no other process is healthy, let it begin. `deadline`: seconds for each request."""
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -273,8 +273,8 @@ def end_if_unfit(
 
 
 def end_without_authorities(processes: Processes) -> None:
-    """End the process if it cannot read its environment's certificate authorities: it can call nobody, whether others
-    are healthy or not."""
+    """End the process if it cannot read its environment's certificate authorities: without them it cannot call PingOne,
+    whether other processes are healthy or not."""
     try:
         read_authorities()
     except ConfigError as error:
@@ -287,7 +287,7 @@ def end_without_authorities(processes: Processes) -> None:
 
 
 def _end_alone(sickness: Sickness) -> None:
-    # Celery has no console of ours, and its log may go elsewhere.
+    # Our console is not set up in a Celery process, and its log may go elsewhere.
     print(f"oathbulk: only this worker is failing: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(FAILS_ALONE)
 
@@ -295,8 +295,8 @@ def _end_alone(sickness: Sickness) -> None:
 def _find_sickness(
     database: Database, this_process: str, environments: Environments, clients: Clients, deadline: float
 ) -> Sickness | None:
-    """Try what a first record needs, in each environment with work. Returns None if that succeeds, or fails for other
-    processes too."""
+    """Try what a first record would need, in each environment with work. Returns None if that succeeds, or fails for
+    other processes too."""
     with database.reading() as connection:
         if count_well(database, connection) < 2:
             return None

@@ -1,2 +1,2 @@
-"""What a worker does with one record: it takes the record up, and makes an attempt at it. Begin with `activation`,
-which a task calls; `attempt` is what happens under one lease, `otp_source` where its OTPs come from."""
+"""What a worker does with one record: it claims the record, and makes an attempt to activate it. Begin with
+`activation`, which a task calls; `attempt` does the work under one lease, and `otp_source` supplies its OTPs."""

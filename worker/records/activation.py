@@ -1,5 +1,5 @@
-"""Activates one record, as a task asks: waits for a slot of the pace, claims the record, makes an attempt, and says how
-that ended."""
+"""Activates one record for a task: waits for a slot of the pace, claims the record, makes an attempt, and says how that
+ended."""
 
 import random
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from worker.tenants import Resync
 
 log = structlog.get_logger()
 
-# Tries of the database while it is away: for about a minute.
+# How many times to try the database while it is away: for about a minute.
 DATABASE_TRIES = 60
 # Seconds between two tries; random, so that a fleet's workers do not all try at once.
 BETWEEN_TRIES = tenacity.wait_random(0.5, 1.5)
@@ -101,13 +101,13 @@ class Activation:
         )(self._leases.check_database)
 
     def _make_attempt(self, claim: Claim, slot: Slot) -> str:
-        """Make an attempt, and say how it ended; log lines of this thread name the record meanwhile."""
+        """Make an attempt, and say how it ended; during the attempt, this thread's log lines name the record."""
         attempt = Attempt(self._tools, claim, slot)
         begin_work(attempt.describe)
         try:
             decision = attempt.make()
         except Exception as failure:
-            # Only its type, since its text may quote anything. Celery logs the traceback.
+            # Only the failure's type is logged, since its text may quote anything. Celery logs the traceback.
             log.error("attempt_failed", failure=type(failure).__name__)
             raise
         finally:
@@ -115,7 +115,7 @@ class Activation:
         return LEASE_LOST if decision is None else describe_outcome(decision, attempt.progress)
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | str:
-        """Wait for a slot and claim the record; or say why this worker may not work on it now. Nothing has gone to
+        """Wait for a slot and claim the record; or say why this worker may not work on it now. Nothing has been sent to
         PingOne yet."""
         try:
             slot = self._pace.wait()
@@ -134,8 +134,8 @@ class Activation:
         return claim, slot
 
     def _handle_missed_claim(self, record_id: int) -> None:
-        """Handle a claim that found nothing: a repeated message needs nothing, a record of a stopped batch goes back,
-        and a worker that is configured for another tenant than the batch must stop."""
+        """Handle a claim that found nothing: a repeated message needs nothing, a record of a stopped batch is handed
+        back, and a worker that is configured for another tenant than the batch must stop."""
         self._leases.hand_back_stopped(record_id)
         foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_name, self._environment_id)
         if foreign_batch is not None:

@@ -1,5 +1,5 @@
 """One attempt at a record, under one lease: decisions choose the next step, until one of them ends the attempt and
-settles the record. Each call of a step has a slot, a permit, and a deadline for going out."""
+settles the record. Each call of a step has a slot, a permit, and a deadline by which it must be sent."""
 
 import math
 from collections.abc import Callable
@@ -43,9 +43,9 @@ from worker.rules.steps import (
 from worker.tenants import Resync
 from worker.vault.otps import open_otps, write_spent
 
-# An answer has its time in whole seconds, so it may be older by up to one.
+# An answer gives its time in whole seconds, so an age computed from it may be up to one second short.
 _DATE_IS_CUT = timedelta(seconds=1)
-# What an answer to OTP 1 says about `oathResync`; others say nothing.
+# What an answer to OTP 1 says about `oathResync`; other answers say nothing.
 _FIRST_OTP_ANSWERS = {
     Device: resync.FirstOtpAnswer.TAKEN,
     ResyncRequired: resync.FirstOtpAnswer.ASKED_FOR_SECOND,
@@ -73,14 +73,14 @@ class AttemptTools:
     keyring: Keyring
     # PingOne's time, for the OTPs of TOTP seeds.
     clock: PingOneClock
-    # No OTP of a TOTP seed goes out in these last seconds of its time step.
+    # No OTP of a TOTP seed is sent in these last seconds of its time step.
     step_margin: float
     limits: Limits
-    # An OTP goes out within this time after it was marked as sent, or not at all.
+    # An OTP is sent within this time after it was marked as sent, or not at all.
     send_within: float
-    # An OTP goes out within this time after the claim, so that enough of the lease is left, or not at all.
+    # An OTP is sent within this time after the claim, so that enough of the lease is left, or not at all.
     last_send: float
-    # Knows, or learns, whether OTP 1 goes with `oathResync`.
+    # Knows, or learns, whether OTP 1 is sent with `oathResync`.
     resync: Resync
     on_settled: OnSettled
     is_stopping: Callable[[], bool]
@@ -91,8 +91,8 @@ class NotPermitted(Exception):
 
 
 class Attempt:
-    """One attempt, from a claim to its settlement. `progress` always has what is known, so that a failure of our own
-    loses nothing."""
+    """One attempt, from a claim to its settlement. `progress` always has everything that is known, so that a failure of
+    our own loses nothing."""
 
     def __init__(self, tools: AttemptTools, claim: Claim, slot: Slot) -> None:
         self.progress = claim.progress
@@ -100,15 +100,15 @@ class Attempt:
         self._claim = claim
         # What is marked as sent without a known answer; None: nothing.
         self._marked: Marked | None = 1 if claim.is_otp1_marked else PAIRING if claim.is_pairing_marked else None
-        # Requests that had gone out before the mark.
+        # Requests that were sent before the mark.
         self._requests_before = 0
-        # In `boot_time` seconds: an OTP made for a time step does not go out later.
+        # In `boot_time` seconds: an OTP made for a time step is not sent later.
         self._until = math.inf
-        # None before they are decrypted.
+        # None until the OTPs are decrypted.
         self._otps: Otps | None = None
         # How long ago somebody else made the device, or made it ACTIVE.
         self._others_ago: timedelta | None = None
-        # In `boot_time` seconds: nothing goes out later, so that enough of the lease is left for its answer.
+        # In `boot_time` seconds: nothing is sent later, so that enough of the lease is left for its answer.
         self._last_send = claim.started + tools.last_send
         self._call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
@@ -135,7 +135,7 @@ class Attempt:
             decision = self._run_steps()
         except Exception as failure:
             if self._marked is not None and self._call.requests == self._requests_before:
-                # No byte of it went out.
+                # No byte of the marked request was sent.
                 self._take_back(self._marked)
             self._settle(_decide_after_own_failure(failure, self._tools.limits))
             raise
@@ -198,7 +198,7 @@ class Attempt:
     def _find_device(self) -> Next:
         """Look up whose device the token is, and decide what follows."""
         self._begin_read()
-        # The search has its own pace, and may have to wait for that.
+        # The search has its own pace, and may have to wait for its own slot.
         self._give_back_slot()
         claim, pairings = self._claim, self._tools.pairings
         answer = self._perform(CallName.FIND, pairings.find_pairing, claim.serial_number, claim.user_id)
@@ -222,11 +222,11 @@ class Attempt:
         )
 
     def _send_otp(self, ordinal: Literal[1, 2], otps: Otps) -> Next:
-        """Mark an OTP as sent, post it, record what is known then, and decide what follows."""
+        """Mark an OTP as sent, post it, record what is then known, and decide what follows."""
         if self._marked != ordinal and (instead := self._mark_sent(ordinal, otps)):
             return instead
         otp = otps.take(ordinal, self.progress.last_counter)
-        # A waiting verdict is a refusal without the flag.
+        # If a verdict waits, the OTP was refused without the flag.
         has_flag = ordinal == 2 or self.progress.verdict is not None or self._tools.resync.sends_flag()
         user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
         name, activate = _OTP_CALLS[ordinal], partial(client.activate, resync=has_flag)
@@ -237,14 +237,14 @@ class Attempt:
         return following
 
     def _take_back(self, marked: Marked) -> None:
-        """Count an OTP or a pairing that did not go out as unsent again."""
+        """Count a marked OTP or pairing as unsent again, since it was not sent."""
         if marked == PAIRING:
             self.progress = replace(self.progress, pairing=self.progress.pairing.unsent())
             return
         self.progress = self.progress.with_otp_unsent(marked)
 
     def _mark_sent(self, ordinal: Literal[1, 2], otps: Otps) -> Next | None:
-        """Wait for a slot, then mark the OTP as sent. Returns None if it may go out, or what follows instead."""
+        """Wait for a slot, then mark the OTP as sent. Returns None if it may be sent, or what follows instead."""
         chosen = otps.choose(self.progress, ordinal)
         if isinstance(chosen, Mint):
             self._wait_for_slot()
@@ -264,7 +264,7 @@ class Attempt:
 
     def _write_before(self, progress: Progress, step: Step | Decision) -> Next:
         """Record what is known before a step that builds on it: a worker that dies in the next call must not lose it.
-        It stays known here even if recording fails: the commit may have gone through."""
+        `progress` keeps it even if recording fails: the commit may have gone through."""
         self.progress, self._marked = progress, None
         if not isinstance(step, Step):
             return progress, step
@@ -292,7 +292,7 @@ class Attempt:
         return self._others_ago is not None and self._tools.leases.ran(self._claim, self._others_ago + _DATE_IS_CUT)
 
     def _sum_up(self, decision: Decision) -> CallSummary:
-        """The calls that went out, and which OTPs of a pair are spent once it is erased."""
+        """Sum up the calls that were sent, and which OTPs of a pair were spent if the pair is to be erased."""
         sent = self._otps.list_sent(self.progress) if self._otps and isinstance(decision, Active) else None
         row = identify_row(self._claim.batch_id, self._claim.row_number)
         spent = self._tools.keyring.seal(write_spent(sent), row) if sent else None
@@ -310,22 +310,22 @@ class Attempt:
             self._call.slot = None
 
     def _set_marked(self, marked: Marked, marked_after: float, seconds_left: float = math.inf) -> None:
-        """Note that this was marked as sent, after `marked_after` in `boot_time` seconds; it may go out for
+        """Note that this was marked as sent, after `marked_after` in `boot_time` seconds; it may be sent for
         `seconds_left` seconds from then, within the limits of lease and mark."""
         self._marked, self._requests_before = marked, self._call.requests
         self._until = marked_after + seconds_left
         self._set_send_deadline(marked_after)
 
     def _begin_read(self) -> None:
-        """Prepare for a read: nothing is marked, and it may go out as long as the lease permits."""
+        """Prepare for a read: nothing is marked, and the read may be sent as long as the lease permits."""
         self._marked = None
         self._call.send_before = self._last_send
 
     def _perform(
         self, name: CallName, perform: Callable[..., T], *arguments: object, resync: bool | None = None
     ) -> T | CallFailure:
-        """Make a call, and return its answer or its failure, which counts as an answer. `resync`: whether an OTP goes
-        with the flag."""
+        """Make a call, and return its answer or its failure, which counts as an answer. `resync`: whether an OTP is
+        sent with the flag."""
         self._call.name, self._call.resync = name, resync
         try:
             answer: T | CallFailure = perform(*arguments, call=self._call)
@@ -335,8 +335,8 @@ class Attempt:
         return answer
 
     def _set_send_deadline(self, marked_after: float) -> None:
-        """Set the deadline for the OTP to go out. It counts from before the mark, since the worker may learn of that
-        commit late."""
+        """Set the deadline for sending the OTP. It counts from before the mark, since the worker may learn late that
+        the mark was committed."""
         self._call.send_before = min(self._last_send, self._until, marked_after + self._tools.send_within)
 
     def _check_permit(self) -> None:
@@ -351,8 +351,8 @@ class Attempt:
 
 
 def _decide_after_own_failure(failure: Exception, limits: Limits) -> Decision:
-    """Pause the batch after a failure of our own. After a database restart the record only goes back; while the
-    database is away, this cannot be written either, and the lease expires."""
+    """Pause the batch after a failure of our own. After a database restart, only make the record pending again; while
+    the database is away, that cannot be written either, and the lease expires."""
     if is_away(failure):
         return Retry(limits.read_delay, is_counted=False, why=Failure.DATABASE)
     if isinstance(failure, DecryptionError):

@@ -8,8 +8,8 @@ from worker.vault.otps import Otp, OtpPair, OtpSource
 
 
 class Otps:
-    """The OTPs of one attempt. By PingOne's clock, no OTP of a TOTP seed goes out in the last `margin` seconds of its
-    time step."""
+    """The OTPs of one attempt. No OTP of a TOTP seed is sent in the last `margin` seconds of its time step, by
+    PingOne's clock."""
 
     def __init__(self, source: OtpSource, clock: PingOneClock, margin: float) -> None:
         self._source = source
@@ -22,7 +22,7 @@ class Otps:
         return not isinstance(self._source, OtpPair) and self._source.otp_type == "totp" and not self._clock.is_known
 
     def choose(self, progress: Progress, ordinal: int) -> Mint | WaitForStep | StepMissed:
-        """Choose the source of OTP `ordinal`, or say why it cannot go now."""
+        """Choose the source of OTP `ordinal`, or say why it cannot be sent now."""
         if isinstance(self._source, OtpPair):
             return Mint(None)
         if self._source.time_step is None:
@@ -30,18 +30,18 @@ class Otps:
         return choose_time_step(progress, ordinal, self._source.time_step, Now(*self._clock.now()), self._margin)
 
     def seconds_left(self, chosen: Mint) -> float:
-        """Seconds for which a chosen OTP may go out: until its time step ends, by PingOne's clock; infinity without a
-        time step, as for all OTPs chosen before the time is known."""
+        """Seconds for which a chosen OTP may be sent: until its time step ends, by PingOne's clock; infinity if it has
+        no time step, as is true of all OTPs chosen before PingOne's time is known."""
         return chosen.until - self._clock.now()[1] if self._clock.is_known else math.inf
 
     def list_sent(self, progress: Progress) -> frozenset[Otp]:
-        """List the OTPs of the pair that went out; for a seed the record's counter shows them."""
+        """List the OTPs of the pair that were sent; none for a seed, whose sent OTPs the record's counter shows."""
         if not isinstance(self._source, OtpPair):
             return frozenset()
         return self._source.list_sent(progress.first.posts, progress.second.posts if progress.second else 0)
 
     def take(self, ordinal: int, counter: int | None) -> Otp:
-        """Take OTP `ordinal` of the pair, or make the one of this counter."""
+        """Return OTP `ordinal` of the pair, or make the seed's OTP for this counter."""
         if not isinstance(self._source, OtpPair):
             assert counter is not None, "the OTPs of a seed are made from a counter"  # noqa: S101
             return self._source.mint(counter)

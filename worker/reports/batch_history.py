@@ -1,7 +1,7 @@
 """The history on the page of a batch: when its tokens became active, when it was paused, where it came from, and who
 gave which command.
 
-The database counts the curve in short spans of time, so it returns few rows for any number of tokens. The audit has a
+The database computes the curve in short spans of time, so it returns few rows for any number of tokens. The audit has a
 line for each command of a person. When a batch pauses by itself, there is no such line, but the command that resumes it
 names the reason. Such a pause began at an unknown time after the last token that was settled before that command."""
 
@@ -45,7 +45,7 @@ Command = Row[*tuple[Any, ...]]
 class BatchOrigin:
     """Where a batch comes from: its file and the list that assigns its tokens to people, if there was one, each with
     the SHA-256 of its bytes; who loaded it, when, and on which ticket. If the audit has no line about the load, the
-    values from it are None."""
+    values from that line are None."""
 
     file: str
     sha256: str | None
@@ -61,7 +61,7 @@ class BatchOrigin:
 @dataclass(frozen=True, slots=True)
 class PauseSpan:
     """A time in which no call started, according to the audit. If `is_start_known` is False, the batch paused by itself
-    at an unknown time after `start`, when its last token was settled."""
+    at an unknown time after `start`, which is when the last token before the pause was settled."""
 
     start: datetime
     # None while the pause lasts.
@@ -97,9 +97,9 @@ class BatchHistory:
 
 
 def read_batch_history(database: Database, status: BatchStatus, by: str | None = None) -> BatchHistory:
-    """Read the history of the batch with this status, and its parts by the values of the column `by`. If some records
-    wait for a date and `by` is None, the parts are by the last of the file's own columns, or else by the date. Raises
-    UnknownBatch, UnknownColumn."""
+    """Read the history of the batch with this status, and its parts, grouped by the column `by`. If `by` is None and
+    some records wait for a date, the parts are grouped by the last of the file's own columns, or else by the date.
+    Raises UnknownBatch, UnknownColumn."""
     if by is None and status.waves:
         with database.reading() as connection:
             columns = find_batch(connection, status.name, Batch.columns).columns
@@ -122,7 +122,7 @@ def read_batch_history(database: Database, status: BatchStatus, by: str | None =
 
 
 def _is_own(column: str) -> bool:
-    """Whether a column is the file's own, such as a site: oathbulk does not use it, and no vendor's file brings it."""
+    """Whether a column is the file's own, such as a site: oathbulk does not use it, and no vendor's file has it."""
     return canonical_column(column) is None and column not in VENDOR_COLUMNS
 
 
@@ -167,7 +167,8 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
 
 
 def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[PauseSpan]:
-    """Find the pauses in their order. `settled`: when tokens were settled, as seconds since 1970 in ascending order."""
+    """Find the pauses in chronological order. `settled`: when tokens were settled, as seconds since 1970 in ascending
+    order."""
     # A command with `where` concerns only part of the batch.
     commands = [command for command in commands if "where" not in command.facts]
     return [*_find_commanded(commands, settled, status), *_find_present(commands, settled, status)]
@@ -193,7 +194,7 @@ def _find_commanded(commands: Sequence[Command], settled: Sequence[float], statu
 
 
 def _find_present(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[PauseSpan]:
-    """Find the present pause, if the batch began it by itself."""
+    """Find the current pause, if the batch began it by itself."""
     if status.state != BatchState.PAUSED or status.reason is None:
         return
     last = next((each for each in reversed(commands) if each.action in (Action.PAUSE, *_ENDING)), None)
@@ -209,7 +210,7 @@ def _find_last_before(settled: Sequence[float], at: datetime) -> datetime | None
 
 
 def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> BatchOrigin:
-    """Say where the batch comes from. `commands`: the commands on it, its load among them."""
+    """Say where the batch comes from. `commands`: the commands on the batch, including its load."""
     load = next((each for each in commands if each.action == Action.LOAD), None)
     facts = load.facts if load else {}
     return BatchOrigin(

@@ -11,7 +11,8 @@ from worker.reports.facts import BatchStatus
 
 # Why a row failed: as a dead letter, or as a row that was not loaded.
 Why: TypeAlias = Reason | RowFault
-# Characters of a short cure at most: what fits into 80 columns beside a count of five digits and the longest reason.
+# Maximum length of a short cure, in characters: it must fit into 80 columns beside a count of five digits and the
+# longest reason.
 LONGEST = 49
 SHORT_CURES: dict[Why, str] = {
     RowFault.ROW_UNREADABLE: "quote values with separators; mend the row",
@@ -115,7 +116,7 @@ def write_export(batch: str, which: str, ending: str) -> str:
 
 
 def write_mend(batch: str, ending: str) -> str:
-    """Write the command that mends a batch with the corrected file of this ending."""
+    """Write the command that mends a batch with the corrected file that has this ending."""
     return f"oathbulk mend {quote(batch)} {quote(name_export(batch, ending))}"
 
 

@@ -36,7 +36,7 @@ WRITING = "Writing records"
 # The columns of a record that an export or a hand-out reads.
 FoundRecord = Row[*tuple[Any, ...]]
 
-# Matches most values, which need no guard: a formula does not begin with a letter or a digit, nor inside these values.
+# Matches most values, which need no guard: no formula begins with a letter or a digit, or inside such a value.
 _HARMLESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z .:@_-]*")
 
 # Columns of a hand-out before the file's own columns, and the record's columns that they show.
@@ -142,8 +142,8 @@ def export(
     on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Write the batch's rows and return their number: records in the order of its file, then rows that were not loaded.
-    Writes all rows, or only those of this status, or the dead letters of these reasons. With `failed`, writes only dead
-    letters, and rows that were not loaded and that nobody closed. With `where`, writes only rows that fulfill all
+    Writes all rows, or only those of this status, or the dead letters with these reasons. With `failed`, writes only
+    dead letters, and rows that were not loaded and that nobody closed. With `where`, writes only rows that fulfill all
     conditions, each written as COLUMN=VALUE. The cells for OTPs are empty without a keyring, and if the OTPs were
     erased because the record became active. Raises UnknownBatch, UnknownColumn, DecryptionError."""
     with database.reading_snapshot() as connection:
@@ -165,7 +165,7 @@ def export(
 
 
 def _choose(status: str | None, reasons: Collection[str] | None, *, failed: bool) -> Iterator[ColumnElement[bool]]:
-    """Make the conditions that select records of this status, and dead letters of these reasons."""
+    """Make the conditions that select records of this status, and dead letters with these reasons."""
     if status is not None:
         yield Record.status == status
     if failed or reasons:

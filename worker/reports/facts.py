@@ -1,7 +1,7 @@
-"""The status of batches, and sentences about its numbers. The terminal, the desk, the report, the metrics, the webhook
-and `doctor` all get it from here.
+"""Reads the status of batches, and describes it in sentences. The terminal, the desk, the report, the metrics, the
+webhook and `doctor` all get it from here.
 
-One SELECT reads the batches, and another one passes through their records and counts everything at once."""
+One SELECT reads the batches, and another one counts everything in a single pass over their records."""
 
 import itertools
 import math
@@ -38,13 +38,14 @@ from worker.rules.hours import format_time
 from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 
-# Seconds before now in which settled records count for the pace.
+# The pace counts the records that were settled in this many seconds before now.
 PACE_SECONDS = 30.0
 # Records that must be settled in PACE_SECONDS; fewer say nothing about the pace.
 FEWEST_SETTLED = 5
 # Seconds after the load. A batch whose present run began earlier than that has not been paused and resumed.
 AT_LOAD = 1.0
-# Hours. PingOne deletes a device that waits for its activation longer than GONE_AFTER; after OLD_AFTER, that is near.
+# Hours. PingOne deletes a device that waits longer than GONE_AFTER for its activation; after OLD_AFTER, the deletion is
+# near.
 OLD_AFTER, GONE_AFTER = 20, 24
 # The part of the license's rate that an address gets if it is not listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -52,15 +53,15 @@ UNLISTED_PART = 0.35
 # If a batch uses at least this part of the license's rate, the license alone limits its pace.
 AT_CEILING_FROM = 0.8
 
-# A process that polls the status of all batches waits this many times as long as a read took before it reads again, so
-# that reads take a hundredth of the time.
+# After each read, a process that polls the status of all batches waits this many times as long as the read took, so
+# that it spends a hundredth of its time on reads.
 REST = 100.0
-# Seconds of that wait at most.
+# Longest such wait, in seconds.
 LONGEST_REST = 60.0
 
-# The pace is settled if both halves of PACE_SECONDS differ by at most this part of the larger one.
+# The pace is settled if the two halves of PACE_SECONDS differ by at most this fraction of the larger one.
 SETTLED_WITHIN = 0.25
-# Seconds. If nothing happens to a batch for longer than this, none of its records counts as in work.
+# Seconds. If nothing happens to a batch for longer than this, none of its records counts as being worked on.
 LONGEST_WORK = 60.0
 
 # Sums over the records of a batch that go into its status unchanged.
@@ -121,9 +122,9 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class RecordCounts:
-    """Counts of a batch's records. `groups`: one for each status, reason and date for which records wait, with the
-    columns of `_list_counted`. `refused`: counts of the rows that were not loaded by reason, the most frequent first,
-    without the `rows_closed` that a person closed."""
+    """Counts of a batch's records. `groups`: one for each combination of status, reason and date that records wait for,
+    with the columns of `_list_counted`. `refused`: counts by reason of the rows that were not loaded, the most frequent
+    first, without the `rows_closed` that a person closed."""
 
     groups: Sequence[Mapping[str, Any]]
     refused: Mapping[str, int]
@@ -139,7 +140,7 @@ class RecordCounts:
 
     @property
     def finished_at(self) -> datetime | None:
-        """When the last record took its final status; None if no record has one."""
+        """When the last record reached its final status; None if no record has one."""
         return max(self._list("finalized_at"), default=None)
 
     @property
@@ -153,7 +154,7 @@ class RecordCounts:
 
     @property
     def next_due_at(self) -> datetime | None:
-        """When the next record without a date to wait for is due; None if there is none."""
+        """When the next record that waits for no date is due; None if there is no such record."""
         due = (group["next_due_at"] for group in self.groups if group["waits_until"] is None)
         return min(filter(None, due), default=None)
 
@@ -217,7 +218,7 @@ class BatchStatus(RowCounts):
     rate_limited: int
     created_at: datetime
     finished_at: datetime | None
-    # Records settled a second in the last PACE_SECONDS; 0 if they were too few.
+    # Records settled a second in the last PACE_SECONDS; 0 if too few were settled.
     pace: float
     # When the next pending record that is prepared and waits for no date is due.
     next_due_at: datetime | None
@@ -232,7 +233,7 @@ class BatchStatus(RowCounts):
     closes_at: datetime | None = None
     # When it continues by itself; None unless it is paused for its hours or a quota.
     resumes_at: datetime | None = None
-    # When the last lease ends if its worker died; None unless the batch is paused and records are in work.
+    # When the last lease ends if its worker died; None unless the batch is paused and records are being worked on.
     in_work_until: datetime | None = None
     # Seconds since any of its due records last moved; None if none is due, or the batch does not run.
     still_for: float | None = None
@@ -249,7 +250,7 @@ class BatchStatus(RowCounts):
     unprepared_for: float | None = None
     # Active records for which no OTP was posted: PingOne reported ACTIVE by itself, without a proof of possession.
     unproved: int = 0
-    # Counts of dead letters by reason that need no fresh OTPs, so a replay helps.
+    # Counts by reason of the dead letters that need no fresh OTPs, so that a replay helps.
     replayable: Mapping[str, int] = field(default_factory=dict)
     # Tokens that this batch imported into the inventory, and devices that it made by pairing.
     imported: int = 0
@@ -260,14 +261,15 @@ class BatchStatus(RowCounts):
     has_seeds: bool = False
     # The name of the seed file that was loaded; None if the file has OTP pairs.
     seed_file: str | None = None
-    # Counts of rows that were not loaded by reason, without those that a person closed; and how many a person closed.
+    # Counts by reason of the rows that were not loaded, without those that a person closed; and how many a person
+    # closed.
     refused: Mapping[str, int] = field(default_factory=dict)
     rows_closed: int = 0
-    # Seconds in which any record was in work; None unless the batch is finished, and only this batch was read.
+    # Seconds in which any record was being worked on; None unless the batch is finished, and only this batch was read.
     worked_for: float | None = None
     # Whether the pace is steady enough to estimate the remaining time.
     is_pace_settled: bool = True
-    # What has been learned on whether its environment wants `oathResync` with OTP 1.
+    # What has been learned about whether its environment wants `oathResync` with OTP 1.
     resync: ResyncKnowledge = field(default_factory=ResyncKnowledge)
     # When its records were purged; the counts are from before the purge.
     purged_at: datetime | None = None
@@ -279,7 +281,7 @@ class BatchStatus(RowCounts):
     rehearsal: Rehearsal | None = None
 
     def write_command(self, command: str) -> str:
-        """Write a command on this batch, ready to paste into a shell."""
+        """Write a command for this batch, ready to paste into a shell."""
         return self.rehearsal.write(command) if self.rehearsal else command
 
     @property
@@ -488,8 +490,8 @@ def read_statuses(
 
 
 def _measure_work(connection: Connection, batch_id: int) -> float | None:
-    """Measure the seconds in which any record of a batch was in work: from its load to the end of its last record,
-    without periods longer than LONGEST_WORK in which nothing happened. None if the batch is purged."""
+    """Measure the seconds in which any record of a batch was being worked on: from its load to the end of its last
+    record, without periods longer than LONGEST_WORK in which nothing happened. None if the batch is purged."""
     happened = union_all(
         select(Batch.created_at.label("at")).where(Batch.id == batch_id, Batch.purged_at.is_(None)),
         select(Record.finalized_at).where(Record.batch_id == batch_id, Record.finalized_at.is_not(None)),
@@ -506,8 +508,8 @@ def _measure_work(connection: Connection, batch_id: int) -> float | None:
 class PartStatus(RowCounts):
     """The status of the rows of a batch that share one value of a column. `value`: None if they have no value, or if it
     is unknown because they were not loaded. `not_before`: the earliest date for which any of them waits. `kept_back`:
-    those that wait until a person starts them. `otps_wrong`: the share of the tried tokens whose OTPs were wrong; None
-    if none was tried."""
+    the number of rows that wait until a person starts them. `otps_wrong`: the share of the tried tokens whose OTPs were
+    wrong; None if none was tried."""
 
     value: str | None
     not_before: datetime | None
@@ -631,7 +633,7 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
     began = Record.pairing_began_at
     is_named = or_(*(getattr(Record, name).is_not(None) for name in NAMES))
     is_old = (began < database.now(-OLD_AFTER * 3600.0), began >= database.now(-GONE_AFTER * 3600.0))
-    # Records that failed in their preparation do not count for the pace, because many of them end at once.
+    # Records that failed during their preparation do not count for the pace, because many of them end at once.
     is_settled = (Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED))
     is_made, is_there = Record.is_device_made, Record.device_id != ""
     conditions: dict[str, tuple[ColumnElement[Any] | Any, ...]] = {
@@ -763,8 +765,8 @@ def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:
 
 
 def _is_pace_settled(counted: RecordCounts) -> bool:
-    """Whether both halves of the last PACE_SECONDS had about as many settled records: they differ by at most the part
-    SETTLED_WITHIN, or by what is likely chance for a small number."""
+    """Whether about as many records were settled in each half of the last PACE_SECONDS: the halves differ by at most
+    the fraction SETTLED_WITHIN, or by no more than chance explains if the numbers are small."""
     late = counted.add_up("settled_late")
     early = counted.add_up("settled") - late
     most = max(early, late)

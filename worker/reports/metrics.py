@@ -125,7 +125,8 @@ def make_metrics(
 
 
 def measure_backup_age(stamp: Path | None) -> float | None:
-    """Measure the seconds since a backup last touched this file: infinity if it is missing, None if none is named."""
+    """Measure the seconds since a backup last touched this file: infinity if the file is missing, None if no file is
+    named."""
     try:
         return None if stamp is None else max(time.time() - stamp.stat().st_mtime, 0.0)
     except OSError:

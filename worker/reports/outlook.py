@@ -17,7 +17,7 @@ from worker.rules.hours import format_time
 
 # A shorter hold is not shown, since it ends before anybody has read about it.
 LONG_HOLD = timedelta(seconds=3)
-# Dates that are listed one by one, at most.
+# Maximum number of dates that are listed one by one.
 MOST_WAVES = 4
 # The outlook of a running batch that no worker works on.
 WAITING = "Waiting for a worker."
@@ -106,14 +106,15 @@ def describe_going_on(batch: str) -> str:
 
 
 def put_resumes_first(statuses: Sequence[BatchStatus], stopped: str) -> str:
-    """Put the `resume` of each batch before the command that continues them (`stopped`), unless something goes on
-    without one."""
+    """Put the `resume` of each batch before the command that continues them (`stopped`), unless one of these batches
+    continues without a `resume`."""
     resumes = [_write_resume(status) for status in statuses if status.to_do]
     return _GO_ON + ", then ".join([*resumes, stopped.removeprefix(_GO_ON)]) if all(resumes) else stopped
 
 
 def _write_resume(status: BatchStatus) -> str:
-    """Write the `resume` without which no record of a batch continues; empty if one does."""
+    """Write the `resume` command without which no record of a batch continues; empty if a record continues without
+    it."""
     where = " --where …" * (not status.waits_for_a_person)
     waits = status.waits_for_a_person or status.kept_back == status.to_do
     return f"oathbulk resume {quote(status.name)}{where}" if waits else ""
@@ -154,8 +155,8 @@ def put_waiting_first(status: BatchStatus, outlook: str) -> str:
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker takes a batch that waits for one, which workers shut down because only they were failing, and
-    how many messages were dropped."""
+    """Say why no worker works on a batch that waits for one, which workers shut down because only they were failing,
+    and how many messages were dropped."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
@@ -237,7 +238,7 @@ def describe_start(part: PartStatus) -> str:
 
 def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
     """Say since and until when all workers hold, why, and how a person ends the hold: with a command on this batch, or
-    with a button if `batch` is None."""
+    with the desk's button if `batch` is None."""
     go_on = "resume it, and end the hold too." if batch is None else f"oathbulk resume {batch} --now"
     return (
         f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
@@ -246,7 +247,8 @@ def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
 
 
 def describe_outage(outage: Outage, detail: str | None = None) -> str:
-    """Say since when PingOne has not answered, and when it is tried again. `detail`: that of the batch's pause."""
+    """Say since when PingOne has not answered, and when it is tried again. `detail`: the detail of the batch's
+    pause."""
     at = outage.next_try_at
     next_try = "oathbulk is trying again now"
     if at is not None:

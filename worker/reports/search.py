@@ -168,7 +168,7 @@ def _search_records(connection: Connection, sought: Sought, limit: int) -> Searc
 
 
 def _had_by(name: str) -> ColumnElement[bool]:
-    """Whether a change names, as the former user of its record, a person with a name or id that begins with `name`."""
+    """Whether a change names a person whose name or id begins with `name` as the former user of its record."""
     names = [begins(getattr(Change, kind), name) for kind in NAMES]
     return or_(*names, *id_begins(name, Change.user_id))
 
@@ -178,7 +178,7 @@ def _was_had_by(name: str) -> ColumnElement[bool]:
 
 
 def _read_former(connection: Connection, found: Sequence[Read], name: str) -> Sequence[Read]:
-    """Read the records that a person with such a name or id had, but no longer has, and until when."""
+    """Read the records that a person whose name or id begins with `name` had, but no longer has, and until when."""
     others = [row for row in found if not any(_begins_so(getattr(row, kind), name) for kind in PERSON)]
     before = (getattr(Change, kind) for kind in (*PERSON, "device_id"))
     last = select(func.max(Change.id)).where(Change.record_id.in_([row.record for row in others]), _had_by(name))

@@ -136,7 +136,7 @@ class Stall:
 
 def find_stall(fleet: Fleet, still_for: float | None, unprepared_for: float | None) -> Stall | None:
     """Find why a batch has stalled: its due work has not moved for `still_for` seconds, or no worker has prepared it
-    for `unprepared_for` seconds. None if neither is long enough, or the fleet has just started. An argument is None if
+    for `unprepared_for` seconds. None if neither time is long enough, or the fleet has just started. An argument is None if
     nothing is due, or needs preparation."""
     if fleet.has_just_started:
         return None
@@ -189,7 +189,7 @@ def describe_dropped(fleet: Fleet) -> str:
 
 
 def _name_worker(fleet: Fleet) -> str:
-    """Say how to start a worker. A rehearsal that was interrupted cannot get one again."""
+    """Say how to start a worker. A rehearsal that was interrupted cannot get another one."""
     if fleet.rehearsal is not None:
         return fleet.rehearsal.describe_interruption()
     run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"

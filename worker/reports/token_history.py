@@ -61,7 +61,7 @@ class PastRecord:
         return self.detail or (known and find_cure(known, has_seed=self.has_seed))
 
     def describe_otps(self) -> dict[str, str]:
-        """Say what its OTPs come from, whether that is still stored, and what happened to each OTP."""
+        """Say where its OTPs come from, whether that source is still stored, and what happened to each OTP."""
         source = f"{self.otp_type.upper()} {'seed' if self.has_seed else 'pair'}"
         kept = "kept encrypted" if self.are_otps_kept else "erased"
         first, second = (
@@ -139,7 +139,7 @@ class TokenHistory:
     # The hold of all workers of the license; None if there is none.
     hold: Hold | None = None
     refused: Sequence[Read] = ()
-    # How many records of its batch go before the latest record; None unless a canary or a trial holds it back.
+    # How many records of its batch begin before the latest record; None unless a canary or a trial holds it back.
     go_before_it: int | None = None
 
     @property
@@ -230,7 +230,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
 
 
 def _count_before(connection: Connection, record: PastRecord) -> int | None:
-    """Count the records that go before a pending one during a canary or a trial; None if it may begin."""
+    """Count the records that begin before a pending one during a canary or a trial; None if it may begin."""
     first = find_first(record.batch)
     if first is None or record.status != Status.PENDING:
         return None
@@ -326,7 +326,7 @@ def read_given(database: Database, batch: str, most: int) -> Sequence[Read]:
     """Read at most `most` tokens of a batch that were given out last, the latest first, with the status of each."""
     columns = [getattr(Record, name) for name in _GIVEN]
     columns += [needs_fresh_otps().label("needs_fresh_otps"), may_be_put_back(database).label("may_be_put_back")]
-    # Nobody else has had the token since: a later command kept its person.
+    # Nobody else has had the token since: every later command kept its person.
     later = aliased(Change)
     former, person = (func.coalesce(*(getattr(of, name) for name in (*NAMES, "user_id"))) for of in (later, Record))
     since = select(later.id).where(later.record_id == Change.record_id, later.id > Change.id)

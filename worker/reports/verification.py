@@ -27,9 +27,10 @@ from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.vault.otps import Seed, open_otps
 
-# Records that are read from the database at once; limits the memory for a batch of any size.
+# Number of records read from the database at once, which limits the memory for a batch of any size.
 CHUNK = 500
-# Devices that are read at once, one thread each. If PingOne answers slowly, many threads are needed to reach the pace.
+# Number of devices read at once, in one thread each. If PingOne answers slowly, many threads are needed to reach the
+# pace.
 THREADS = 32
 # The progress message while devices are read.
 READING = "Reading devices back"

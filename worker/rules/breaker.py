@@ -1,10 +1,10 @@
-"""The circuit breaker: when a batch must pause by itself, because its latest failures are more than single records that
-go wrong; and when a batch that paused for an outage is tried again. Pure.
+"""The circuit breaker: decides when a batch must pause by itself, because its latest failures are more than single bad
+records, and when a batch that paused for an outage is tried again. Pure.
 
 The attempts that ended last show whether PingOne answers at all. The records that began last show whether the batch is
-worth continuing: slow failures end last, so by the order of ends every pause and every batch's end would look bad. A
-pause protects untried records; if fewer are left than the breaker lets fail, there is nothing to protect. If only one
-worker process gets no answers, that counts against the process, not against the batch or PingOne.
+worth continuing: slow failures end last, so the records that ended last before a pause, or at the end of a batch, would
+always look bad. A pause protects untried records; if fewer are left than the breaker lets fail, there is nothing to
+protect. If only one worker process gets no answers, that counts against the process, not against the batch or PingOne.
 
 https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker"""
 
@@ -20,28 +20,30 @@ from models.reason import PAUSE_CURES, PauseReason, Reason
 REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
 # Failures of calls without an answer.
 NO_ANSWER = frozenset({Failure.OUTCOME_UNKNOWN, Failure.NOT_DELIVERED})
-# Why a record went back to pending, for causes that say nothing about PingOne or the batch. TIME_STEP is among them:
+# Reasons why a record went back to pending that say nothing about PingOne or the batch. TIME_STEP is among them:
 # PingOne asked for OTP 2, and at the start of a time step many such records end an attempt at once.
 IGNORED_FAILURES = frozenset(
     {Failure.HOLD, Failure.NOT_PERMITTED, Failure.DATABASE, Failure.LEASE_RAN_OUT, Failure.TIME_STEP}
 )
-# Why a record went back to pending, for causes after which the breaker judges the batch. It also does so after every
-# dead letter.
+# Reasons why a record went back to pending after which the breaker judges the batch. It also does so after every dead
+# letter.
 WATCHED_FAILURES = NO_ANSWER | {Failure.UNAUTHORIZED, Failure.OTHER_DEVICE}
 
 
 def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
     """Whether the answer to a failed call came from PingOne itself, and is not a 5xx. A Correlation-Id distinguishes it
-    from a proxy's page. It may leave the OTP's outcome open, as with a tenant whose successes name no status."""
+    from a proxy's page. Such an answer may leave the OTP's outcome open, for example if a tenant's successes name no
+    status."""
     return (http_status or 500) < 500 and correlation_id is not None
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt that did not make its device ACTIVE, as the history has it. `codes`: those of PingOne's last answer.
+    """An attempt that did not make its device ACTIVE, as the history shows it. `codes`: those of PingOne's last answer.
     `has_asked`: a request went out. `is_answered`: PingOne itself answered, whatever it said. `is_recent`: the attempt
-    ended after the batch last continued by itself. `first_id`: the first attempt at this record that asked PingOne,
-    since the batch is judged; None if it is this one. `worker`: the process that made the attempt, if it is known."""
+    ended after the batch last continued by itself. `first_id`: among the attempts by which the batch is judged, the
+    first one at this record that asked PingOne; None if it is this one. `worker`: the process that made the attempt, if
+    it is known."""
 
     id: int
     record_id: int
@@ -57,12 +59,12 @@ class FailedAttempt:
 
     @property
     def begun(self) -> int:
-        """When its record began, as the id of an attempt: ids grow with time, whatever the clock."""
+        """When its record began, as the id of an attempt: ids grow with time, whatever the clock says."""
         return self.id if self.first_id is None else self.first_id
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether PingOne was called without an answer of its own."""
+        """Whether a call got no answer from PingOne itself."""
         return self.reason in NO_ANSWER and not self.is_answered
 
     @property
@@ -94,10 +96,10 @@ class History:
     count_untried: Callable[[int], int]
 
 
-# Unanswered attempts of one worker process, while PingOne answers another's, after which the process is at fault: more
-# than a few connections that broke at once.
+# How many attempts of one worker process get no answer, while PingOne answers another process, before that process is
+# at fault: more than a few connections that broke at once.
 UNANSWERED_ALONE = 5
-# Failures of the same few records that weigh as much as one more failed record.
+# How many failures of the same few records weigh as much as one failed record.
 FAILURES_PER_RECORD = 4
 # The excess of failures over successes must reach its threshold before the failures cost this many thresholds; a slower
 # drift is not worth a pause.
@@ -107,9 +109,9 @@ EXCESS_WITHIN = 4
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """How many failures are too many. `refused`: records with a refused OTP, if they are at least the share
-    `refused_share` of the records tried meanwhile. `spent`: records that spent OTPs or failed, if they are this share;
-    or the excess of OTPs and dead letters over ACTIVE devices. The others count attempts of different records:
-    `forbidden`, `devices_gone`, `unauthorized`, and `unanswered` in a row, `other_device` in all."""
+    `refused_share` of the records tried meanwhile. `spent`: records that spent OTPs or failed, if they are at least
+    that share; or the excess of OTPs and dead letters over ACTIVE devices. The others count attempts of different
+    records: `forbidden`, `devices_gone`, `unauthorized`, and `unanswered` in a row, `other_device` in all."""
 
     forbidden: int = 10
     devices_gone: int = 10
@@ -119,8 +121,8 @@ class Thresholds:
     refused_share: float = 0.5
     spent: int = 25
     unanswered: int = 20
-    # Attempts that met somebody else's work, among the `latest` ones. A single one is a person who pairs a token by
-    # hand, or signs on with it.
+    # Attempts that met somebody else's work, among the `latest` ones. A single one means only that a person paired a
+    # token by hand, or signed on with it.
     by_others: int = 5
     latest: int = 100
 
@@ -236,8 +238,8 @@ def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds:
 
 
 def _can_protect(history: History, threshold: int) -> bool:
-    """Whether a pause saves as much as finding out cost: at least as many untried records are left as have failed, or
-    no device became ACTIVE so far."""
+    """Whether a pause saves as much as it cost to find the trouble: at least as many untried records are left as have
+    failed, or no device has become ACTIVE so far."""
     return history.count_untried(threshold) >= threshold or not history.read_active()
 
 
@@ -274,8 +276,9 @@ def _take_of_records(meaningful: Sequence[FailedAttempt], count: int, reason: st
 
 
 def _take_excess(failures: Sequence[FailedAttempt], active: Sequence[int], threshold: int) -> Sequence[FailedAttempt]:
-    """The newest failures that cost `threshold` more than devices became ACTIVE among the records begun since; empty if
-    the excess is smaller. A cumulative sum over the newest failures, as many as EXCESS_WITHIN allows.
+    """The newest failures whose cost exceeds, by `threshold`, the number of devices that became ACTIVE among the
+    records begun since; empty if the excess is smaller. This is a cumulative sum over as many failures as EXCESS_WITHIN
+    allows.
     https://en.wikipedia.org/wiki/CUSUM"""
     cost = 0
     for place, failure in enumerate(failures, start=1):
@@ -294,7 +297,7 @@ def _take_dominant(
     threshold: int,
     share: float,
 ) -> Sequence[FailedAttempt]:
-    """The newest failures of `threshold` records, if these are at least the share `share` of the records that began
+    """The newest failures of `threshold` records, if these make up at least the share `share` of the records that began
     since and have ended or spent an OTP."""
     records = set[int]()
     for place, failure in enumerate(failures, start=1):

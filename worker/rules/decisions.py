@@ -1,4 +1,5 @@
-"""What each answer of PingOne means for a record. Pure: from what we know and what happened, to what comes next.
+"""What each answer from PingOne means for a record. Pure functions: they decide what comes next from what is known and
+what just happened.
 
     choose_first_step ──► Pair, FindDevice ── decide_after_pairing, decide_after_search ──┐
             │                 │  ▲                                                        │
@@ -38,14 +39,14 @@ from worker.rules.steps import (
     SendOtp,
 )
 
-# Posts of the same OTP.
+# How many times the same OTP may be posted.
 POSTS_PER_OTP = 2
-# Pairing requests that may have made a device, up to a replay.
+# How many pairing requests of a record may have made a device; a replay starts the count again.
 MOST_PAIRINGS = 3
 # Seconds between two look-ups that find the token free, before it is paired again.
 _LOOK_AGAIN = 5.0
 
-# What PingOne refuses for good, and the record's reason.
+# The refusals by PingOne that are final, each with the reason for the record.
 _REFUSALS: dict[type[errors.PingOneError], Reason] = {
     errors.TooManyDevices: Reason.TOO_MANY_DEVICES,
     errors.MethodOff: Reason.METHOD_OFF,
@@ -57,8 +58,8 @@ NOT_FOUND_READS = 3
 # Longest delay in seconds for a record that is handed back because the fleet's slot is further away. While the fleet
 # holds, the dispatcher publishes nothing anyway; and if a hold ends early, no record waits for its old end.
 LONGEST_HAND_BACK = 5.0
-# Between two reads, before the random part: the first and the longest delay, as shares of the limits' `read_delay`, and
-# the shortest of all, in seconds.
+# Delays between two reads, before the random part: the first and the longest, as shares of the limits' `read_delay`,
+# and the minimum, in seconds.
 _FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
 _SHORTEST_READ_DELAY = 0.5
 
@@ -72,10 +73,10 @@ NO_TIME = Pause(
 # The decision if no call may start: the record's batch no longer runs, the lease was lost, or the worker stops. The
 # next claim finds out what comes next.
 NO_PERMIT = Retry(0.0, is_counted=False, why=Failure.NOT_PERMITTED)
-# How a call that brings no device ends.
+# How a call ends if it does not return a device.
 CallFailure = errors.PingOneError | SlotTooFar
 
-# The first match names a failure.
+# The first type that matches names the failure.
 _NAMES: dict[type, Failure] = {
     errors.TooLateToSend: Failure.TOO_LATE_TO_SEND,
     errors.NotDelivered: Failure.NOT_DELIVERED,
@@ -101,7 +102,7 @@ def choose_first_step(progress: Progress, limits: Limits) -> Next:
 
 
 def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFailure, limits: Limits) -> Next:
-    """What follows the answer to an OTP that `progress` knows as sent."""
+    """What follows the answer to an OTP that `progress` has as sent."""
     match answer:
         case Device():
             return progress.with_otp_answered(ordinal), Active()
@@ -119,20 +120,20 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
             return replace(progress, is_just_posted=True), ReadDevice()
         case errors.OutcomeUnknown():
             return progress, _read_later(progress, limits, name_failure(answer))
-    # Everything else did not reach PingOne, or made it do nothing.
+    # Any other failure means that the OTP did not reach PingOne, or that PingOne did not act on it.
     return decide_after_no_effect(progress.with_otp_unsent(ordinal), answer, limits)
 
 
 def decide_after_read(
     progress: Progress, answer: Device | CallFailure, limits: Limits, *, is_flag_open: bool = False
 ) -> Next:
-    """What follows a read of the device. `is_flag_open`: whether PingOne wants `oathResync` with OTP 1 is not known yet
-    (see `resync`)."""
+    """What follows a read of the device. `is_flag_open`: it is not known yet whether PingOne wants `oathResync` with
+    OTP 1 (see `resync`)."""
     if isinstance(answer, Device):
         return _decide_for_device(progress, answer, limits, is_flag_open)
     match answer:
         case errors.NotFound() if may_be_deleted(progress):
-            # PingOne may have deleted it for its age.
+            # PingOne may have deleted it because of its age.
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
         case errors.NotFound():
             return _decide_after_missing(progress, limits, _give_up_missing)
@@ -152,7 +153,7 @@ def decide_after_read(
             | errors.InvalidOtp()
             | errors.ResyncRequired()
         ):
-            # None of these says how the device is.
+            # None of these shows the state of the device.
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=name_failure(answer))
     return decide_after_no_effect(progress, answer, limits)
 
@@ -162,7 +163,7 @@ def _decide_for_device(progress: Progress, device: Device, limits: Limits, is_fl
     over_after = timedelta(seconds=limits.over_after)
     progress = replace(progress, pairing=progress.pairing.with_age(device.age, over_after))
     if device.is_active:
-        # Whatever was refused before: the device is as it should be.
+        # Whatever was refused before, the device is as it should be.
         return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
     if progress.is_open and _was_just_posted(progress, limits):
         # The effect of a post is not visible everywhere at once.
@@ -175,7 +176,7 @@ def _decide_for_device(progress: Progress, device: Device, limits: Limits, is_fl
 
 def _was_just_posted(progress: Progress, limits: Limits) -> bool:
     """Whether an OTP went out in this attempt, or in an earlier one that ended less than the read delay ago. If the
-    database's clock was set back since, it went out in the future: nothing is known then."""
+    database's clock has been set back since, the OTP seems to come from the future, and nothing is known."""
     sent_ago, read_delay = progress.pairing.sent_ago, timedelta(seconds=limits.read_delay)
     return progress.is_just_posted or (sent_ago is not None and timedelta(0) <= sent_ago.last < read_delay)
 
@@ -206,7 +207,7 @@ def _is_every_otp_refused(progress: Progress) -> bool:
 
 
 def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limits, is_flag_open: bool) -> Next:
-    """What follows a read that found the device, not ACTIVE."""
+    """What follows a read that found the device, but not ACTIVE."""
     known = progress.with_device_waiting()
     obstacle = _find_obstacle(device)
     if is_flag_open and obstacle is None and may_go_again_with_flag(known, limits):
@@ -221,7 +222,8 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
 
 
 def _read_later(progress: Progress, limits: Limits, why: Failure) -> Retry:
-    """Hand the record back until the post of its OTP is over, and visible everywhere: then its device is read."""
+    """Hand the record back until the post of its OTP is over and its effect is visible everywhere: then the device is
+    read."""
     return Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=why)
 
 
@@ -243,7 +245,7 @@ def _find_obstacle(device: Device) -> Reason | None:
 
 def choose_step_without_device(progress: Progress, limits: Limits) -> Next:
     """What a record without a device does: look its token up if a request's outcome is unknown, otherwise pair it,
-    unless it could send no OTP afterwards."""
+    unless no OTP could be sent afterwards."""
     if progress.pairing.is_open or progress.verdict is not None:
         return progress, FindDevice()
     if not progress.pairing.is_allowed:
@@ -256,11 +258,11 @@ def choose_step_without_device(progress: Progress, limits: Limits) -> Next:
 
 
 def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure, limits: Limits) -> Next:
-    """What follows the answer to a pairing request, which `progress` knows as sent."""
+    """What follows the answer to a pairing request, which `progress` has as sent."""
     match answer:
         case PairedDevice():
             if not answer.status:
-                # It may or may not wait for an OTP. It is certainly ours, so its age does not matter.
+                # The device may or may not wait for an OTP. It is certainly ours, so its age does not matter.
                 found = replace(progress.pairing.found(answer.id, is_made=True), sent_ago=None)
                 return _with(replace(progress, not_found=0), found), ReadDevice()
             paired = _with(replace(progress, not_found=0), progress.pairing.paired(answer.id, is_made=True))
@@ -273,10 +275,11 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
 
 
 def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
-    """What follows the look-up of the token's device. None: it is nobody's device, as far as can be seen."""
+    """What follows the look-up of the token's device. None: as far as PingOne shows, the token is nobody's device."""
     match answer:
         case Pairing() | errors.Forbidden() if not user_id and progress.verdict is None:
-            # Cancelled after a restore, before its person was looked up: nothing shows whether it is theirs.
+            # The record was cancelled after a restore, before its person was looked up: nothing shows whether the
+            # device is theirs.
             return _without_request(progress), Retry(0.0, is_counted=False, why=Failure.NOT_FOUND)
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
             return _give_up(_without_request(progress), Reason.TOKEN_TAKEN, tell_owner(answer.user_id))
@@ -292,7 +295,7 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
         case errors.Forbidden() if progress.attempts > limits.attempts and not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.FORBIDDEN)
         case errors.Forbidden() if progress.attempts > limits.attempts:
-            # Without a look-up, its outcome will never be known.
+            # Without a look-up, the outcome of the pairing request will never be known.
             return progress, pause(progress, PauseReason.PERMISSIONS, limits)
         case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
             delay = choose_read_delay(progress, limits)
@@ -301,8 +304,8 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
 
 
 def may_be_deleted(progress: Progress) -> bool:
-    """Whether a device that PingOne again does not find was deleted and may be made again: PingOne deletes what waits
-    for activation longer than 24 hours."""
+    """Whether a device that PingOne still does not find may have been deleted, and may be made again: PingOne deletes
+    devices that wait for activation longer than 24 hours."""
     return progress.pairing.is_allowed and progress.not_found >= NOT_FOUND_READS
 
 
@@ -322,7 +325,7 @@ def _with(progress: Progress, pairing: PairingProgress) -> Progress:
 
 
 def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limits) -> Next:
-    """What follows if a pairing request made nothing."""
+    """What follows a pairing request that did not make a device."""
     match answer:
         case errors.AlreadyPaired():
             return progress, FindDevice()
@@ -360,9 +363,9 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
     if missed.pairing.state == PairingState.MISSED:
         return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why=Failure.NOT_FOUND)
     if progress.pairing.state == PairingState.UNSENT:
-        # PingOne said that it was paired, but does not show with whom.
+        # PingOne said that the token was paired, but does not show with whom.
         return missed, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.NOT_FOUND)
-    # A token of nobody has no device that an OTP can have made ACTIVE.
+    # A free token has no device that an OTP can have made ACTIVE.
     return choose_step_without_device(missed.with_device_waiting(), limits)
 
 
@@ -376,7 +379,7 @@ def _without_request(progress: Progress) -> Progress:
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:
     """What follows if the device is gone: pair the token again, unless its OTPs were refused, or the new device would
-    first ask for an answered one."""
+    first need one that was already answered."""
     again = _with_new_device(progress)
     if verdict := _judge_otps_for_another_device(again, progress.verdict):
         return _give_up(again, verdict)
@@ -384,14 +387,15 @@ def _pair_again(progress: Progress, limits: Limits) -> Next:
 
 
 def _judge_otps_for_another_device(progress: Progress, verdict: Reason | None) -> Reason | None:
-    """Why a record's OTPs are useless for a device other than the one they were sent to; None if they are not. A pair
-    with an answered OTP 1 is useless: the other device would need that one first."""
+    """Why a record's OTPs are useless for a device other than the one they were sent to; None if they can still be
+    used. A pair with an answered OTP 1 is useless: the other device would need that OTP first."""
     is_begun = progress.next_counter is None and progress.first.state == OtpState.ANSWERED
     return verdict or (Reason.DEVICE_NOT_FOUND if is_begun else None)
 
 
 def _with_new_device(progress: Progress) -> Progress:
-    """The same record without its device: no OTP made that ACTIVE, and a seed begins a new pair for the next one."""
+    """The same record without its device: no OTP made that device ACTIVE, and a seed begins a new pair for the next
+    one."""
     waiting = progress.with_device_waiting()
     if waiting.next_counter is not None and waiting.first.state == OtpState.ANSWERED:
         waiting = waiting.with_new_pair()
@@ -412,8 +416,8 @@ def _give_up_missing(progress: Progress) -> Next:
 
 
 def _refuse(progress: Progress, reason: Reason) -> Next:
-    """Fail a record that PingOne does not pair; but look the token up first if an earlier request may have made a
-    device, or if it is not clear what was refused."""
+    """Fail a record whose token PingOne does not pair; but look the token up first if an earlier request may have made
+    a device, or if it is not clear what was refused."""
     if progress.pairing.pairings or reason in (Reason.REJECTED, Reason.USER_NOT_FOUND):
         return replace(progress, verdict=reason), FindDevice()
     return _give_up(progress, reason)
@@ -423,7 +427,7 @@ def _give_up(progress: Progress, reason: Reason, evidence: str = "") -> Next:
     return replace(progress, verdict=None), DeadLetter(reason, evidence=evidence)
 
 
-# Which OTP goes next
+# Which OTP is sent next
 
 
 def send_next_otp(progress: Progress, limits: Limits) -> Next:
@@ -432,8 +436,8 @@ def send_next_otp(progress: Progress, limits: Limits) -> Next:
 
 
 def begin_new_pair(progress: Progress, limits: Limits) -> Next:
-    """What follows if the second OTP of a seed's pair cannot go anymore: another pair, if both of its OTPs are within
-    the budget. Its token is out of step, so one OTP alone would be wasted."""
+    """What follows if the second OTP of a seed's pair can no longer be sent: another pair, if both of its OTPs are
+    within the budget. The token is out of step, so one OTP alone would be wasted."""
     again = progress.with_new_pair()
     if again.posts + 2 > limits.posts:
         return again, DeadLetter(Reason.BUDGET_SPENT)
@@ -442,13 +446,13 @@ def begin_new_pair(progress: Progress, limits: Limits) -> Next:
 
 def may_go_again_with_flag(progress: Progress, limits: Limits) -> bool:
     """Whether a seed whose first OTP was refused sends its next one with `oathResync`. Its token may be out of step in
-    an environment that asks for a second OTP only then, so the budget needs room for that one too."""
+    an environment that asks for a second OTP only then, so the budget needs room for that OTP too."""
     was_refused = progress.verdict == Reason.INVALID_OTP and progress.posts == 1
     return was_refused and progress.next_counter is not None and progress.posts + 2 <= limits.posts
 
 
 def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
-    """The OTP that goes next, or the reason why none may. The outcome of every earlier post is known."""
+    """The OTP to send next, or the reason why none may be sent. The outcome of every earlier post is known."""
     ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1
     if ordinal == 2 and progress.second is None:
         return DeadLetter(Reason.SECOND_OTP_MISSING)
@@ -485,8 +489,8 @@ def decide_after_no_effect(progress: Progress, failure: CallFailure, limits: Lim
         case errors.CredentialsRefused():
             return progress, replace(pause(progress, PauseReason.CREDENTIALS, limits), is_own=True)
         case errors.Unauthorized():
-            # The token endpoint granted both access tokens, so it may be only this call. The breaker notices when
-            # several records in a row end this way.
+            # The token endpoint granted both access tokens, so perhaps only this call is refused. The breaker notices
+            # when several records in a row end this way.
             delay = limits.read_delay if progress.needs_read else 1.0 + progress.jitter
             return progress, Retry(delay, is_counted=False, why=name_failure(failure))
         case errors.ProtocolFault():

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 # Hours as a person writes them. 24:00 is an end; it is the next day's 00:00.
 _HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-(?:([01]?\d|2[0-3]):([0-5]\d)|24:00)", re.ASCII)
-# Names that mean another zone on each machine.
+# Names that mean a different zone on each machine.
 _OF_THE_MACHINE = frozenset({"localtime"})
 _MINUTE = timedelta(minutes=1)
 # How far ahead to look for a change. Hours begin once a day, unless clocks skip them, or a country skips a day.
@@ -50,7 +50,7 @@ class DailyHours:
 
     @property
     def seconds(self) -> float:
-        """Their duration, on a day without a clock change."""
+        """The duration of the hours, on a day without a clock change."""
         start, end = (timedelta(hours=each.hour, minutes=each.minute) for each in (self.start, self.end))
         return ((end - start) % timedelta(days=1)).total_seconds()
 
@@ -98,5 +98,5 @@ def check_zone(zone: str) -> str:
 
 @cache
 def _list_zones() -> frozenset[str]:
-    """The names of all time zones. Listing them reads some hundred files, too much for each time."""
+    """The names of all time zones. Listing them reads some hundred files, so the list is kept."""
     return frozenset(available_timezones() - _OF_THE_MACHINE)

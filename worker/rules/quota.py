@@ -1,4 +1,4 @@
-"""A used-up quota of PingOne's license: how long batches wait for it, and what a person reads. Pure.
+"""A used-up quota of PingOne's license: how long batches wait for it, and what a person is told. Pure.
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from datetime import datetime, timedelta
 from worker.pingone.errors import RateLimited
 from worker.rules.hours import format_time
 
-# PingOne's code for it.
+# PingOne's code for a used-up quota.
 EXCEEDED = "QUOTA_EXCEEDED"
 # Seconds until the next try if PingOne does not say when its quota resets, or names a past time.
 NEXT_TRY = 60.0
-# PingOne's time and ours may differ by this much, and a person reads only one of them.
+# If PingOne's time and ours differ by at most this much, a person is told only one of them.
 _SAME = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A used-up quota. `resets_in`: seconds until something may go again; `reset_at`: what PingOne named, None if
-    nothing."""
+    """A used-up quota. `resets_in`: seconds until requests may be sent again; `reset_at`: the time that PingOne named,
+    None if it named none."""
 
     resets_in: float
     reset_at: datetime | None = None

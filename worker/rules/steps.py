@@ -1,6 +1,6 @@
-"""What is known of a record: the state of its OTPs, and the findings of its attempts; the counter of its next OTP; its
-limits; and its next step: a call to PingOne, or the decision that ends the attempt. Immutable values: every step makes
-a new one. Pure."""
+"""What is known about a record: the state of its OTPs, and the findings of its attempts; the counter of its next OTP;
+its limits; and its next step: a call to PingOne, or the decision that ends the attempt. The values are immutable: every
+step makes a new one. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.rules.quota import Quota
 
-# Tolerance between the age of a device and the age of the request that made it: ages of requests are taken when the
-# attempt or the page begins, and these last a minute or so.
+# Tolerance between the age of a device and the age of the request that made it: ages of requests are computed when the
+# attempt or the page begins, and either can last a minute or so.
 TOLERANCE = timedelta(minutes=2)
 
 
@@ -28,13 +28,13 @@ class SentAgo:
 
 
 def count_ago(now: datetime, last_at: datetime | None, first_at: datetime | None = None) -> SentAgo | None:
-    """The ages of requests, the last marked as sent at `last_at`, and the first at `first_at` if there were several.
-    None: no request was marked."""
+    """Compute the ages of requests: the last was marked as sent at `last_at`, the first at `first_at` if there were
+    several. None if no request was marked."""
     return SentAgo(now - (first_at or last_at), now - last_at) if last_at else None
 
 
 def may_be_made_by(sent_ago: SentAgo | None, age: timedelta | None, lasts: timedelta) -> bool:
-    """Whether one of our requests may have created a device or token of this age. Yes if either is unknown (None).
+    """Whether one of our requests may have created a device or token of this age. True if either is unknown (None).
     `lasts`: how long PingOne may work on a request."""
     if sent_ago is None or age is None:
         return True
@@ -43,7 +43,7 @@ def may_be_made_by(sent_ago: SentAgo | None, age: timedelta | None, lasts: timed
 
 @dataclass(frozen=True, slots=True)
 class OtpProgress:
-    """What is known of one OTP. `posts` counts the requests with it that may have reached PingOne."""
+    """What is known about one OTP. `posts` counts the requests with it that may have reached PingOne."""
 
     state: OtpState = OtpState.UNSENT
     posts: int = 0
@@ -51,7 +51,7 @@ class OtpProgress:
 
 @dataclass(frozen=True, slots=True)
 class PairingProgress:
-    """What is known of the pairing that makes a record's device. `device_id` is empty until there is a device.
+    """What is known about the pairing that makes a record's device. `device_id` is empty until there is a device.
     `pairings` counts pairing requests since the last replay that may have made one; `is_made`: one of them did.
     `was_free`: a look-up found the token free before the latest request. `is_allowed`: the record may be paired, now or
     again. `sent_ago`: the ages of the requests at the beginning of this attempt; zero for its own."""
@@ -78,13 +78,14 @@ class PairingProgress:
         return self.is_open and bool(self.device_id) and not self.is_made and not self.pairings
 
     def sent(self) -> PairingProgress:
-        """A pairing request is about to go out, and its outcome is unknown until its answer comes."""
+        """A pairing request is about to be sent, and its outcome is unknown until its answer comes."""
         first = self.sent_ago.first if self.sent_ago and self.pairings else timedelta(0)
         sent_ago = SentAgo(first, last=timedelta(0))
         return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=sent_ago)
 
     def unsent(self) -> PairingProgress:
-        """The request never reached PingOne, or made nothing. An earlier one may still have made a device."""
+        """The request never reached PingOne, or made nothing, so it no longer counts in `pairings`. Earlier ones still
+        do."""
         return replace(self, state=PairingState.UNSENT, pairings=self.pairings - 1)
 
     def found(self, device_id: str, *, is_made: bool) -> PairingProgress:
@@ -93,13 +94,14 @@ class PairingProgress:
 
     def with_age(self, age: timedelta | None, lasts: timedelta) -> PairingProgress:
         """PingOne says how old the device is. A device that a look-up found is somebody else's if it was made before
-        our first request, or more than `lasts` after our last one: days may lie between these and the look-ups."""
+        our first request, or more than `lasts` after our last one: days may pass between our requests and the
+        look-ups."""
         if not self.is_open or not self.is_made:
             return self
         return replace(self, is_made=may_be_made_by(self.sent_ago, age, lasts))
 
     def read(self) -> PairingProgress:
-        """The device was read, so that nothing is open."""
+        """The device was read, so nothing is open."""
         return replace(self, state=PairingState.PAIRED) if self.device_id else self
 
     def paired(self, device_id: str, *, is_made: bool) -> PairingProgress:
@@ -119,11 +121,11 @@ class PairingProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Everything that decides what a record does next. `attempts` counts those since the last replay, including this
-    one; `not_found` counts its 404s; `is_stale`: its OTPs are too old to send. The other fields are as in the table
-    `record`. A record with a seed has a `next_counter`, and makes another OTP for every post, so that no counter is
-    used twice. `first` and `second` are then the OTPs of its latest pair, and their `posts` are those of all pairs
-    together."""
+    """Everything that decides what a record does next. `attempts` counts the attempts since the last replay, including
+    this one; `not_found` counts the record's 404s; `is_stale`: its OTPs are too old to send. The other fields are as in
+    the table `record`. A record with a seed has a `next_counter`, and makes another OTP for every post, so that no
+    counter is used twice. `first` and `second` are then the OTPs of its latest pair, and their `posts` are those of all
+    pairs together."""
 
     first: OtpProgress = OtpProgress()
     second: OtpProgress | None = OtpProgress()
@@ -133,7 +135,7 @@ class Progress:
     is_stale: bool = False
     next_counter: int | None = None
     pairing: PairingProgress = PairingProgress()
-    # An OTP went out in this attempt, and its answer did not say how the device is.
+    # An OTP was sent in this attempt, and the answer did not show the device's status.
     is_just_posted: bool = field(default=False, compare=False)
     # From 0 up to 1, drawn once for each attempt: spreads the delays of returning records.
     jitter: float = 0.0
@@ -150,7 +152,7 @@ class Progress:
 
     @property
     def is_half_done(self) -> bool:
-        """Whether PingOne has asked for OTP 2, and it has not gone out. Only for unfinished records."""
+        """Whether PingOne has asked for OTP 2, and it has not been sent. Meaningful only for unfinished records."""
         second = self.second
         is_answered = self.first.state == OtpState.ANSWERED and second is not None and second.state == OtpState.UNSENT
         return is_answered and self.verdict is None
@@ -171,14 +173,14 @@ class Progress:
         return replace(self, first=otp) if ordinal == 1 else replace(self, second=otp)
 
     def otp(self, ordinal: int) -> OtpProgress:
-        """What is known of OTP 1 or 2."""
+        """What is known about OTP 1 or 2."""
         otp = self.first if ordinal == 1 else self.second
         assert otp is not None, "only an OTP that the record brought is sent"  # noqa: S101
         return otp
 
     def with_otp_sent(self, ordinal: int, counter: int | None = None) -> Progress:
-        """The OTP is about to go out: its outcome is unknown until an answer was read. `counter`: that of an OTP from a
-        seed."""
+        """The OTP is about to be sent: its outcome is unknown until an answer is read. `counter`: the counter of an OTP
+        from a seed."""
         sent = self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
         return sent if counter is None else replace(sent, next_counter=counter + 1)
 
@@ -193,8 +195,8 @@ class Progress:
         return unsent if self.next_counter is None else replace(unsent, next_counter=self.next_counter - 1)
 
     def with_device_waiting(self) -> Progress:
-        """A read found the device still waiting: an OTP of unknown outcome was not accepted, and may go again.
-        `not_found` stays: a record whose device is readable, but whose posts get 404s, must come to an end as well."""
+        """A read found the device still waiting: an OTP of unknown outcome was not accepted, and may be sent again.
+        `not_found` stays: a record whose device is readable, but whose posts get 404s, must also come to an end."""
         known = replace(self, pairing=self.pairing.read())
         if known.next_counter is not None and known.is_open:
             return known._with_pair_after_unknown_outcome()
@@ -206,7 +208,7 @@ class Progress:
     def _with_pair_after_unknown_outcome(self) -> Progress:
         """Begin another pair of a seed, since an OTP of this one may have reached PingOne. After an OTP 1 of unknown
         outcome one counter is skipped: if PingOne asked for the second OTP and that answer was lost, it would take the
-        next one as that, and refuse it for lacking `oathResync`."""
+        next OTP for the second one, and refuse it for lacking `oathResync`."""
         assert self.next_counter is not None, "only a seed makes another pair"  # noqa: S101
         skipped = 1 if self.first.state == OtpState.SENT else 0
         return replace(self.with_new_pair(), next_counter=self.next_counter + skipped)
@@ -219,14 +221,14 @@ class Progress:
         )
 
 
-# From which counter a seed makes its next OTP, and when it may go out. For HOTP it is the next counter at any time. For
-# TOTP it is the current time step by PingOne's clock (RFC 6238); OTP 2 must come from the step right after OTP 1's.
-# Times are Unix times of PingOne's clock, in seconds.
+# The counter from which a seed makes its next OTP, and when that OTP may be sent. For HOTP it is the next counter, at
+# any time. For TOTP it is the current time step by PingOne's clock (RFC 6238); OTP 2 must come from the step right
+# after OTP 1's. Times are Unix times of PingOne's clock, in seconds.
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The time by PingOne's clock, as far as it is known: between these two."""
+    """The time by PingOne's clock, as far as it is known: it is between these two."""
 
     earliest: float
     latest: float
@@ -234,8 +236,8 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Mint:
-    """Make the OTP from this counter; None: it is in the record's pair. It may go out until `until`; only OTPs of TOTP
-    seeds have an end."""
+    """Make the OTP from this counter; None: the record's pair has it. It may be sent until `until`; only OTPs of TOTP
+    seeds expire."""
 
     counter: int | None
     until: float = math.inf
@@ -243,7 +245,7 @@ class Mint:
 
 @dataclass(frozen=True, slots=True)
 class WaitForStep:
-    """The next OTP's time step has not begun, or this one ends too soon: `seconds` until the next begins."""
+    """The next OTP's time step has not begun, or the current one ends too soon: `seconds` until the next one begins."""
 
     seconds: float
 
@@ -261,10 +263,10 @@ def choose_hotp_counter(progress: Progress) -> Mint:
 def choose_time_step(
     progress: Progress, ordinal: int, time_step: int, now: Now, margin: float
 ) -> Mint | WaitForStep | StepMissed:
-    """Choose the time step of OTP `ordinal` of a TOTP seed. `time_step` in seconds; no OTP goes out in the last
-    `margin` seconds of its step."""
+    """Choose the time step of OTP `ordinal` of a TOTP seed. `time_step` in seconds; no OTP is sent in the last `margin`
+    seconds of its step."""
     unused = _unused(progress)
-    # If the step may have changed already, it is the earlier one until it certainly has.
+    # While the step may or may not have changed, assume the earlier one.
     step = int(now.earliest // time_step)
     ends = (step + 1) * time_step
     is_nearly_over = now.latest >= ends - margin
@@ -290,16 +292,16 @@ class Limits:
 
     # Posts of OTPs, for one set of OTPs.
     posts: int = 3
-    # Counted attempts, up to a replay.
+    # Counted attempts since the last replay.
     attempts: int = 8
     # Seconds after an unanswered call until the device is read: PingOne may still be working on the call. A read
-    # without a result is repeated in proportion to it.
+    # without a result is repeated after a delay in proportion to this one.
     read_delay: float = 30.0
     # Seconds after which a request that was marked as sent gets no answer anymore, and PingOne is done with it.
     over_after: float = 55.0
     # Seconds after a 404 until the device is looked for again.
     not_found_delay: float = 10.0
-    # Longest hold of the fleet in seconds after a `Retry-After`; a longer wait is a used-up quota.
+    # Longest hold of the fleet in seconds after a `Retry-After`; a longer wait means a used-up quota.
     longest_hold: float = 120.0
 
 
@@ -320,7 +322,7 @@ class FindDevice:
 
 @dataclass(frozen=True, slots=True)
 class SendOtp:
-    """Post this OTP; the second one goes with `oathResync`."""
+    """Post this OTP; the second one is sent with `oathResync`."""
 
     ordinal: Literal[1, 2]
 
@@ -371,5 +373,5 @@ class Pause:
 
 Step = ReadDevice | Pair | FindDevice | SendOtp
 Decision = Active | Retry | DeadLetter | Pause
-# What is known of the record now, and what it does next.
+# What is known about the record now, and what it does next.
 Next = tuple[Progress, Step | Decision]

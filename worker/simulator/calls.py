@@ -18,13 +18,13 @@ from pydantic.alias_generators import to_camel
 
 # Groups of operations, each with its own rate limit. Which operation belongs to which group is not published.
 Group = Literal["mfa", "directory", "inventory", "configuration"]
-# The operation of a request, or the operation of each media type: some share one path and method.
+# The operation of a request, or the operation for each media type, since some operations share a path and a method.
 Choice = str | Mapping[str, str]
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 _MEDIA = "application/vnd.pingidentity"
-# By what a path names, with `*` for an id: the group, and what each method does.
+# For each kind of path, with `*` for an id: the group, and the operation of each method.
 ROUTES: Mapping[str, tuple[Group, Mapping[str, Choice]]] = {
     "users": ("directory", {"GET": "find_users"}),
     # `remove_order` is the request of a client that unpairs a device but omits its id.
@@ -121,7 +121,7 @@ B = TypeVar("B", bound=Body)
 @dataclass(slots=True)
 class Call:
     """A request as it arrived. `operation` is None, with a `refusal`, if there is no such operation. The ids are those
-    in the path, or empty; `resource_id` is a user's, a token's, or a job's. `body` is set once it was read."""
+    in the path, or empty; `resource_id` is a user's, a token's, or a job's. `body` is set once it has been read."""
 
     method: str
     path: str
@@ -137,7 +137,7 @@ class Call:
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Call:
-        """Take a request from ASGI, and find its operation."""
+        """Make a call from an ASGI request, and find its operation."""
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         route, ids = _read_path(path)
         media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()

@@ -21,7 +21,7 @@ FIRST_OTP_REMEMBERED = 300
 def hotp(secret: bytes, counter: int, digits: int = 6, hash_name: str = "sha1") -> str:
     """The OTP at this counter: https://www.rfc-editor.org/rfc/rfc4226#section-5.3
 
-    RFC 6238 puts the number of the time step in the counter's place, and permits the hashes besides SHA-1.
+    RFC 6238 puts the number of the time step in the counter's place, and permits hashes other than SHA-1.
     """
     mac = hmac.digest(secret, counter.to_bytes(8, "big"), hash_name)
     offset = mac[-1] & 0x0F
@@ -53,12 +53,12 @@ class FirstOtp:
 
 @dataclass(slots=True, kw_only=True)
 class Token:
-    """A token as the server keeps it. Without a `secret` it refuses every OTP. `time_step`, in seconds, counts for TOTP
-    alone.
+    """A token as the server keeps it. Without a `secret` it refuses every OTP. `time_step`, in seconds, matters only
+    for TOTP.
 
     `counter` is the lowest position still acceptable and only grows, so no OTP is accepted twice; a position is a
     counter of HOTP, or the number of a time step of TOTP. A TOTP token's clock is `drift` steps ahead of the server's.
-    With `out_of_step`, every OTP counts as beyond the look-ahead window, until a resync."""
+    If `out_of_step`, every OTP counts as beyond the look-ahead window, until a resync."""
 
     secret: bytes | None = field(default=None, repr=False)
     type: OtpType = "hotp"
@@ -84,7 +84,8 @@ class Token:
         if first is not None and now < first.until:
             if otp == self.otp_at(first.position + 1):
                 return self._accept(first.position + 1, now) if resync else Verdict.REFUSED
-            # With `oathResync` this was meant as the second OTP, and is wrong; without, it is the first of a new pair.
+            # With `oathResync` this was meant as the second OTP, and is wrong; without it, the OTP is the first of a
+            # new pair.
             if resync and otp != self.otp_at(first.position):
                 return Verdict.REFUSED
         return self._check_first_otp(otp, now, may_resync=resync or not needs_resync)

@@ -1,4 +1,4 @@
-"""The operations: what each call does to the world, and what it is answered. The caller holds the simulation's lock
+"""The operations: what each call does to the world, and how it is answered. The caller holds the simulation's lock
 meanwhile.
 
 https://developer.pingidentity.com/pingone-api (MFA devices, users, OATH tokens, device authentication policies)
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 # The names by which a filter may find a user.
 _NAMES = ("id", "username", "email", "externalId")
-# A term of a filter, maybe in parentheses, and what joins it to the next one, if there is one.
+# A term of a filter, which may be in parentheses, and the word that joins it to the next one, if there is one.
 _TERM = re.compile(
     r'\s*(\()?\s*(?P<name>[A-Za-z.]+)\s+eq\s+(?P<value>"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*")\s*'
     r"(?(1)\))\s*(?P<joined>or\b|\Z)",
     re.IGNORECASE,
 )
-# Items that a client may request in one page, as the vendor's SDK says of users.
+# Maximum items that a client may request in one page, as the vendor's SDK says for users.
 _LARGEST_LIMIT = 1000
 
 
@@ -42,8 +42,8 @@ _LARGEST_LIMIT = 1000
 def answer_page(
     name: str, items: Collection[T], call: Call, settings: Settings, body: Callable[[T], dict[str, Any]]
 ) -> Answer:
-    """Answer the page of a list that a request asks for, with the address of the next one. A page may be smaller than
-    asked for. Raises Refused."""
+    """Answer with the page of a list that a request asks for, and with the address of the next page. A page may be
+    smaller than requested. Raises Refused."""
     start, limit = _read_cursor(call.parameters.get("cursor")), _read_limit(call.parameters.get("limit"))
     size = min(limit, settings.page_size)
     bodies = [body(item) for item in islice(items, start, start + size)]
@@ -83,8 +83,9 @@ def _href(call: Call) -> str:
 
 
 def read_filter(call: Call, attributes: Collection[str], settings: Settings) -> list[Term] | None:
-    """Read the filter of a request, terms such as `username eq "a"` on these attributes, joined by `or`: what has one
-    of them passes. None if it has no filter. Raises Refused if it is malformed, too long, or anything else."""
+    """Read a request's filter: terms such as `username eq "a"` for these attributes, joined by `or`. An item passes if
+    it matches any term. None if there is no filter. Raises Refused for any other filter, and for one with too many
+    terms."""
     text, terms, joined, at = call.parameters.get("filter"), list[Term](), "or", 0
     if text is None:
         return None
@@ -99,12 +100,12 @@ def read_filter(call: Call, attributes: Collection[str], settings: Settings) -> 
     return terms
 
 
-# Users, and what the environment says of itself
+# Users, and what the environment says about itself
 
 # Made up, and the same at each start.
 POLICY_ID = "0a7b0000-5e1f-4c0d-8000-00000000000b"
-# The built-in roles, a few of them, with some of their permissions. The names of the roles are the vendor's; which
-# permissions tokens need, and who has them, is not published: these are made up.
+# A few of the built-in roles, with some of their permissions. The names of the roles are the vendor's. Which
+# permissions tokens need, and which roles have them, is not published: these are made up.
 ROLES: list[dict[str, Any]] = [
     {"id": "role-1", "name": "Identity Data Admin", "permissions": [{"id": "dir:read:user"}]},
     {"id": "role-2", "name": "Environment Admin", "permissions": [{"id": "mfa:create:oathToken"}]},
@@ -163,7 +164,7 @@ def read_policies(call: Call, simulation: Simulation) -> Answer:
 
 
 def read_mfa_settings(call: Call, simulation: Simulation) -> Answer:
-    """Answer the MFA settings. Without an account lock there is no `lockout`; a simulated one has no end."""
+    """Answer with the MFA settings. Without an account lock, they have no `lockout`; a simulated lock has no end."""
     settings = simulation.settings
     body: dict[str, Any] = {
         "pairing": {"maxAllowedDevices": settings.max_allowed_devices},
@@ -175,7 +176,7 @@ def read_mfa_settings(call: Call, simulation: Simulation) -> Answer:
 
 
 def read_capabilities(call: Call, simulation: Simulation) -> Answer:
-    """Answer what the license grants."""
+    """Answer with what the license grants."""
     settings = simulation.settings
     limits = {
         "rlgMfaRps": settings.rate,
@@ -212,7 +213,7 @@ class Pairing(Body):
 def device_body(device: Device, root: str, now: float) -> dict[str, Any]:
     """A device as JSON. `root` is the URL under which the client reached the simulator."""
     lock: dict[str, Any] = {"status": "LOCKED" if device.is_locked(now) else "UNLOCKED"}
-    # A lock without end is infinite.
+    # A lock without end has an infinite time, which cannot be written.
     if device.locked_until is not None and device.locked_until < 1e11:
         lock["expiresAt"] = timestamp(device.locked_until)
     block: dict[str, Any] = {"status": "UNBLOCKED"}
@@ -270,7 +271,8 @@ def unpair(call: Call, simulation: Simulation) -> Answer:
 
 
 def remove_order(call: Call, simulation: Simulation) -> Answer:
-    """Answer the request to remove the order of a user's devices. Nothing here goes by that order. Raises Refused."""
+    """Answer the request to remove the order of a user's devices. Nothing in the simulator uses that order. Raises
+    Refused."""
     find_user(call, simulation)
     return Answer(204)
 
@@ -307,7 +309,7 @@ def _find_device(call: Call, simulation: Simulation) -> Device:
 
 # The inventory of tokens, and the jobs that import and revoke tokens
 
-# Tokens in the list of a job. PingOne's limit is not published.
+# Maximum tokens in the list of a job. PingOne's limit is not published.
 MOST_JOB_TOKENS = 1000
 
 _HASHES: Mapping[str, Hash] = {"HmacSHA1": "sha1", "HmacSHA256": "sha256", "HmacSHA512": "sha512"}
@@ -376,7 +378,7 @@ def token_body(token: InventoryToken, *, is_expanded: bool) -> dict[str, Any]:
 
 
 def _job_body(job: Job, root: str) -> dict[str, Any]:
-    """A job as JSON. Its link says /jobs/, as the vendor's example does, where no call answers."""
+    """A job as JSON. Its link says /jobs/, as the vendor's example does, although no call there is answered."""
     body: dict[str, Any] = {
         "_links": {"self": {"href": f"{root}/v1/environments/{job.environment_id}/jobs/{job.id}"}},
         "id": job.id,
@@ -413,14 +415,14 @@ def list_tokens(call: Call, simulation: Simulation) -> Answer:
 
 
 def import_tokens(call: Call, simulation: Simulation) -> Answer:
-    """Take a job that imports tokens. Raises Refused."""
+    """Accept a job that imports tokens. Raises Refused."""
     sent = call.read(Import)
     tokens = [_make_token(new, number, call, simulation) for number, new in enumerate(sent.tokens)]
     return _take(Job(environment_id=call.environment_id, type=sent.type, tokens=tuple(tokens)), call, simulation)
 
 
 def revoke_tokens(call: Call, simulation: Simulation) -> Answer:
-    """Take a job that revokes tokens. Raises Refused."""
+    """Accept a job that revokes tokens. Raises Refused."""
     sent = call.read(Revocation)
     job = Job(
         environment_id=call.environment_id,
@@ -438,7 +440,7 @@ def read_job(call: Call, simulation: Simulation) -> Answer:
 
 
 def _take(job: Job, call: Call, simulation: Simulation) -> Answer:
-    """Take a job, and answer with its id. Raises Refused if its list is too long."""
+    """Accept a job, and answer with its id. Raises Refused if its list is too long."""
     if len(job.tokens or job.wanted) > MOST_JOB_TOKENS:
         raise Refused(Answer(413, b"<!doctype html><title>Request Entity Too Large</title>", HTML))
     now = simulation.unix_time()
@@ -449,7 +451,7 @@ def _take(job: Job, call: Call, simulation: Simulation) -> Answer:
 
 
 def _is_expanded(call: Call) -> bool:
-    """Whether a request asks for a token's devices. Raises Refused for anything else to expand."""
+    """Whether a request asks for a token's devices. Raises Refused if it asks to expand anything else."""
     wanted = call.parameters.get("expand")
     if wanted not in (None, "devices"):
         raise bad_parameter("expand")

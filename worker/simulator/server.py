@@ -1,4 +1,4 @@
-"""Serves the simulator: a listening socket, uvicorn on it, and what happens to one call."""
+"""Serves the simulator: a listening socket, uvicorn on it, and the handling of each call."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ HANDLERS: Mapping[str, Handler] = {
 
 class Application:
     """The simulator as an ASGI application. Calls do not pass through a framework's router and middleware, which would
-    take more time than all the rest of a call."""
+    take more time than the rest of a call."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -80,7 +80,7 @@ def refuse(call: Call, simulation: Simulation) -> Answer | None:
 
 
 def perform(call: Call, simulation: Simulation) -> Answer:
-    """Do the operation of a call that was not refused."""
+    """Perform the operation of a call that was not refused."""
     with simulation.lock:
         simulation.world.catch_up(simulation.unix_time())
         try:
@@ -151,7 +151,7 @@ def write_ready_file(path: Path, listener: socket.socket) -> None:
 
 
 def configure(application: Any, http: type[asyncio.Protocol] | str = "h11") -> uvicorn.Config:
-    """Configure a server for an ASGI application, of this implementation of HTTP."""
+    """Configure a server for an ASGI application, with this implementation of HTTP."""
     return uvicorn.Config(
         application,
         http=http,

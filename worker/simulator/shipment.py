@@ -62,13 +62,13 @@ A_FEW_HOPELESS: Mapping[Kind, int] = {
     kind: 1 for kind, expected in EXPECTED.items() if expected.status == "dead_letter"
 }
 
-# Kinds of dead letters that two fresh OTPs of the token mend.
+# Kinds of dead letters that are mended with two fresh OTPs from the token.
 MENDED_BY_FRESH_OTPS: tuple[Kind, ...] = ("wrong_otp", "wrong_second_otp", "second_otp_missing")
 
 # How far a token is ahead of the server's counter: within the look-ahead window, or far enough to need a resync.
 IN_STEP, AHEAD = range(LOOK_AHEAD - 1), range(LOOK_AHEAD, 40)
-# OTPs to compare: none may equal that of another counter nearby. Six digits are sometimes equal by chance: in thousands
-# of tokens, once or twice.
+# How many OTPs to compare: none may equal the OTP of another counter nearby. In thousands of tokens, two OTPs of six
+# digits are equal by chance once or twice.
 _COMPARED = 10
 
 
@@ -85,12 +85,12 @@ class MadeToken(TokenSeed):
         return _list_otps(bytes.fromhex(self.secret), range(self.counter, self.counter + count))
 
     def seed_fields(self) -> dict[str, Any]:
-        """The fields of a seed for this token; the server's counter is the token's."""
+        """The fields of a seed for this token; the server gets the token's counter."""
         return self.model_dump(include=set(TokenSeed.model_fields), exclude_defaults=True)
 
 
 def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fields: Any) -> dict[str, Any]:
-    """Make up the fields of a MadeToken this far ahead of the server. A TOTP token uses the clock."""
+    """Make up the fields of a MadeToken that is this far `ahead` of the server. A TOTP token uses the clock instead."""
     while True:
         secret, server_counter = dice.randbytes(20), dice.randrange(50)
         counter = server_counter + dice.choice(ahead)
@@ -111,7 +111,7 @@ def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fiel
 
 
 def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
-    """Make up another token's secret, in hexadecimal, with which none of this one's OTPs is valid."""
+    """Make up another token's secret, in hexadecimal, for which none of this token's OTPs is valid."""
     sent = token.otps(_COMPARED)
     while True:
         secret = dice.randbytes(20)
@@ -123,8 +123,9 @@ def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
 def draw_kinds(
     count: int, special: Mapping[K, int], plain: tuple[K, K], out_of_step: float, dice: random.Random
 ) -> list[K]:
-    """Choose the kind of each of `count` tokens: the given number of each special kind, and for the others this share
-    of the first of the two plain kinds. Raises ValueError if the special ones do not fit."""
+    """Choose the kind of each of `count` tokens: the given number of each special kind; of the others, the share
+    `out_of_step` is of the first plain kind, and the rest of the second. Raises ValueError if `count` is too small for
+    the special ones."""
     kinds = [kind for kind, tokens in special.items() for _ in range(tokens)]
     left = count - len(kinds)
     if left < 0:
@@ -169,15 +170,15 @@ class MadeShipment:
         path.write_text(json.dumps(self.world_json()), encoding="utf-8")
 
     def world_json(self) -> dict[str, Any]:
-        """The world as JSON, as `oathbulk simulator --world` takes it."""
+        """The world as JSON, for `oathbulk simulator --world`."""
         return self.world.model_dump(mode="json", exclude_defaults=True)
 
     def write_pairs(self, path: Path) -> None:
-        """Write the rows as a CSV of OTP pairs, as `oathbulk load` takes it."""
+        """Write the rows as a CSV of OTP pairs, for `oathbulk load`."""
         _write_rows(path, self.rows)
 
     def write_fresh_pairs(self, path: Path) -> None:
-        """Write fresh OTP pairs of the tokens that will not become active, as `oathbulk mend` takes them."""
+        """Write fresh OTP pairs of the tokens that will not become active, for `oathbulk mend`."""
         _write_rows(path, [row for row in self.fresh if self.expected[row.serial].status == "dead_letter"])
 
 
@@ -199,10 +200,10 @@ def make_shipment(
     hopeless: Mapping[Kind, int] | None = None,
     prefix: str = "MADE",
 ) -> MadeShipment:
-    """Make up `count` HOTP tokens, paired with a user each. The same arguments always give the same shipment.
+    """Make up `count` HOTP tokens, each paired with a user. The same arguments always give the same shipment.
 
     `hopeless`: how many rows of each kind must end as dead letters; none by default. `out_of_step` is the share of the
-    other rows whose tokens need the second OTP. Raises ValueError if the hopeless ones do not fit.
+    other rows whose tokens need the second OTP. Raises ValueError if `count` is too small for the hopeless ones.
     """
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
     kinds = draw_kinds(count, hopeless or {}, ("out_of_step", "in_step"), out_of_step, dice)
@@ -214,8 +215,8 @@ def make_shipment(
 
 
 def _make_pair(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, PairRow, DeviceSeed | None]:
-    """Make up a row of this kind, the same with two fresh OTPs, and its device; None in place of a device that PingOne
-    must not know. The token was pressed three times before the fresh OTPs."""
+    """Make up a row of this kind, the same row with two fresh OTPs, and its device, or None if PingOne must not know
+    the device. The fresh OTPs come after three earlier ones."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
     token = MadeToken(**draw_token(serial, dice, AHEAD if is_drifted else IN_STEP))
     first, second, third = token.otps(3)
@@ -227,7 +228,8 @@ def _make_pair(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, P
 
 
 def make_device(token: MadeToken, kind: Kind, **fields: Any) -> DeviceSeed | None:
-    """Make the device that PingOne has of a token of this kind, and that differs in these fields of a seed."""
+    """Make the device that PingOne has for a token of this kind, with these `fields` in place of the token's; None if
+    it has none."""
     if kind == "unknown_device":
         return None
     known = token.seed_fields() | {
@@ -246,7 +248,7 @@ def make_device(token: MadeToken, kind: Kind, **fields: Any) -> DeviceSeed | Non
 
 # The names of the files in the box's folder.
 SEEDS, KEY, LIST, ENDINGS = "box.pskc", "box.key", "who.csv", "expected.json"
-# Where people work, for a column of the list's own.
+# Where people work, for an additional column of the list.
 SITES = ("Oslo", "Porto", "Riga")
 BoxKind = Literal[
     # Nothing is wrong; or PingOne asks for a second OTP.
@@ -270,7 +272,7 @@ BoxKind = Literal[
     "token_taken",
     "wrong_seed",
 ]
-# How the record of each kind must end. A device that was ACTIVE before proves nothing, but it is ACTIVE.
+# How the record of each kind must end. A device that was ACTIVE before does not prove its seed right, but it is ACTIVE.
 BOX_EXPECTED: Mapping[BoxKind, Expected] = {
     "in_step": Expected("active"),
     "out_of_step": Expected("active", resynced=True),
@@ -308,7 +310,7 @@ class BoxToken(MadeToken):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The pre-shared key of a file, and the encrypted key of its MACs in the file."""
+    """The pre-shared key of a file, and the key of its MACs, which the file contains in encrypted form."""
 
     pre_shared: bytes = field(repr=False)
     mac: bytes = field(repr=False)
@@ -323,14 +325,14 @@ class Box(MadeShipment):
     seed: int = field(default=0)
 
     def write(self, folder: Path) -> None:
-        """Write the vendor's file, its key in hexadecimal, the list of who gets what with a column of its own, and how
-        each record must end as `{serial: {"status", "reason", "resynced"}}`, into the folder, which is made if need
-        be."""
+        """Write four files into the folder, which is created if necessary: the vendor's file; its key, in hexadecimal;
+        the list of who gets which token, with an additional column; and, by serial number, how each record must end
+        (`status`, `reason` and `resynced`)."""
         folder.mkdir(parents=True, exist_ok=True)
         dice = random.Random(self.seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
         with (folder / SEEDS).open("w", encoding="utf-8", newline="\n") as file:
             write_pskc(file, self.tokens, self.keys, dice)
-        # Nobody else may read it.
+        # Only the owner may read the key.
         key = folder / KEY
         key.unlink(missing_ok=True)
         key.touch(mode=0o600, exist_ok=False)
@@ -352,8 +354,9 @@ def make_box(
 ) -> Box:
     """Make up a box of `count` tokens. The same arguments always give the same box.
 
-    `special`: how many tokens there are of which kind of SPECIAL; none by default. Of the others, `out_of_step` is the
-    share that needs a second OTP. `totp` is the share of TOTP tokens. Raises ValueError if the special ones do not fit.
+    `special`: how many tokens there are of each kind in SPECIAL; none by default. Of the others, `out_of_step` is the
+    share that needs a second OTP. `totp` is the share of TOTP tokens. Raises ValueError if `count` is too small for the
+    special ones.
     """
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
     keys = Keys(dice.randbytes(_KEY_LENGTH), dice.randbytes(_MAC_KEY_LENGTH))
@@ -398,7 +401,7 @@ def _make_token(number: int, kind: BoxKind, totp: float, prefix: str, dice: rand
 
 
 def a_few_of_each(count: int, *, each: int = 1) -> Mapping[BoxKind, int]:
-    """Which special tokens a box of `count` has: a fixed number of each kind, or none if they were more than a
+    """Which special tokens a box of `count` has: a fixed number of each kind, or none if they would be more than a
     tenth."""
     return dict.fromkeys(SPECIAL, each) if count >= 10 * each * len(SPECIAL) else {}
 

@@ -1,6 +1,6 @@
-"""What the simulated PingOne has, in all environments: users, the inventory of tokens, and devices; the settings of the
-tenant's policy and limits; and what a call needs before it is done: an access token, and room within the rate limit of
-its group.
+"""The state of the simulated PingOne, in all environments: users, the inventory of tokens, and devices; the settings of
+the tenant's policy and limits; and what a call needs before it is carried out: an access token, and room within its
+group's rate limit.
 
 https://developer.pingidentity.com/pingone-api (token endpoint, client credentials; rate limits)
 """
@@ -30,7 +30,7 @@ Term = tuple[str, str]
 Status = Literal["ACTIVATION_REQUIRED", "ACTIVE"]
 JobType = Literal["CREATE_OATH_TOKENS", "REVOKE_OATH_TOKENS"]
 
-# The namespace of ids of initial tokens: the same for the same environment and serial number.
+# The namespace for the ids of initial tokens: the same environment and serial number always give the same id.
 _NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000a")
 # Maximum number of tokens in an environment.
 MOST_TOKENS = 100_000
@@ -46,12 +46,12 @@ class Settings(BaseModel):
     # Whether only a first OTP with `oathResync` gets EXTRA_OTP_REQUIRED, and one without gets INVALID_OTP.
     extra_otp_needs_resync: bool = False
     # A device is locked for `cool_down` seconds after `failure_count` failures, as in the MFA policy's
-    # `oathToken.otp.failure`. `account_lock_after`: a user's failures, over all devices, after which the account cannot
-    # be used; None: never.
+    # `oathToken.otp.failure`. `account_lock_after`: how many failures of a user, over all devices, lock the account;
+    # None: it is never locked.
     failure_count: int = Field(default=3, ge=1, le=7)
     cool_down: float = Field(default=120, ge=0)
     account_lock_after: int | None = Field(default=None, ge=1)
-    # Whom PingOne tells about a new device, by the MFA policy ("absent": it does not say).
+    # How PingOne tells people about a new device, according to the MFA policy ("absent": the policy does not say).
     new_device_notification: Literal["absent", "NONE", "EMAIL_THEN_SMS", "SMS_THEN_EMAIL"] = "NONE"
     # Devices that a user may have.
     max_allowed_devices: int = Field(default=5, ge=1, le=15)
@@ -63,9 +63,9 @@ class Settings(BaseModel):
     # Duration of a job in seconds.
     job_takes: float = Field(default=1, ge=0)
 
-    # Requests a second for devices; None is unlimited, 0 refuses all. The limit is a bucket of `burst` that fills at
-    # `rate`. `group_rates` has requests a second of other groups, each with its own count; missing groups are
-    # unlimited.
+    # Requests a second for devices; None is unlimited, 0 refuses all. The limit is a bucket with room for `burst`
+    # requests that fills at `rate`. `group_rates`: requests a second for other groups, each counted separately; missing
+    # groups are unlimited.
     rate: float | None = Field(default=None, ge=0)
     group_rates: Mapping[Group, NonNegativeFloat] = {}
     burst: int = Field(default=10, ge=1)
@@ -79,7 +79,7 @@ class Settings(BaseModel):
 
 @dataclass(slots=True)
 class User:
-    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of an unusable one is
+    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. If not `is_usable`, the account is
     locked. Missing names that PingOne requires are made from the id."""
 
     id: str
@@ -149,7 +149,7 @@ class Device:
         return self.locked_until is not None
 
     def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Verdict:
-        """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
+        """Check an OTP and change the device accordingly; `resync` is the request's `oathResync`."""
         self.updated_at = now
         verdict = self.token.check_otp(otp, resync=resync, now=now, needs_resync=settings.extra_otp_needs_resync)
         match verdict:
@@ -160,7 +160,7 @@ class Device:
         return verdict
 
     def _count_failure(self, now: float, settings: Settings) -> None:
-        """Count a failure of device and user, and lock them after the last permitted one."""
+        """Count a failure for the device and its user, and lock each after its last permitted failure."""
         self.failures += 1
         self.user.failures += 1
         if self.failures >= settings.failure_count:
@@ -171,9 +171,9 @@ class Device:
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """A list of tokens that are imported (`tokens`) or revoked (`wanted`, their ids) at the Unix time `ends_at`, when
-    the job becomes DONE, or FAILED with its `reason`. `token_ids`: the tokens that it made or revoked; `duplicates`:
-    serial number and masked secret of those that were there."""
+    """A job that imports tokens (`tokens`) or revokes them (`wanted`, their ids) at the Unix time `ends_at`, when it
+    becomes DONE, or FAILED with its `reason`. `token_ids`: the tokens that it created or revoked; `duplicates`: serial
+    number and masked secret of those that existed already."""
 
     environment_id: str
     type: JobType
@@ -212,7 +212,7 @@ class Job:
             self.token_ids.append(token.id)
 
     def _revoke(self, world: World) -> None:
-        """Revoke existing tokens; paired ones only by force."""
+        """Revoke the wanted tokens that exist. If any is paired, fail unless `force_unpair`."""
         wanted = [(self.environment_id, token_id) for token_id in dict.fromkeys(self.wanted)]
         there = [world.token_ids[each] for each in wanted if each in world.token_ids]
         paired = [token.serial_number for token in there if token.device is not None and not self.force_unpair]
@@ -225,11 +225,12 @@ class Job:
 
 
 class World:
-    """All users, tokens, devices and jobs, in the order in which they came. Changed by one thread at a time, which
-    holds the simulation's lock.
+    """All users, tokens, devices and jobs, in the order in which they were added. Only a thread that holds the
+    simulation's lock changes them.
 
-    `users` by environment and id, `tokens` by environment and serial number; `token_ids` and `jobs` by both ids
-    together, `devices` by their own. `out_of_step`: the serial numbers of tokens that are out of step once imported."""
+    `users` are keyed by environment and id, `tokens` by environment and serial number, `token_ids` and `jobs` by a pair
+    of the environment's id and their own, `devices` by their own id. `out_of_step`: the serial numbers of tokens that
+    are out of step once imported."""
 
     def __init__(self) -> None:
         self.users = defaultdict[str, dict[str, User]](dict)
@@ -245,7 +246,7 @@ class World:
         self._waiting: deque[Device] = deque()
 
     def add_user(self, environment_id: str, user_id: str) -> User:
-        """Add the user with this id, or change their names."""
+        """Return the user with this id, whose names the caller may change; add a missing one."""
         self._named.pop(environment_id, None)
         return self.users[environment_id].setdefault(user_id, User(user_id))
 
@@ -259,7 +260,7 @@ class World:
         return self._named[environment_id].get(term, ())
 
     def add_token(self, token: InventoryToken) -> None:
-        """Add a token, replacing another with its serial number, whose device it takes over."""
+        """Add a token. It replaces one with the same serial number, and takes over its device."""
         tokens = self.tokens[token.environment_id]
         if former := tokens.get(token.serial_number):
             del self.token_ids[former.environment_id, former.id]
@@ -297,14 +298,14 @@ class World:
         return device if is_theirs else None
 
     def take_job(self, job: Job, now: float) -> None:
-        """Add a job, which runs at its time: at once if it takes none."""
+        """Add a job, which runs when its time comes: at once if it takes no time."""
         self.jobs[job.environment_id, job.id] = job
         self._running.append(job)
         self.catch_up(now)
 
     def catch_up(self, now: float) -> None:
-        """Do what PingOne does by itself in time: delete devices that have waited for activation for more than a day,
-        and run jobs."""
+        """Do what PingOne does by itself as time passes: delete devices that have waited for activation for more than a
+        day, and run jobs."""
         while self._waiting:
             device = self._waiting[0]
             if device.status != "ACTIVE" and self.devices.get(device.id) is device:
@@ -331,7 +332,7 @@ class Seed(BaseModel):
 
 
 class TokenSeed(Seed):
-    """One initial token of the inventory. Without its `secret` (hexadecimal) it refuses every OTP. `counter` is the
+    """One initial token of the inventory. Without a `secret` (hexadecimal), it refuses every OTP. `counter` is the
     server's; `drift` is in time steps, `time_step` in seconds."""
 
     serial: str = Field(min_length=1)
@@ -510,7 +511,7 @@ class TokenBucket:
         self._filled_at = -math.inf
 
     def take(self, now: float) -> float | None:
-        """Count one request at this monotonic time: None if it passes, otherwise the seconds until the next one
+        """Count one request at this monotonic time. Return None if it passes, otherwise the seconds until the next one
         would."""
         if self.rate is None:
             return None
@@ -554,15 +555,15 @@ class Simulation:
         return {group: TokenBucket(self.settings, group) for group in get_args(Group)}
 
     def seed(self, seed: WorldSeed) -> None:
-        """Add the seed's client, users, tokens, and devices. The seed's settings are for the code that makes the
-        simulation."""
+        """Add the seed's client, users, tokens, and devices. The code that makes the simulation applies the seed's
+        settings."""
         with self.lock:
             self.access.clients[seed.client_id] = seed.client_secret
             add_to_world(self.world, seed, self.unix_time())
 
     def admit(self, call: Call, now: float) -> Answer | None:
-        """Count a request at this monotonic time against its group's limit: None, or the refusal. Requests for access
-        tokens do not count."""
+        """Count a request at this monotonic time against its group's limit. Return None, or the refusal. Requests for
+        access tokens do not count."""
         if call.operation == "access_token":
             return None
         with self.lock:

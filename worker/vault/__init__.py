@@ -1,2 +1,2 @@
-"""Secrets: OTPs that no text shows, the keys that encrypt them, and the rotation of these keys. Begin with `keys`
+"""Secrets: OTPs (masked in every text), the keys that encrypt them, and the rotation of these keys. Begin with `keys`
 (which keys this installation has) or `otps`."""

@@ -1,5 +1,5 @@
 """The encryption keys of this installation: from the settings, or the key file in the home of the embedded stack; and
-their rotation, which encrypts everything stored again with the first key."""
+their rotation, which encrypts all stored OTPs and seeds again, with the first key."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -75,10 +75,10 @@ WriteDown = Callable[[Connection, int], None]
 def reencrypt(
     database: Database, keyring: Keyring, write_down: WriteDown, on_progress: OnProgress = tell_nobody
 ) -> int:
-    """Encrypt with the first key every pair of OTPs that is encrypted with another one; return how many records it
-    changed. Works beside running workers, and continues where it stopped. `write_down` is called first, unless there is
-    nothing to do: a rotation that fails half-way was requested too. Raises DecryptionError once all others are done, if
-    records cannot be decrypted."""
+    """Encrypt again, with the first key, all OTPs and seeds that are encrypted with another key; return how many
+    records were changed. Works beside running workers, and continues where it stopped. `write_down` is called first,
+    unless there is nothing to do: the audit also has to show a rotation that fails halfway. If some records cannot be
+    decrypted, raises DecryptionError once all others are done."""
     with database.writing() as connection:
         left = connection.scalar(select(func.count()).where(*_is_under_other_key(keyring)))
         if left:
@@ -101,15 +101,15 @@ def reencrypt(
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
-    """SQL condition: a record's OTPs, current or spent, are encrypted with a key other than the first."""
+    """SQL condition: whether a record's OTPs, current or spent, are encrypted with a key other than the first."""
     key_ids = (func.substr(column, 1, len(keyring.sealing_id)) for column in _SEALED)
     return (or_(*(key_id != keyring.sealing_id for key_id in key_ids)),)
 
 
 def _reseal(database: Database, keyring: Keyring, closed: dict[int, str]) -> Iterator[int]:
-    """Encrypt again from the first record to the last, except those that another transaction has locked. Yields the
-    count after each transaction. Those that cannot be decrypted go into `closed`, by id, with token and reason. Waiting
-    for a locked record while holding others could deadlock with a dispatcher tick, which does the same."""
+    """Encrypt records again, from the first to the last, except those that another transaction has locked. Yields the
+    count after each transaction. Records that cannot be decrypted are put into `closed`, by id, with token and reason.
+    Waiting for a locked record while holding others could deadlock with a dispatcher tick, which does the same."""
     count, last_id = 0, 0
     while True:
         with database.writing() as connection:

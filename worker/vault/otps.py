@@ -1,5 +1,5 @@
-"""What makes a record's OTPs, in types that show no digit in a repr, log line, or traceback: a pair from the shipment,
-or a seed (RFC 4226 and 6238); and how to decrypt them."""
+"""The source of a record's OTPs: a pair from the shipment, or a seed (RFC 4226 and 6238). The types show no digit in a
+repr, log line, or traceback. Also decrypts the pair or the seed."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ class Otp:
 @dataclass(frozen=True, slots=True)
 class OtpPair:
     """The OTPs of one record: the first, and the next consecutive one if the shipment has it. `spent`: OTPs of the
-    record's earlier pairs that were sent, and never go again."""
+    record's earlier pairs that were sent, and are never sent again."""
 
     first: Otp
     second: Otp | None
     spent: frozenset[Otp] = frozenset()
 
     def list_sent(self, first_posts: int, second_posts: int) -> frozenset[Otp]:
-        """List the sent OTPs: those of earlier pairs, and each of these two that was posted. Posts count, not the
-        state: an OTP that a read found unused is unsent again, but only its record may send it again."""
+        """List the sent OTPs: those of earlier pairs, and any of these two that was posted. Posts count, not the state:
+        an OTP that a read found unused counts as unsent, but only its record may send it again."""
         posted = (self.first, first_posts), (self.second, second_posts)
         return self.spent | {otp for otp, posts in posted if otp and posts}
 
     def to_plaintext(self) -> bytes:
-        """Write the pair as it is encrypted into its record: JSON, `{"otp1": "…", "otp2": "…" or null}`, and `spent` if
-        there are any."""
+        """Write the pair in the form that is encrypted into its record: JSON, `{"otp1": "…", "otp2": "…" or null}`, and
+        `spent` if there are any."""
         # Formatted here instead of by the json module, in a tenth of the time: digits need no escaping.
         second = f'"{self.second.reveal()}"' if self.second else "null"
         spent = ", ".join(f'"{digits}"' for digits in sorted(otp.reveal() for otp in self.spent))
@@ -116,8 +116,8 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seed:
-    """What makes the OTPs of one token. `time_step` is in seconds for TOTP, None for HOTP; `counter` is the first one
-    to use for HOTP, 0 for TOTP."""
+    """The seed that one token's OTPs are made from. `time_step` is in seconds for TOTP, None for HOTP; `counter` is the
+    first one to use for HOTP, 0 for TOTP."""
 
     secret: Secret
     otp_type: OtpType = "hotp"
@@ -145,7 +145,8 @@ class Seed:
         return Otp(maker.generate(counter).decode())
 
     def to_plaintext(self) -> bytes:
-        """Write the seed as it is encrypted into its record: JSON, with the secret in hexadecimal as `seed`."""
+        """Write the seed in the form that is encrypted into its record: JSON, with the secret in hexadecimal as
+        `seed`."""
         fields: dict[str, Any] = {
             "seed": self.secret.reveal().hex(),
             "type": self.otp_type,
@@ -173,7 +174,7 @@ OtpSource: TypeAlias = OtpPair | Seed
 
 
 def write_spent(otps: frozenset[Otp]) -> bytes:
-    """Write the sent OTPs as they are encrypted into their record."""
+    """Write the sent OTPs in the form that is encrypted into their record."""
     return json.dumps(sorted(otp.reveal() for otp in otps)).encode()
 
 
