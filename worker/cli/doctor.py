@@ -334,7 +334,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
     """Say where the audit's heads are noted; `reads`: check its chain of hashes, and that it has these heads."""
     path = audit.find_heads_file(installation.settings)
     if path and not _can_append(path):
-        return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
+        return fault(f"heads cannot be saved in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
     if reads:
         with installation.database.reading_snapshot() as connection:
             broken = audit.check(connection).broken
@@ -344,12 +344,12 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
         if missing:
             number = count_things(len(missing), "head")
             return fault(
-                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
+                f"{number} saved in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
                 f"older than they are, or was created again ({missing[0].why})",
                 "if you restored a backup, take the lines of these heads out of that file; otherwise restore the latest"
                 " backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
-    heads = f"heads are noted in {path}" if path else "heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD"
+    heads = f"heads are saved in {path}" if path else "heads are saved nowhere: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
 
 
@@ -382,7 +382,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
         cure = "restart them, one by one: docs/operating.md"
         return fault(f"not this command's version, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
-    last_tick = "no tick has ever come" if tick is None else f"the last tick came {tick:.0f} s ago"
+    last_tick = "no tick has ever arrived" if tick is None else f"the last tick arrived {tick:.0f} s ago"
     # Threads that all wait for PingOne delay ticks by as long as a call may take, and that is not a fault.
     if tick is None or tick > STILL_AFTER:
         return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
@@ -534,7 +534,7 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
     """Make the read of one kind of call, and name the missing role if it is forbidden, from PingOne's list of roles if
     that shows it."""
     if (access_token := granted.get(application.client_id)) is None:
-        return not_known(f"{kind.calls}, since there is no access token")
+        return not_known(f"{kind.calls}, because there is no access token")
     with closing(RoleReads(application, access_token, deadline=DEADLINE)) as reads:
         try:
             kind.read(reads)

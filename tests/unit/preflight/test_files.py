@@ -68,7 +68,7 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2b"),
             False,
             "rows_refused",
-            (Level.NOTE, ("MADE3",), "Refused: 1 row, since the list names no person for this token"),
+            (Level.NOTE, ("MADE3",), "Refused: 1 row, because the list names no person for this token"),
         ),
         # It stays in the drawer.
         (
@@ -117,7 +117,12 @@ ALL = who("1a", "2b", "3c")
             ALL.replace("user_id", "not_befor,user_id", 1).replace(",6f", ",2026-12-01,6f"),
             False,
             "column_alike",
-            (Level.ASK, (), "Columns of your own with names like ours: not_befor (for not_before?). Rename"),
+            (
+                Level.ASK,
+                (),
+                "Columns that oathbulk does not use, with names similar to columns that it does use: "
+                "not_befor (for not_before?). Rename",
+            ),
         ),
         (
             BOX,
@@ -142,7 +147,7 @@ ALL = who("1a", "2b", "3c")
             ALL,
             False,
             "rows_refused",
-            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number is on row 1 of this file already"),
+            (Level.NOTE, ("MADE1",), "Refused: 1 row, because the serial number is on row 1 of this file already"),
         ),
     ],
 )

@@ -90,13 +90,14 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             check_policy(says=None, persons=50_000, makes_devices=True),
             "notification",
             Level.ASK,
-            "PingOne may write to 50000 people when their token becomes a device: the policy p does not say otherwise.",
+            "PingOne might write to 50000 people when their token becomes a device: the policy p does not say "
+            "otherwise.",
         ),
         (
             check_policy(says="SMS_THEN_EMAIL", persons=1, makes_devices=True),
             "notification",
             Level.ASK,
-            "PingOne may write to 1 person when their token becomes a device: the policy p says SMS_THEN_EMAIL.",
+            "PingOne might write to 1 person when their token becomes a device: the policy p says SMS_THEN_EMAIL.",
         ),
         (
             check_policy(says=None),

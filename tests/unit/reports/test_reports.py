@@ -62,13 +62,23 @@ SICK = replace(
             Fleet([WELL], batch="august", only_batch="july"),
             Cause.WORKER,
             "No worker works on it",
-            "`oathbulk run july`, which runs here, works only on july",
+            "`oathbulk run july`, which is running here, works only on july",
         ),
-        (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
+        (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which is running here, starts one"),
         (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
         (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is settled", "logs"),
-        (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick has ever come", "celery -A worker beat"),
-        (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick has come for 90 s", "celery -A worker"),
+        (
+            Fleet([replace(WELL, seconds_since_tick=None)]),
+            Cause.TICK,
+            "No tick has ever arrived",
+            "celery -A worker beat",
+        ),
+        (
+            Fleet([replace(WELL, seconds_since_tick=90.0)]),
+            Cause.TICK,
+            "No tick has arrived for 90 s",
+            "celery -A worker",
+        ),
         (Fleet([replace(WELL, seconds_since_tick=-3600.0)]), Cause.CLOCK, "3600 s in the future", "NTP"),
         # A tick of any process counts.
         (Fleet([replace(WELL, seconds_since_tick=500.0), WELL]), Cause.UNKNOWN, "nothing is settled", "logs"),
@@ -328,7 +338,7 @@ def later(seconds: float) -> datetime:
             "activating",
             {"lease_until": later(-5)},
             (
-                "its worker's time ran out at 12:29:55 UTC, and it is due again as soon as a worker runs",
+                "its worker's time ran out at 12:29:55 UTC, and it is due again as soon as a worker is running",
                 None,
                 None,
             ),
@@ -382,7 +392,7 @@ def test_it_is_told_what_became_of_the_otps(fields: dict[str, Any], part: str, s
 
 
 SENT_NOW = {"otp1_state": "sent", "otp1_posts": 1, "otp_sent_at": NOW}
-TOLD, NOT_KNOWN = "sent, and no answer is recorded", "not known, since the database was restored"
+TOLD, NOT_KNOWN = "sent, and no answer is recorded", "not known, because the database was restored"
 
 
 @pytest.mark.parametrize(
