@@ -126,8 +126,8 @@ CLOSED = replace(JULY, state=BatchState.PAUSED, reason=PauseReason.WINDOW, resum
     [
         (Event.FINISHED, JULY, f"july is finished: {ACTIVE} Next: oathbulk status july"),
         (Event.FINISHED, replace(batch(active=2), name="july"), "july is finished: 2 of 2 rows are active."),
-        (Event.RESUMED, JULY, f"july goes on: {ACTIVE} Next: oathbulk status july"),
-        (Event.STALLED, CUT_OFF, f"july does not move (broker): {ACTIVE} {CHECK} Next: oathbulk status july"),
+        (Event.RESUMED, JULY, f"july continues: {ACTIVE} Next: oathbulk status july"),
+        (Event.STALLED, CUT_OFF, f"july is stalled (broker): {ACTIVE} {CHECK} Next: oathbulk status july"),
         (
             Event.PAUSED_FOR_NOW,
             CLOSED,

@@ -202,7 +202,7 @@ def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
     rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
     for number, told in enumerate(("1 row", "2 rows", "3 rows, 2 of them"), 1):
         findings = check_files(NO_LIST, verdicts_of(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
-        assert f"Refused: {told}{'' if number == 3 else ','} since it has no person" == findings[0].text
+        assert f"Refused: {told}{'' if number == 3 else ','} because it has no person" == findings[0].text
 
 
 def test_a_pair_that_aged_is_asked_about() -> None:

@@ -495,7 +495,7 @@ def test_where_nothing_can_be_asked_nothing_more_is(failure: Exception) -> None:
 def test_where_pingone_itself_answers_no_read_that_is_told_with_the_url(answer: Answer) -> None:
     with pytest.raises(NotPingOne) as error:
         examine(Tenant(**dict.fromkeys(READS, OutcomeUnknown(answer))))
-    said = (f"PINGONE_API_URL=https://api.pingone.com/v1 came {answer}.", "oathbulk doctor")
+    said = (f"PINGONE_API_URL=https://api.pingone.com/v1 was {answer}.", "oathbulk doctor")
     assert [words for words in said if words not in str(error.value)] == []
 
 

@@ -56,17 +56,22 @@ SICK = replace(
     [
         (Fleet([WELL], hold="All workers hold until 12:01 UTC."), Cause.HOLD, "hold until 12:01", "--now"),
         (Fleet([WELL], broker="Connection refused"), Cause.BROKER, "Connection refused", "oathbulk doctor"),
-        (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` starts one"),
-        (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` starts one"),
+        (Fleet([GONE]), Cause.WORKER, "No worker is running", "`oathbulk run BATCH` starts one"),
+        (Fleet(batch="my box"), Cause.WORKER, "No worker is running", "`oathbulk run 'my box'` starts one"),
         (
             Fleet([WELL], batch="august", only_batch="july"),
             Cause.WORKER,
-            "No worker works on it",
+            "No worker is working on it",
             "`oathbulk run july`, which is running here, works only on july",
         ),
-        (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which is running here, starts one"),
+        (
+            Fleet(batch="july", only_batch="july"),
+            Cause.WORKER,
+            "No worker is running",
+            "which is running here, starts one",
+        ),
         (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
-        (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is settled", "logs"),
+        (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is being settled", "logs"),
         (
             Fleet([replace(WELL, seconds_since_tick=None)]),
             Cause.TICK,
@@ -81,7 +86,7 @@ SICK = replace(
         ),
         (Fleet([replace(WELL, seconds_since_tick=-3600.0)]), Cause.CLOCK, "3600 s in the future", "NTP"),
         # A tick of any process counts.
-        (Fleet([replace(WELL, seconds_since_tick=500.0), WELL]), Cause.UNKNOWN, "nothing is settled", "logs"),
+        (Fleet([replace(WELL, seconds_since_tick=500.0), WELL]), Cause.UNKNOWN, "nothing is being settled", "logs"),
     ],
 )
 def test_each_cause_is_named_with_the_command_that_mends_it(fleet: Fleet, cause: Cause, word: str, cure: str) -> None:
@@ -137,7 +142,7 @@ def test_a_hand_out_does_not_know_the_counter_of_a_token_that_a_restore_found_ac
 ) -> None:
     record = past_record(Status.ACTIVE, otp1_state="sent", otp2_state=second, next_counter=next_counter)
     assert is_counter_unknown(record) is is_unknown  # type: ignore[arg-type]
-    assert ("Fewer may do" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
+    assert ("You might need fewer presses" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
 
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
@@ -370,7 +375,7 @@ def test_each_situation_has_a_sentence_and_the_command_that_helps(
 
 def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
     step = describe_next(history_of(past_record(Status.QUEUED), fleet=Fleet()), lease=60.0)
-    assert step.sentence == "waits for a worker: no worker runs"
+    assert step.sentence == "waits for a worker: no worker is running"
     assert "celery -A worker worker" in str(step.why)
     spent = history_of(past_record(Status.DEAD_LETTER, reason="attempts_spent", is_replayable=True))
     assert describe_next(spent, lease=60.0).sentence == "nothing by itself: it failed (attempts_spent)"
