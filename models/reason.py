@@ -88,10 +88,10 @@ CURES = {
     Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay; if an OTP"
     " was sent, mend the row with fresh ones.",
     Reason.REJECTED: "PingOne refused the request. Look up its codes, fix the cause, and mend the row.",
-    Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
-    " user's population, then replay.",
-    Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. It deletes a device that waits for activation longer than"
-    " 24 hours: pair the token again and mend the row with the new device_id. Or user_id or device_id is wrong: mend"
+    Reason.FORBIDDEN: "The worker application is not allowed to act on this user. Give it the role Identity Data Admin "
+    "for the user's population, then replay.",
+    Reason.DEVICE_NOT_FOUND: "PingOne has no such device. It deletes a device that waits for activation longer than"
+    " 24 hours: pair the token again and mend the row with the new device_id. If user_id or device_id is wrong, mend"
     " the row. If the device is there, replay.",
     Reason.BUDGET_SPENT: "Further wrong OTPs might lock the account, and the answer to a posted one got lost."
     " Mend the row with fresh OTPs once the service has recovered.",
@@ -112,8 +112,8 @@ CURES = {
     " in PingOne's MFA settings, then replay.",
     Reason.METHOD_OFF: "The policy does not permit OATH tokens. Enable them, then replay.",
     Reason.LICENSE: "PingOne's license does not permit another device of this kind. Extend it, then replay.",
-    Reason.DEVICE_IN_PROGRESS: "PingOne shows a device for this token that another record works on: the same token "
-    "is in two batches, or twice in one. Wait until the other record is final, then replay.",
+    Reason.DEVICE_IN_PROGRESS: "PingOne shows a device for this token that another record is working on: the same "
+    "token is in two batches, or twice in one. Wait until the other record is final, then replay.",
     Reason.PAIRING_FAILED: "The token was paired three times, but no device was created. Replay once the service has"
     " recovered.",
 }
@@ -185,7 +185,7 @@ OUTAGE_CURE = (
 
 # What a person can do about a pause, as in the batch's `detail` if nothing more specific is known.
 PAUSE_CURES = {
-    PauseReason.PERSON: "A person paused it.",
+    PauseReason.PERSON: "Someone paused it.",
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"
     " PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with"
     " `oathbulk doctor`, then resume.",
@@ -203,7 +203,7 @@ PAUSE_CURES = {
     "the cause, then resume or cancel.",
     PauseReason.TRIAL: "None of the first records has become active, in an environment where none ever has. Look at how"
     " they ended, fix the cause, then resume or cancel.",
-    PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so OTPs go out twice. Find the other"
+    PauseReason.SOMEBODY_ELSE: "Somebody else is working on these devices, so OTPs go out twice. Find the other"
     " installation or run that has this shipment, stop one of them, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
     PauseReason.OUTAGE: f"PingOne does not answer. {OUTAGE_CURE}",

@@ -48,7 +48,7 @@ FAULT_CURES = {
     RowFault.FILE_ROW_UNFIT: "The row differs from its export. Take it from the export again.",
     RowFault.REPEATED: "The token or device is on several rows of the file. If they differ, none of them was loaded: "
     "find out which is right, and mend with that one.",
-    RowFault.IN_PROGRESS: "Another batch works on the token or device. Wait until that is finished, or cancel"
+    RowFault.IN_PROGRESS: "Another batch is working on the token or device. Wait until that is finished, or cancel"
     " it there, and mend the row.",
     RowFault.ACTIVE_ELSEWHERE: "Another batch has made the token active. Nothing is left to do: --only-new skips "
     "such rows.",

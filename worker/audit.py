@@ -70,8 +70,8 @@ def note_head(path: Path, head: Head) -> None:
     except OSError as error:
         log.warning(
             escape_line(
-                f"The head of the audit (line {head.line}) could not be noted in {path} ({error}). The command is "
-                f"done, and the next line's head will be noted. Fix the file, or set OATHBULK_AUDIT_HEAD to another"
+                f"The head of the audit (line {head.line}) could not be saved in {path} ({error}). The command is "
+                f"done, and the next line's head will be saved. Fix the file, or set OATHBULK_AUDIT_HEAD to another"
             )
         )
 
@@ -297,4 +297,4 @@ def _find_why_missing(head: NotedHead, chain: dict[int, str], hashes: set[str], 
         return None
     if head.line > last:
         return f"line {head.line} was cut off: the audit ends with line {last}"
-    return f"line {head.line} was rewritten after its head was noted"
+    return f"line {head.line} was rewritten after its head was saved"

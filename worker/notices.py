@@ -55,7 +55,7 @@ class Event(StrEnum):
 
     # All of its records are final.
     FINISHED = "finished"
-    # It is paused until a person resumes it.
+    # It is paused until someone resumes it.
     PAUSED = "paused"
     # It is paused for an outage, a quota or its hours, and continues by itself.
     PAUSED_FOR_NOW = "paused_for_now"
@@ -108,10 +108,10 @@ _NO_MARKUP = str.maketrans({"<": "‹", ">": "›", "&": "+"})
 # user.
 _BEGINNINGS = {
     Event.FINISHED: "is finished",
-    Event.PAUSED: "is paused until a person resumes it",
+    Event.PAUSED: "is paused until someone resumes it",
     Event.PAUSED_FOR_NOW: "is paused for now",
-    Event.RESUMED: "goes on",
-    Event.STALLED: "does not move",
+    Event.RESUMED: "continues",
+    Event.STALLED: "is stalled",
 }
 
 
@@ -250,14 +250,14 @@ class Notifier:
         try:
             self._tries(webhook.post, facts)
         except NotTaken as error:
-            log.warning("The webhook did not take a notice, which is lost: %s (%s)", facts["text"], error)
+            log.warning("The webhook did not accept a notice, which is lost: %s (%s)", facts["text"], error)
             with self._database.writing() as connection:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(notice_error=str(error)))
         else:
-            log.info("The webhook took a notice: %s", facts["text"])
+            log.info("The webhook accepted a notice: %s", facts["text"])
 
 
 def explain_losses(connection: Connection) -> str | None:
     """Name the batches whose last notice the webhook did not accept; None if it accepted all."""
     lost, error = connection.execute(select(func.count(Batch.notice_error), func.max(Batch.notice_error))).one()
-    return f"the last notice of {lost} {agree(lost, 'batch', 'batches')} was not taken ({error})" if lost else None
+    return f"the last notice of {lost} {agree(lost, 'batch', 'batches')} was not accepted ({error})" if lost else None

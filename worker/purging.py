@@ -178,10 +178,10 @@ class Purging:
         if batch.state == BatchState.CANCELLED or self._gives_up:
             return None
         if waiting := _count_waiting(connection, batch.id):
-            wait, them = agree(waiting, "waits", "wait"), agree(waiting, "it", "them")
+            are, them = agree(waiting, "is", "are"), agree(waiting, "it", "them")
             return (
-                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay or mend {them}, or close {them} "
-                f"with --with-dead-letters"
+                f"{count_things(waiting, 'dead letter')} {are} waiting for someone: replay or mend {them}, or close "
+                f"{them} with --with-dead-letters"
             )
         return None
 

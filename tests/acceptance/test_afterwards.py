@@ -127,7 +127,9 @@ def test_what_is_long_done_is_purged_with_yes_while_another_batch_is_at_work_and
             then = f"datetime({column.split()[-1]}, '-101 days') || '.000000'"
             database.execute(f"UPDATE {column} = {then}")
     kept = desk.oathbulk("purge", "--older-than", "90d")
-    assert (kept.code, "1 dead letter waits for a person: replay or mend it" in kept.stdout) == (0, True), kept.stdout
+    assert (kept.code, "1 dead letter is waiting for someone: replay or mend it" in kept.stdout) == (0, True), (
+        kept.stdout
+    )
     command = ("purge", "--older-than", "90d", "--with-dead-letters")
     assert "Nothing was changed." in desk.oathbulk(*command).stdout
     pingone.hold_after(0)

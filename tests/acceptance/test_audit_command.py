@@ -73,9 +73,9 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_or_was_changed_is
     lines = desk.oathbulk("audit", "--json").json["lines"]
     heads = desk.home / "audit.heads"
     verified = {
-        str(heads): "Looked for 2 noted heads: all are",
-        lines[1]["hash"]: "Looked for 1 noted head: it is",
-        f"1:{lines[0]['hash']}": "Looked for 1 noted head: it is",
+        str(heads): "Looked for 2 saved heads: all are",
+        lines[1]["hash"]: "Looked for 1 saved head: it is",
+        f"1:{lines[0]['hash']}": "Looked for 1 saved head: it is",
     }
     for head, told in verified.items():
         result = desk.oathbulk("audit", "--verify", head)
@@ -88,17 +88,17 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_or_was_changed_is
     gone = f"{lines[1]['hash']}: line 2 was cut off: the audit ends with line 1."
     for options in ((), ("--verify", str(heads)), ("shipment",)):
         cut = desk.oathbulk("audit", *options)
-        told = ("1 of 2 noted heads is not in the audit anymore" in cut.stderr, gone in cut.stderr)
+        told = ("1 of 2 saved heads is not in the audit anymore" in cut.stderr, gone in cut.stderr)
         assert (cut.code, *told) == (1, True, True)
     rewritten = desk.oathbulk("audit", "--verify", f"1:{'0' * 64}", "--json")
-    why = "line 1 was rewritten after its head was noted"
+    why = "line 1 was rewritten after its head was saved"
     assert (rewritten.code, rewritten.json["missing_heads"]) == (1, [{"line": 1, "hash": "0" * 64, "why": why}])
 
     # Heads that cannot be read are told, and hide no line.
     heads.write_text("1 abc")
     unread = desk.oathbulk("audit")
     assert (unread.code, " load " in unread.stdout) == (0, True)
-    assert unread.stderr.startswith(f"Not compared with the noted heads: line 1 of {heads}")
+    assert unread.stderr.startswith(f"Not compared with the saved heads: line 1 of {heads}")
 
     tamper(desk.home / "oathbulk.db", "UPDATE audit SET at = 'once upon a time', facts = '[1]' WHERE id = 1")
     changed = desk.oathbulk("audit")
@@ -118,11 +118,11 @@ def test_doctor_says_where_heads_go_and_finds_a_place_that_takes_none_and_a_line
     heads = str(desk.folder / "heads")
     assert examine()["audit"] == (
         True,
-        "lines are chained; heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD",
+        "lines are chained; heads are saved nowhere: name a file in OATHBULK_AUDIT_HEAD",
     )
-    assert examine(OATHBULK_AUDIT_HEAD=heads)["audit"] == (True, f"lines are chained; heads are noted in {heads}")
+    assert examine(OATHBULK_AUDIT_HEAD=heads)["audit"] == (True, f"lines are chained; heads are saved in {heads}")
     for unfit in (str(desk.folder / "no" / "heads"), str(desk.folder)):
-        assert examine(OATHBULK_AUDIT_HEAD=unfit)["audit"] == (False, f"heads cannot be noted in {unfit}")
+        assert examine(OATHBULK_AUDIT_HEAD=unfit)["audit"] == (False, f"heads cannot be saved in {unfit}")
     is_well, told = examine(OATHBULK_ENCRYPTION_KEYS=desk.oathbulk("keygen").stdout.strip())["keys"]
     assert (is_well, "the key that encrypted this record is not among" in told) == (False, True)
 

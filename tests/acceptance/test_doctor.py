@@ -217,7 +217,7 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
     importer = {"PINGONE_IMPORT_CLIENT_ID": "another", "PINGONE_IMPORT_CLIENT_SECRET": "wrong"}
     faults, told = examine(desk, **importer)
     assert (faults, told["access token"].startswith("another: PingOne refused")) == (["access token"], True)
-    assert "not known: inventory, since there is no access token" in told["roles"]
+    assert "not known: inventory, because there is no access token" in told["roles"]
 
 
 def test_a_proxy_that_is_in_force_is_named_and_tried(desk):

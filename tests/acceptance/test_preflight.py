@@ -110,7 +110,7 @@ def test_a_file_that_is_a_batch_already_is_not_examined_again_and_told_so(set_up
 @pytest.mark.parametrize(
     ("command", "token_path", "told"),
     [
-        ("run", "", "PingOne answered no read: at PINGONE_API_URL={}/v1 came HTTP 404."),
+        ("run", "", "PingOne answered none of the reads: the answer from PINGONE_API_URL={}/v1 was HTTP 404."),
         ("load", "/elsewhere", "PINGONE_TOKEN_URL={}/elsewhere came HTTP 404"),
     ],
 )

@@ -426,12 +426,12 @@ def test_whoever_is_missing_is_named_with_what_brings_them(make_fleet, postgres_
         assert (found, [word for word in words if word not in told]) == (code, []), told
         assert "hidden" not in told
 
-    expect(STALLED, "No worker runs.", "celery -A worker worker")
+    expect(STALLED, "No worker is running.", "celery -A worker worker")
     expect(STALLED, "The broker cannot be used", "oathbulk doctor", OATHBULK_REDIS_URL="redis://:hidden@127.0.0.1:1/0")
     expect(3, "the database failed", "OATHBULK_DATABASE_URL", OATHBULK_DATABASE_URL=AWAY)
     worker = fleet.worker("worker")
     fleet.wait_until(lambda: fleet.status().fleet.alive, "a worker shows that it lives")
-    expect(STALLED, "No tick has ever come.", "celery -A worker beat")
+    expect(STALLED, "No tick has ever arrived.", "celery -A worker beat")
     # Before it is ready, a signal ends it without a word; in good order, it is missed at once.
     fleet.wait_until(lambda: " ready." in worker.read_log(), "it is ready")
     worker.stop()
@@ -440,7 +440,7 @@ def test_whoever_is_missing_is_named_with_what_brings_them(make_fleet, postgres_
     fleet.batches.pause(BATCH)
     expect(4, f"oathbulk resume {BATCH}")
     told = " ".join(fleet.oathbulk("resume", "resume", BATCH).split())
-    assert told.startswith(f"{BATCH} may run, but no worker works on it. No worker runs.")
+    assert told.startswith(f"{BATCH} is allowed to run, but no worker is working on it. No worker is running.")
 
 
 def read_fleet(fleet: Fleet) -> list[KnownProcess]:

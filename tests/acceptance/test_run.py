@@ -153,7 +153,7 @@ def test_a_mend_beside_the_run_of_its_batch_says_that_the_run_works_on_it(set_up
     write_shipment(desk.folder / "shipment.csv", tokens[:5])
     run = start_and_hold(desk, pingone, 1)
     mended = desk.oathbulk("mend", "shipment", "more.csv")
-    told = f"· run_going_on: The current run (process {run.pid}) works on these rows too,"
+    told = f"· run_going_on: The current run (process {run.pid}) is also working on these rows,"
     assert (mended.code, told in mended.stdout, "not known" in mended.stdout) == (0, True, False), mended.stdout
     pingone.let_go()
     assert (run.wait().code, len(pingone.active)) == (0, 6)

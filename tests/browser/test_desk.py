@@ -214,10 +214,10 @@ def test_twenty_tokens_are_given_out_with_the_keyboard_alone_and_three_wrong_sca
                 expect(given.first).to_contain_text("PingOne finds nobody")
                 page.get_by_role("link", name=f"Take back: {tokens[1].serial}").press("Enter")
                 page.get_by_role("button", name="Take back").press("Enter")
-                expect(page.locator(".done")).to_contain_text("it waits to be given out")
+                expect(page.locator(".done")).to_contain_text("it is waiting to be given out")
                 for scan, told in (
                     (("BOX9", tokens[2].email), "has no token BOX9"),
-                    ((tokens[0].serial, tokens[2].email), "and active: if the batch runs"),
+                    ((tokens[0].serial, tokens[2].email), "and active: if the batch is running"),
                     ((tokens[1].serial, tokens[0].email), "Tick below if they should have two"),
                 ):
                     type_in(page, *scan)

@@ -458,8 +458,8 @@ def test_heads_show_what_was_cut_off_or_rewritten_with_hashes_that_fit(
     # The chain alone does not show it.
     assert check(database) == CheckResult(3)
     assert find_missing(database, [*audit.read_heads(str(path)), NotedHead("0" * 64)]) == [
-        (2, "line 2 was rewritten after its head was noted"),
-        (3, "line 3 was rewritten after its head was noted"),
+        (2, "line 2 was rewritten after its head was saved"),
+        (3, "line 3 was rewritten after its head was saved"),
         (4, "line 4 was cut off: the audit ends with line 3"),
         (None, "no line has this hash: the line was cut off or rewritten"),
     ]

@@ -179,7 +179,7 @@ def test_a_token_is_given_out_before_all_others_and_its_history_says_by_whom(
         (
             "0020",
             "cleo@x.test",
-            "and active: if the batch runs, end `oathbulk run` and type `oathbulk pause shipment` first",
+            "and active: if the batch is running, end `oathbulk run` and type `oathbulk pause shipment` first",
         ),
         ("0021", "cleo@x.test", "the token is bob@x.test's already"),
         ("0022", "cleo@x.test", "failed or is closed: take it back at the desk"),

@@ -277,7 +277,7 @@ def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     assert "<img" not in desk.read("/batch", name="shipment")
     assert "All workers hold until" in read_text(desk.read("/batch/resume", name="shipment"))
     desk.command_well("pause", "shipment")
-    assert "shipment may run, but no worker works on it." in desk.command_well("resume", "shipment")
+    assert "shipment is allowed to run, but no worker is working on it." in desk.command_well("resume", "shipment")
     state = look_at_batch(database, shipment.batch_id).state
     assert (state, database.values(is_to_be_lifted)) == (BatchState.RUNNING, [False])
     assert "Its hold ends within seconds." in desk.command_well("resume", "shipment", now="yes")
@@ -308,7 +308,7 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     make_batch(database, [on_table | {"serial_number": f"00{number}"} for number in (10, 11, 12)])
     assert 'href="/batch/give?name=shipment"' in desk.read("/batch", name="shipment")
     page = read_text(desk.read("/batch/give", name="shipment"))
-    assert "3 wait to be given out." in page
+    assert "3 are waiting to be given out." in page
     wrong = desk.command("give", "shipment", serial="10", person="ann@x.test")
     assert (wrong.status_code, "has the token as 0010" in read_text(wrong.text)) == (422, True)
     answer = desk.command("give", "shipment", serial="0010", person="ann@x.test", ticket="CHG-7")
@@ -331,7 +331,9 @@ def test_a_token_of_which_nothing_came_is_taken_back_from_a_wrong_name_and_given
     assert desk.command("give", "shipment", serial="0010", person="an@x.test").status_code == 303
     database.change(update(Record).values(failed))
     form = {"serial": "0010", "person": "an@x.test", FORM_KEY: desk.read_form_key("give", "shipment")}
-    assert "Nothing was made for it in PingOne." in desk.read("/batch/take-back", name="shipment", serial="0010")
+    assert "Nothing was made for this token in PingOne." in desk.read(
+        "/batch/take-back", name="shipment", serial="0010"
+    )
     assert desk.post(link_to("/batch/take-back", name="shipment"), form).status_code == 303
     record = look(database, 1)
     assert (record.status, record.reason, record.user_id, record.email) == (Status.PENDING, None, "", None)
@@ -361,8 +363,8 @@ def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_som
     assert desk.post(place, form | {"person": "cleo@x.test"}).status_code == 409
     assert desk.post(place, form).headers["location"] == "/batch/give?name=shipment"
     page = read_text(desk.read("/batch/give", name="shipment"))
-    assert "Token 0010 no longer belongs to ann@x.test: it waits to be given out. " in page
-    assert ("1 waits to be given out." in page, "0010 ann@x.test" in page) == (True, False)
+    assert "Token 0010 no longer belongs to ann@x.test: it is waiting to be given out. " in page
+    assert ("1 is waiting to be given out." in page, "0010 ann@x.test" in page) == (True, False)
     line = last_line(database)
     assert (line.action, line.actor, line.facts) == ("undo", PERSON, {"serial": "0010"})
     assert "undo by alice; before: ann@x.test" in read_text(desk.read("/token", of="0010"))

@@ -384,7 +384,7 @@ def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_anothe
     assert not load(scripted_fleet, keyring, tmp_path, None).is_new
     with pytest.raises(
         OtherHours,
-        match=r"it has the window 22:00-05:30 Europe/Berlin\. To change that: "
+        match=r"which has the window 22:00-05:30 Europe/Berlin\. To change that, run: "
         r"oathbulk resume shipment --window 08:00-18:00 --zone UTC",
     ):
         load(scripted_fleet, keyring, tmp_path, DAY)

@@ -393,7 +393,7 @@ def test_a_file_that_changes_under_the_load_leaves_nothing(desk: LoadingDesk) ->
     shipment = open_shipment(path)
     path.write_text(path.read_text() + "MADE999999,123456,,,\n")
 
-    with pytest.raises(UnusableFile, match="changed while it was read"):
+    with pytest.raises(UnusableFile, match="changed while it was being read"):
         Loader(desk.database, desk.keyring, environment(), TESTER).load(shipment, "shipment")
 
     assert desk.found() == (0, 0, 0)
@@ -696,7 +696,7 @@ def test_a_token_in_progress_is_named_with_its_batch(desk: LoadingDesk) -> None:
     _, findings = examine(desk, token(0), token(1))
     found = findings["in_database"]
     assert (found.level, found.tokens, found.serials) == (Level.NOTE, 1, (token(0)["serial"],))
-    assert found.text == "Refused because of what our own database holds: 1 row."
+    assert found.text == "Refused because of what is in oathbulk's own database: 1 row."
     # Where the reason is told already, it is not told twice.
     assert findings["rows_refused"].text.endswith(
         "the serial number is in progress in batch 'earlier' (row 2): wait until it is finished, or cancel it there"
@@ -751,7 +751,9 @@ def test_a_pair_that_a_seed_of_ours_contradicts_is_asked_about(desk: LoadingDesk
     verdicts, findings = examine(desk, with_pair(SEED, 4, 6), token(1))
     found = findings["not_consecutive"]
     assert (found.level, found.serials) == (Level.ASK, (token(0)["serial"],))
-    assert found.text.startswith("Pairs that are not consecutive, by the seed that an earlier batch")
+    assert found.text.startswith(
+        "Pairs whose OTPs are not consecutive, according to the token's seed in an earlier batch"
+    )
     assert SEED.secret.reveal().hex() not in repr(verdicts) + found.text
 
 

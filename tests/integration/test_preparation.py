@@ -181,25 +181,25 @@ SEVEN = [str(uuid.UUID(int=number)) for number in range(7)]
             "find username 1",
             [{"username": "alice"}],
             [User(ALICE, username="alice"), User(BOB.upper(), username="Alice")],
-            [gives_up(Reason.USER_AMBIGUOUS, f" They are the users {ALICE}, {BOB}.")],
+            [gives_up(Reason.USER_AMBIGUOUS, f" The matching users are {ALICE}, {BOB}.")],
         ),
         (
             "find username 1",
             [{"username": "alice"}],
             [User(each, username="alice") for each in SEVEN],
-            [gives_up(Reason.USER_AMBIGUOUS, f" They are the users {', '.join(SEVEN[:5])} and 2 more.")],
+            [gives_up(Reason.USER_AMBIGUOUS, f" The matching users are {', '.join(SEVEN[:5])} and 2 more.")],
         ),
         (
             "find username 1",
             [{"username": "alice"}],
             [User(ALICE, username="alice", is_enabled=False, is_locked=True)],
-            [gives_up(Reason.ACCOUNT_NOT_USABLE, " It is disabled and locked.")],
+            [gives_up(Reason.ACCOUNT_NOT_USABLE, " The account is disabled and locked.")],
         ),
         (
             "find username 1",
             [{"username": "alice"}],
             [User(ALICE, username="alice", can_authenticate=False)],
-            [gives_up(Reason.ACCOUNT_NOT_USABLE, " It may not authenticate.")],
+            [gives_up(Reason.ACCOUNT_NOT_USABLE, " PingOne does not allow the account to authenticate.")],
         ),
     ],
 )
@@ -340,7 +340,7 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     tokens.take_in(made.batch_id, [paired])
     assert (of(site, made).owner_id, of(site, made).status) == (owner, Status.PENDING)
     finish(site)
-    told = reason and f"{CURES[reason]} It is the device of user {BOB}."
+    told = reason and f"{CURES[reason]} The device belongs to user {BOB}."
     assert (of(site, made).reason, of(site, made).detail) == (reason, told)
 
 
@@ -677,7 +677,7 @@ BAD_REQUEST = Rejected(Answer(status=400, code="INVALID_REQUEST"))
 @pytest.mark.parametrize(
     ("call", "failure", "times", "reason", "said"),
     [
-        ("find username", FORBIDDEN, 1, PauseReason.PERMISSIONS, "may not read users"),
+        ("find username", FORBIDDEN, 1, PauseReason.PERMISSIONS, "is not allowed to read users"),
         ("find username", UNREADABLE, MOST_REFUSALS, PauseReason.REFUSED, "the pages of a list lead back"),
         ("list", FORBIDDEN, 1, PauseReason.PERMISSIONS, "PINGONE_IMPORT_CLIENT_ID"),
         ("list", CredentialsRefused(), 1, PauseReason.CREDENTIALS, ""),

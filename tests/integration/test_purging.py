@@ -158,7 +158,7 @@ def test_dead_letters_keep_a_batch_until_a_person_gives_them_up(desk: PurgeDesk)
     (kept,) = desk.make().examine().candidates
 
     assert (kept.obstacle or "").startswith(
-        "1 dead letter waits for a person: replay or mend it, or close it with --with-dead-letters"
+        "1 dead letter is waiting for someone: replay or mend it, or close it with --with-dead-letters"
     )
     assert desk.make(gives_up=True).examine().going
     Batches(desk.database, TESTER).cancel("july")

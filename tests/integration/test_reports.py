@@ -245,7 +245,7 @@ def test_without_imports_the_persons_found_since_the_load_give_the_pace(database
     # When persons were found is not written down, so after a pause that is no measure.
     database.change(update(Batch).values(running_since=database.read_clock() - timedelta(seconds=1)))
     assert read(database).preparation_pace == 0.0
-    database.change(update(Batch).values(state=BatchState.PAUSED, reason="person", detail="A person paused it."))
+    database.change(update(Batch).values(state=BatchState.PAUSED, reason="person", detail="Someone paused it."))
     assert read(database).unprepared_for is None
 
 

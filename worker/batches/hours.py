@@ -70,7 +70,7 @@ def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: D
         return
     keeps = f"has the window {has}" if has else "runs all day"
     command = f"oathbulk resume {quote(name)} --window {wanted.hours} --zone {wanted.zone}"
-    raise OtherHours(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
+    raise OtherHours(f"this file was already loaded as batch {name!r}, which {keeps}. To change that, run: {command}")
 
 
 def set_hours(connection: Connection, batch_id: int, daily_hours: DailyHours | None) -> None:

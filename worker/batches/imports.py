@@ -56,10 +56,9 @@ from worker.vault.otps import Seed, open_otps
 # A job that still runs after this time counts as lost: its tokens are looked up in the inventory.
 LONGEST_JOB = timedelta(minutes=10)
 NOT_READABLE = (
-    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). PingOne does not say "
-    "which role permits it: try Environment Admin. Or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET "
-    "to an"
-    " application that has it. Then resume."
+    "The worker application is not allowed to read or import tokens (GET oathTokens, POST oathJobs). PingOne does not "
+    "say which role permits it: try Environment Admin. Or set PINGONE_IMPORT_CLIENT_ID and "
+    "PINGONE_IMPORT_CLIENT_SECRET to an application that has it. Then resume."
 )
 
 _COLUMNS = (

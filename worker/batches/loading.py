@@ -418,7 +418,7 @@ def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -
 def describe_known(loaded: Loaded) -> str:
     """Name the batch into which this file was loaded before."""
     purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
-    return f"This file is batch {loaded.name} already: {count_things(loaded.total, 'record')}{purged}."
+    return f"This file was already loaded as batch {loaded.name}: {count_things(loaded.total, 'record')}{purged}."
 
 
 @dataclass(slots=True)

@@ -658,7 +658,9 @@ def take_back(database: Database, actor: Actor, name: str, serial_number: str, w
         )
         record = connection.execute(given).first()
         if record is None or not put_back(database, connection, record.id):
-            raise NotPossible("the token has another person now, or PingOne was called for it: look at its status")
+            raise NotPossible(
+                "the token belongs to someone else now, or a request about it was sent to PingOne: look at its status"
+            )
         audit.append(database, connection, actor, Action.UNDO, name, {"serial": record.serial_number})
 
 
@@ -742,7 +744,7 @@ def _find_on_the_table(
     if record.status == Status.ACTIVE:
         batch, where = quote(name), quote(f"serial={record.serial_number}")
         raise NotGiven(
-            f"the token is {whose}'s, and active: if the batch runs, end `oathbulk run` and type `oathbulk pause "
+            f"the token is {whose}'s, and active: if the batch is running, end `oathbulk run` and type `oathbulk pause "
             f"{batch}` first; then `oathbulk undo {batch} --where {where} --yes`, `oathbulk mend {batch} LIST` with "
             f"the token and its new person, and `oathbulk resume {batch}`"
         )

@@ -28,13 +28,13 @@ _CANDIDATES = 5
 # Why a person who was found cannot get a token.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 _NOT_READABLE = (
-    "The worker application may not read users, so it finds nobody by name. Give it the role Identity Data Read Only or"
-    " Identity Data Admin, then resume; or mend the rows with user ids."
+    "The worker application is not allowed to read users, so it finds nobody by name. Give it the role Identity Data "
+    "Read Only or Identity Data Admin, then resume; or mend the rows with user ids."
 )
 _NOBODY = (
-    "None of the first people was found by name. PingOne shows no users to a worker application without a role in "
-    "their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, "
-    "and replay the reason `user_not_found`. Otherwise, just resume."
+    "None of the people looked up so far was found by name. PingOne shows no users to a worker application without a "
+    "role in their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, "
+    "resume, and replay the reason `user_not_found`. Otherwise, just resume."
 )
 # Finds the users with any of these names, in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
@@ -152,12 +152,14 @@ def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
     if len(users) > 1:
         more = f" and {len(users) - _CANDIDATES} more" if len(users) > _CANDIDATES else ""
         ids = ", ".join(user.id.lower() for user in users[:_CANDIDATES])
-        return Reason.USER_AMBIGUOUS, f"They are the users {ids}{more}."
+        return Reason.USER_AMBIGUOUS, f"The matching users are {ids}{more}."
     user = users[0]
     obstacles = [*["disabled"] * (user.is_enabled is False), *["locked"] * bool(user.is_locked)]
     if obstacles:
-        return Reason.ACCOUNT_NOT_USABLE, f"It is {' and '.join(obstacles)}."
-    return (Reason.ACCOUNT_NOT_USABLE, "It may not authenticate.") if user.can_authenticate is False else None
+        return Reason.ACCOUNT_NOT_USABLE, f"The account is {' and '.join(obstacles)}."
+    if user.can_authenticate is False:
+        return Reason.ACCOUNT_NOT_USABLE, "PingOne does not allow the account to authenticate."
+    return None
 
 
 def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:

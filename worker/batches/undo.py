@@ -352,7 +352,7 @@ class Undo:
         first = f"`oathbulk {stop} {quote(name)}` first"
         is_unfinished = has_unfinished(connection, batch.id)
         if batch.state == BatchState.RUNNING and is_unfinished:
-            raise NotPossible(f"batch {name!r} runs: {first}")
+            raise NotPossible(f"batch {name!r} is running: {first}")
         if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
             raise NotPossible(f"batch {name!r} is paused and continues by itself ({batch.reason}): {first}")
         if in_hand := count_in_hand(self._database, connection, batch.id):

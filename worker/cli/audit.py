@@ -30,8 +30,8 @@ def audit_command(
         str | None,
         typer.Option(
             metavar="HEAD",
-            help="Compare with a noted head: a line's hash, ID:HASH, or a file of heads. Default: the file that "
-            "OATHBULK_AUDIT_HEAD names.",
+            help="Check that the audit still contains hashes that you saved earlier. Specify a line's hash, ID:HASH, "
+            "or a file of them. Default: the file that OATHBULK_AUDIT_HEAD names.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -53,13 +53,13 @@ def audit_command(
             console.print(text)
         if heads and not missing:
             console.print(
-                f"Looked for {count_things(len(heads), 'noted head')}: {agree(len(heads), 'it is', 'all are')} in the"
+                f"Looked for {count_things(len(heads), 'saved head')}: {agree(len(heads), 'it is', 'all are')} in the"
                 " audit."
             )
         if lines and batch is None:
             console.print(f"The last line's hash: {lines[-1].hash}")
     if unread and checked.lines:
-        error_console.print(f"Not compared with the noted heads: {unread}.", soft_wrap=True)
+        error_console.print(f"Not compared with the saved heads: {unread}.", soft_wrap=True)
     _print_faults(checked, len(heads), missing)
     raise typer.Exit(SOME_FAILED if checked.broken or missing else ALL_ACTIVE)
 
@@ -141,7 +141,7 @@ def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHea
         error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
     if missing:
         error_console.print(
-            f"{len(missing)} of {count_things(heads, 'noted head')} {agree(len(missing), 'is', 'are')} not in the audit"
+            f"{len(missing)} of {count_things(heads, 'saved head')} {agree(len(missing), 'is', 'are')} not in the audit"
             " anymore:"
         )
     for each in missing:

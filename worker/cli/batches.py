@@ -30,11 +30,16 @@ def resume(
     window: Hours = None,
     zone: Zone = None,
     no_window: Annotated[bool, typer.Option("--no-window", help="Run all day from now on.")] = False,
-    now: Annotated[bool, typer.Option("--now", help="Also end the hold of its license.")] = False,
+    now: Annotated[
+        bool,
+        typer.Option(
+            "--now", help="Also end the hold on the batch's license, which stops all of that license's workers."
+        ),
+    ] = False,
     where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Continue a paused batch; with --window or --no-window, in other hours from now on."""
+    """Continue a paused batch; with --window or --no-window, also change the hours that it runs in."""
     if where:
         if window or zone or no_window or now:
             raise typer.BadParameter("starts some records, and changes nothing else", param_hint="--where")
@@ -102,10 +107,10 @@ def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
         return f"{matching} can be kept back: each has begun or is kept back already. {failed}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
-    mend = f"Or mend {it} with a date on which {agree(records, 'it', 'they')} may go."
+    mend = f"Or mend {it} with a date on which {agree(records, 'it', 'they')} may start."
     return (
         f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {failed}"
-        f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\n{mend}"
+        f" Let {it} start now with: oathbulk resume {quote(batch)} {words}\n{mend}"
     )
 
 
@@ -114,4 +119,4 @@ def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
     if not records:
         return f"No row of {batch} with {' and '.join(where)} was waiting for a date."
     it = agree(records, "it", "them")
-    return f"{count_things(records, 'record')} of {batch} may go now, whatever date the file gave {it}."
+    return f"{count_things(records, 'record')} of {batch} can start now, whatever date the file gave {it}."

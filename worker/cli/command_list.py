@@ -39,9 +39,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "run": Place(
             "run",
             "run",
-            "Load a shipment and work on this batch only, until it finishes; keep waiting while someone has paused "
-            "it. Run it again, with the file or the batch's name, to continue. Without a name, continue all running "
-            "batches.",
+            "Load a shipment and work only on its batch until the batch finishes; if someone pauses it, wait until it "
+            "is resumed. To continue, run the command again with the file or the batch's name. Without a name, "
+            "continue all running batches.",
         ),
     },
     "Before a run": {
@@ -58,11 +58,11 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "mend": Place(
             "loading",
             "mend",
-            "Bring corrected rows into their batch, from a corrected export of it, or by giving the vendor's file or "
-            "the list again.",
+            "Apply corrected rows to their batch, from a corrected export, or from the vendor's file or the list of "
+            "who gets what.",
         ),
         "give": Place(
-            "loading", "give", "Give a person a token that waits to be given out, and wait until it is active."
+            "loading", "give", "Give someone a token that is waiting to be given out, and wait until it is active."
         ),
         "status": Place(
             "status",
@@ -73,7 +73,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "resume": Place(
             "batches",
             "resume",
-            "Continue a paused batch; with --window or --no-window, in other hours from now on.",
+            "Continue a paused batch; with --window or --no-window, also change the hours that it runs in.",
         ),
         "cancel": Place(
             "batches",

@@ -28,8 +28,8 @@ _USUAL_VALUE = 20
 # The defaults of fields that are derived from others.
 _DERIVED = {
     "auth_environment_id": "PINGONE_ENVIRONMENT_ID",
-    "api_url": "by PINGONE_REGION",
-    "token_url": "by PINGONE_REGION",
+    "api_url": "from PINGONE_REGION",
+    "token_url": "from PINGONE_REGION",
     "license": "PINGONE_ENVIRONMENT_ID",
     "home": "oathbulk in $XDG_STATE_HOME",
 }

@@ -80,15 +80,15 @@ def describe_distrust(count: int, seconds: float) -> str:
     may_have = agree(count, "record that is not final may", "records that are not final may")
     return (
         f"{count:,} {may_have} have been worked on since the backup: oathbulk looks each up in PingOne before it "
-        f"sends anything, no sooner than in {format_duration(seconds)}. An OTP that PingOne answered since the "
-        f"backup, without making its device ACTIVE, may go once more. Now start the workers, or continue with "
+        f"sends anything, in {format_duration(seconds)} at the earliest. An OTP that PingOne answered since the "
+        f"backup, without making its device ACTIVE, may be sent once more. Now start the workers, or continue with "
         f"oathbulk run."
     )
 
 
 def describe_trusted(waiting: int) -> str:
     """Say that records that wait for a date are not marked, and what to do if a person resumed some of them."""
-    wait = agree(waiting, "waits for a date, and counts", "wait for a date, and count")
+    wait = agree(waiting, "is waiting for a date, and is treated", "are waiting for a date, and are treated")
     return (
         f"{count_things(waiting, 'record')} {wait} as never sent: if you resumed some since the backup, resume them "
         f"again (oathbulk resume BATCH --where …), then run this command again, before any worker starts."

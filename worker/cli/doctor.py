@@ -336,7 +336,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
     heads."""
     path = audit.find_heads_file(installation.settings)
     if path and not _can_append(path):
-        return fault(f"heads cannot be noted in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
+        return fault(f"heads cannot be saved in {path}", "fix that, or set OATHBULK_AUDIT_HEAD to another file")
     if reads:
         with installation.database.reading_snapshot() as connection:
             broken = audit.check(connection).broken
@@ -346,12 +346,12 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
         if missing:
             number = count_things(len(missing), "head")
             return fault(
-                f"{number} noted in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
+                f"{number} saved in {path} {agree(len(missing), 'is', 'are')} not in the audit: the database is "
                 f"older than they are, or was created again ({missing[0].why})",
                 "if you restored a backup, take the lines of these heads out of that file; otherwise restore the latest"
                 " backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
-    heads = f"heads are noted in {path}" if path else "heads are noted nowhere: name a file in OATHBULK_AUDIT_HEAD"
+    heads = f"heads are saved in {path}" if path else "heads are saved nowhere: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
 
 
@@ -386,7 +386,7 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     tick = fleet.seconds_since_tick
     if tick is None and fleet.has_just_started:
         return CheckOutcome(f"{len(fleet.alive)} running, version {version}; just started")
-    last_tick = "no tick has ever come" if tick is None else f"the last tick came {tick:.0f} s ago"
+    last_tick = "no tick has ever arrived" if tick is None else f"the last tick arrived {tick:.0f} s ago"
     # If all threads wait for PingOne, ticks are late by as long as a call may take, which is not a fault.
     if tick is None or tick > STILL_AFTER:
         return fault(last_tick, "start celery -A worker beat, and check whether a worker takes the queue of ticks")
@@ -538,7 +538,7 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
     """Make the read of one kind of call, and if it is forbidden, name the missing role: from PingOne's list of roles,
     or else the role that `kind` names."""
     if (access_token := granted.get(application.client_id)) is None:
-        return not_known(f"{kind.calls}, since there is no access token")
+        return not_known(f"{kind.calls}, because there is no access token")
     with closing(RoleReads(application, access_token, deadline=DEADLINE)) as reads:
         try:
             kind.read(reads)

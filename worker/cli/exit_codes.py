@@ -2,13 +2,13 @@
 
 # Every row is active or closed; for other commands: all went well.
 ALL_ACTIVE = 0
-# Rows failed, or the batch was cancelled; or a person should look at what was found.
+# Rows failed, or the batch was cancelled; or someone should look at what was found.
 SOME_FAILED = 1
 # The arguments or the file cannot be used, a setting is unknown, or `oathbulk.toml` cannot be read.
 WRONG_USAGE = 2
-# Configuration, files, or credentials are wrong, a server is out of reach, or another run uses the home.
+# Configuration, files, or credentials are wrong, a server is out of reach, or another run is using the home.
 UNUSABLE_SETUP = 3
-# The batch is paused, and waits for a person.
+# The batch is paused, and needs someone to act.
 WAITING_FOR_A_PERSON = 4
 # For `status --check`: due work is stuck, or PingOne does not answer.
 STALLED = 5

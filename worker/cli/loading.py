@@ -83,7 +83,7 @@ def mend(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A corrected export of the batch; or the vendor's file or the list of who gets what, given once more.",
+            help="A corrected export of the batch, the vendor's file, or the list of who gets what.",
             show_default=False,
         ),
     ],
@@ -93,8 +93,8 @@ def mend(
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring corrected rows into their batch, from a corrected export of it, or by giving the vendor's file or the list
-    again."""
+    """Apply corrected rows to their batch, from a corrected export, or from the vendor's file or the list of who gets
+    what."""
     installation = open_installation_with(batch)
     environment = find_environment(installation.database, batch, installation.environment).name
     with installation.database.reading() as connection:
@@ -135,7 +135,7 @@ def give(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the token is active.")] = False,
     ticket: Ticket = None,
 ) -> None:
-    """Give a person a token that waits to be given out, and wait until it is active."""
+    """Give someone a token that is waiting to be given out, and wait until it is active."""
     installation = Installation()
     actor = this_person(installation.settings, ticket)
     record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"
@@ -277,7 +277,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.again, f"{agree(mended.again, 'is', 'are')} tried again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
         (mended.given, f"{agree(mended.given, 'is', 'are')} given out"),
-        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} on another date"),
+        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} on a different date"),
         (mended.refused, "failed"),
     ]
     staying = [

@@ -34,7 +34,11 @@ def purge(
         typer.Option(metavar="90d", parser=_parse_age, help="Purge batches that finished longer ago than this."),
     ] = None,
     with_dead_letters: Annotated[
-        bool, typer.Option("--with-dead-letters", help="Include batches with dead letters that wait for a person.")
+        bool,
+        typer.Option(
+            "--with-dead-letters",
+            help="Include batches with dead letters that someone still has to replay, mend, or close.",
+        ),
     ] = False,
     person: Annotated[
         str | None,
@@ -148,6 +152,6 @@ def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:
         kept = "is in progress and keeps its names: wait until it ends, or cancel the batch."
         yield f"{batch}: token {serial_number} {kept}"
     if erased.batches and is_done:
-        yield "The audit notes it without the name. PingOne still has the user, and backups have the names."
+        yield "The audit records the erasure without the name. PingOne still has the user, and backups have the names."
     elif erased.batches:
         yield "Nothing was changed. To erase them: the same command with --yes"

@@ -63,8 +63,9 @@ def run(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a shipment and work on this batch only, until it finishes; keep waiting while someone has paused it. Run it
-    again, with the file or the batch's name, to continue. Without a name, continue all running batches."""
+    """Load a shipment and work only on its batch until the batch finishes; if someone pauses it, wait until it is
+    resumed. To continue, run the command again with the file or the batch's name. Without a name, continue all running
+    batches."""
     installation = Installation(makes_home=True)
     if file is None and asked != LoadOptions():
         raise typer.BadParameter("these options say how a file is loaded: name the FILE", param_hint="FILE")
@@ -132,7 +133,7 @@ def work_on(
         statuses, only_batch = read_statuses(installation), None
         names = [each.name for each in reversed(statuses) if each.to_do and not each.waits_for_a_person]
         if not names:
-            nothing = "no batch runs here: name a FILE to load, or a BATCH that `oathbulk status` lists"
+            nothing = "no batch is running here: name a FILE to load, or a BATCH that `oathbulk status` lists"
             raise typer.BadParameter(nothing, param_hint="FILE")
         error_console.print(f"Working on {', '.join(names)}.")
     else:

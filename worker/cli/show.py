@@ -49,8 +49,8 @@ def show(
         str | None,
         typer.Argument(
             metavar="[TEXT]",
-            help="A serial number, the id of a device in PingOne, or a record's number, such as '#123'; or the start "
-            "of one, of a name, an email address, a lot, or a column of the file.",
+            help="A serial number, a PingOne device id, or a record number such as '#123'; or the first characters of "
+            "a serial number, device id, user id, name, email address, lot, or value in one of your own columns.",
             show_default=False,
         ),
     ] = None,

@@ -94,8 +94,8 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="Exit with code 5 if due work is stuck or PingOne does not answer, with code 4 if a batch waits for a "
-            "person, otherwise with code 0.",
+            help="Exit with code 5 if due work is stuck or PingOne does not answer, with code 4 if a batch needs "
+            "someone to act, otherwise with code 0.",
         ),
     ] = False,
 ) -> None:

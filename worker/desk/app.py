@@ -282,7 +282,7 @@ def take_token_back(order: Order) -> str:
     serial, person = (order.fields.get(name, "") for name in ("serial", "person"))
     actor = this_person(order.installation.settings, order.read_ticket(), order.person)
     take_back(order.installation.database, actor, order.status.name, serial, person)
-    return f"Token {serial} no longer belongs to {person}: it waits to be given out."
+    return f"Token {serial} no longer belongs to {person}: it is waiting to be given out."
 
 
 def take_otps(order: Order) -> str:

@@ -48,7 +48,7 @@ def _describe_work(work: Sequence[str]) -> str:
     """Say what the process in a home works on, and what to do."""
     match work:
         case [""]:
-            return ", `oathbulk run`, which works on every running batch, also on what `oathbulk load` brings"
+            return ", `oathbulk run`, which works on every running batch, including what `oathbulk load` adds"
         case [batch]:
             name = quote(batch)
             return (
@@ -86,7 +86,7 @@ def refuse_lost_database(database: Path, heads: Path) -> None:
         )
     if heads.exists():
         raise EmbeddedError(
-            f"{database} is gone, and heads of its audit are noted in {heads}: restore the database from a backup "
+            f"{database} is gone, and heads of its audit are saved in {heads}: restore the database from a backup "
             f"(docs/operating.md, After a restore); to begin with an empty one, remove {heads.name}"
         )
 

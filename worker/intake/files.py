@@ -280,19 +280,19 @@ HEADER_CUT_IN_TWO = (
     "Remove the line break between them, or get the file again",
 )
 CUT_OFF = (
-    "the row is the last one, has no line break, and may be cut off: if it is whole, add a line break; otherwise get "
+    "the row is the last one, has no line break, and might be cut off: if it is whole, add a line break; otherwise get "
     "the file again"
 )
 CUT_IN_TWO = (
-    "the row may continue on the next line, since the two together make another row: remove the line break between "
+    "the row might continue on the next line, because the two together make another row: remove the line break between "
     "them, or get the file again"
 )
 CUT_IN_TWO_ABOVE = (
-    "the row may begin on the line above, since the two together make another row: remove the line break between "
+    "the row might begin on the line above, because the two together make another row: remove the line break between "
     "them, or get the file again"
 )
 TOO_SHORT = (
-    "the row has fewer values and a shorter secret than every other, and may be cut off: get the file again; if it "
+    "the row has fewer values and a shorter secret than every other, and might be cut off: get the file again; if it "
     "is whole, load it from a separate file"
 )
 # What may be missing from the end of a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal
@@ -397,7 +397,7 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     if cells is None:
         raise RowRefused(
             "a quotation mark is never closed, or is inside a quoted value: remove it, or double it there; "
-            "no value may hold a line break",
+            "no value can contain a line break",
             fault=RowFault.ROW_UNREADABLE,
         )
     # A field on its own may be the rest of a secret, and is not named.

@@ -569,7 +569,7 @@ def choose_format(path: Path, head: bytes) -> Format:
     found = found or [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)
-        raise UnusableFile(path, f"may be {names}", f"Add the right one, such as --format {found[0].name}")
+        raise UnusableFile(path, f"might be {names}", f"Add the right one, such as --format {found[0].name}")
     if found:
         return found[0]
     if foreign := make_refusal(path, head, "but not a known vendor's file of tokens"):

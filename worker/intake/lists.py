@@ -59,7 +59,7 @@ GIVE_TOKENS = (
 )
 NO_PERSON = "the list names no person for this token: add a line for it, or skip such tokens with --only-assigned"
 LIST_CUT_OFF = (
-    "the list's line for this token is the last one, has no line break, and may be cut off: if it is whole, add a "
+    "the list's line for this token is the last one, has no line break, and might be cut off: if it is whole, add a "
     "line break; otherwise get the list again"
 )
 
@@ -162,7 +162,7 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     if nameless and not lines:
         raise UnusableFile(
             path,
-            f"assigns no token, since {nameless[0].reason}",
+            f"assigns no token, because {nameless[0].reason}",
             "None of its lines is usable",
             row_number=nameless[0].row_number,
         )

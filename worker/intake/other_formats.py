@@ -223,7 +223,9 @@ def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
     try:
         common = {name: read_text(header, name) for name in names}
     except RowRefused:
-        raise UnusableFile(file.path, "has a header that gives a value twice, or more than text", CURE) from None
+        raise UnusableFile(
+            file.path, "has a header in which a value is repeated or contains other elements", CURE
+        ) from None
     if common["encrypt"].upper() not in ("", "NONE"):
         raise UnusableFile(
             file.path,
@@ -405,7 +407,10 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
     serial = values.get(BLOCK_SERIAL, "")
     if not all(colon for _, colon, _ in pairs) or BLOCK_DATA not in values:
         cure = "check whether it was cut off, and ask the vendor for the file again"
-        raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
+        raise RowRefused(
+            f"a line of the block is not in the form `key: value`, or the block's sccTokenData line is missing: {cure}",
+            serial,
+        )
     parts = [part.partition("=") for part in values[BLOCK_DATA].split(";") if part.strip()]
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
     if len(said) < len(parts):

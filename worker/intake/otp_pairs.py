@@ -384,5 +384,5 @@ def _explain_otp(column: str, otp: str) -> str:
     }
     return find_reason(known) or (
         f"{column} has {len(otp)} digits, but an OTP has 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
-        "oathbulk does not guess zeros, because a wrong OTP counts towards a lock"
+        "oathbulk does not guess zeros, because a wrong OTP counts toward a lock"
     )

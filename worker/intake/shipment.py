@@ -152,8 +152,8 @@ class Shipment:
         if digest != self.digest:
             raise UnusableFile(
                 self.path,
-                "the file changed while it was read",
-                "Wait until the program that writes it has finished, then load it again",
+                "the file changed while it was being read",
+                "Wait until the program that is writing it has finished, then load it again",
             )
         if self.assignment is not None:
             lines = self.assignment.lines

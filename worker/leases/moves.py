@@ -128,7 +128,7 @@ def cancel(database: Database, connection: Connection, batch_id: int) -> int:
 # Reason and detail of a record that a person closed.
 _CLOSED: dict[str, Any] = {
     "reason": CLOSED,
-    "detail": "A person closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
+    "detail": "Someone closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
     "with --where.",
 }
 

@@ -38,7 +38,7 @@ LONGEST_WAIT = 10.0
 # The reason of a hold if nothing better is known.
 UNEXPLAINED = "a worker asked for it"
 # Why the fleet holds longer than requested.
-CLOSED = "PingOne refuses every request, so oathbulk asks less and less often"
+CLOSED = "PingOne is refusing every request, so oathbulk asks less and less often"
 # How often to try a change: if another process changed the rate first, ours is applied to its result.
 TRIES = 5
 # Seconds for which another thread's news of holds from Redis is recent enough, or the time of a trip to Redis if

@@ -37,7 +37,7 @@ def check_files(
 ) -> list[Finding]:
     """Check the rows and the list. `totp_max_age` in seconds: how long a TOTP pair may be sent."""
     text = (
-        "Pairs that are not consecutive, by the seed that an earlier batch has of the token: {n}. Check whether "
+        "Pairs whose OTPs are not consecutive, according to the token's seed in an earlier batch: {n}. Check whether "
         "rows were mixed up, or press these tokens again."
     )
     return [
@@ -56,13 +56,13 @@ def check_files(
 def note_loaded(loaded: Loaded) -> Finding:
     """Make the only finding about a file that was already loaded as a batch: its rows will not be loaded again."""
     status = f"oathbulk status {quote(loaded.name)}"
-    text = f"{describe_known(loaded)} `run` continues it, and does not load it again. Its state: {status}"
+    text = f"{describe_known(loaded)} `run` only continues the batch. To see its state, run: {status}"
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
 def note_run(pid: int) -> Finding:
     """Make the finding for a mend during a run of its batch: the run asks PingOne about the rows itself."""
-    text = f"The current run (process {pid}) works on these rows too, and asks PingOne about them itself."
+    text = f"The current run (process {pid}) is also working on these rows, and asks PingOne about them itself."
     return Finding("run_going_on", Level.NOTE, text)
 
 
@@ -72,13 +72,13 @@ def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
     if refused := verdicts.refused.total:
         reason, times = verdicts.find_commonest_reason()
         some = "" if times == refused else f"{times} of them "
-        text = f"Refused: {count_things(refused, 'row')}, {some}since {reason}"
+        text = f"Refused: {count_things(refused, 'row')}, {some}because {reason}"
         yield _name_rows("rows_refused", text, verdicts.refused)
     if number := verdicts.refused_by_database.total:
         first = verdicts.refused_by_database.first[0]
         # Not repeated if it is the reason above.
         why = f" Row {first.row_number}: {first.reason}" if first.reason != reason else ""
-        text = f"Refused because of what our own database holds: {count_things(number, 'row')}.{why}"
+        text = f"Refused because of what is in oathbulk's own database: {count_things(number, 'row')}.{why}"
         yield _name_rows("in_database", text, verdicts.refused_by_database)
     if verdicts.left_out.total:
         text = f"Left out, because they are active in other batches: {count_things(verdicts.left_out.total, 'token')}."
@@ -101,7 +101,10 @@ def _check_columns(shipment: Shipment) -> Iterator[Finding]:
     names = shipment.columns if shipment.format.name == OTP_PAIRS.name else listed
     own = [name for name in names if not canonical_column(name)]
     if alike := [f"{name} (for {column}?)" for name in own if (column := find_alike(name))]:
-        text = f"Columns of your own with names like ours: {', '.join(alike)}. Rename those that you mean as ours."
+        text = (
+            f"Columns that oathbulk does not use, with names similar to columns that it does use: {', '.join(alike)}. "
+            f"Rename any that you meant to be oathbulk columns."
+        )
         yield Finding("column_alike", Level.ASK, text)
     if own and not shipment.hints.mends:
         yield Finding("own_columns", Level.NOTE, f"Columns of your own, kept as they are: {', '.join(own)}.")
@@ -169,8 +172,9 @@ def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
     reason, gone_from = "its device is deleted before its date, after 24 hours", write_date(now + DEVICE_WAITS)
     verdicts.doubt_where("device_id IS NOT NULL AND not_before > ?", "devices_expire", reason, gone_from)
     text = (
-        "Tokens with a device that PingOne deletes before their date, because it waits longer than 24 hours: {n}. "
-        "Omit device_id and pair them on their date (--pair), or load them on that day."
+        "Tokens whose device PingOne will delete before their not_before date, because it keeps a device that is "
+        "waiting for activation for only 24 hours: {n}. Omit device_id and pair them on their date (--pair), or "
+        "load them on that day."
     )
     return name_tokens("devices_expire", Level.ASK, text, verdicts.doubted("devices_expire"))
 
@@ -188,7 +192,7 @@ def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:
         )
 
 
-NOT_CONSECUTIVE = "its two OTPs are not consecutive, by the seed that an earlier batch has of this token"
+NOT_CONSECUTIVE = "its two OTPs are not consecutive, according to this token's seed in an earlier batch"
 
 
 class RowReader:

@@ -379,8 +379,8 @@ class NotPingOne(Exception):
 
     def __init__(self, place: str, failure: PingOneError) -> None:
         super().__init__(
-            f"PingOne answered no read: at {place} came {failure}. Check this URL, the proxy, and the network with "
-            f"`oathbulk doctor`, or skip PingOne with --offline"
+            f"PingOne answered none of the reads: the answer from {place} was {failure}. Check this URL, the proxy, "
+            f"and the network with `oathbulk doctor`, or skip PingOne with --offline"
         )
 
 

@@ -177,7 +177,7 @@ def _tell_of_notification(policy: Policy, persons: int, *, makes_devices: bool) 
         return Finding(
             "notification",
             Level.ASK,
-            f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}. Set "
+            f"PingOne might write to {write_to} when their token becomes a device: the policy {name} {says}. Set "
             f"newDeviceNotification to NONE while the batch runs, or tell people.",
         )
     return Finding(
@@ -448,12 +448,12 @@ def _judge_device(verdicts: Verdicts, row: GoodRow, devices: Sequence[UserDevice
     """Note what the person's devices say against a row, if anything."""
     if row.device_id is None:
         if max_devices is not None and len(devices) >= max_devices:
-            reason = f"the person has {len(devices)} devices, and may have no more"
+            reason = f"the person has {len(devices)} devices, and cannot have any more"
             verdicts.doubt(row.serial_number, "too_many_devices", reason)
         return
     device = next((device for device in devices if device.id.lower() == row.device_id), None)
     if device is None:
         verdicts.doubt(row.serial_number, "device_not_found", "PingOne does not find this device with this user")
     elif device.status == ACTIVATION_REQUIRED and device.age and device.age > OLD:
-        reason = "its device has waited longer than 20 hours; PingOne deletes it at 24"
+        reason = "its device has waited longer than 20 hours; PingOne deletes it after 24"
         verdicts.doubt(row.serial_number, "devices_old", reason)

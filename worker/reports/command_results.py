@@ -97,7 +97,7 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
 
 def describe_unattended(batch: str, fleet: Fleet) -> str:
     """Say that no worker works on a batch that may run, and how to get one."""
-    return f"{batch} may run, but no worker works on it. {explain_stall(fleet)}"
+    return f"{batch} is allowed to run, but no worker is working on it. {explain_stall(fleet)}"
 
 
 def _describe_waiting(batch: str, outside: OutOfHours) -> str:

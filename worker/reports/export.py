@@ -50,9 +50,11 @@ _OURS = frozenset(map(normalize, (*ADVICE_COLUMNS, *RESULT_COLUMNS)))
 NOTHING_FOR_HOTP = "Press the token, and sign on with the number that it shows."
 NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
 # The warning for a token whose counter a restored database does not know.
-LIMIT = "Fewer may do: what was sent before the database was restored is not known. "
+LIMIT = (
+    "You might need fewer presses, because it is not known which numbers were sent before the database was restored. "
+)
 # The limit on tries, since PingOne locks a device after a few wrong OTPs, usually three.
-IF_REFUSED = "If it is refused, try one more number, then call the help desk."
+IF_REFUSED = "If the number is refused, try one more, then call the help desk."
 
 
 def write_hand_out(

@@ -117,7 +117,7 @@ def make_metrics(
     yield from _make_attempts(attempts)
     yield from _make_paces(paces)
     yield from _make_fleet(fleet)
-    yield _gauge("notices_lost", "Batches whose last notice the webhook did not take.", (), [((), lost_notices)])
+    yield _gauge("notices_lost", "Batches whose last notice the webhook did not accept.", (), [((), lost_notices)])
     if backup_age is not None:
         yield _gauge(
             "backup_age_seconds", "Seconds since the last backup; +Inf if none is known.", (), [((), backup_age)]
@@ -176,7 +176,7 @@ def _make_counts(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     )
     yield _gauge(
         "devices_about_to_expire",
-        "Devices that wait for activation for 20 to 24 hours; after 24 PingOne deletes them.",
+        "Devices that have been waiting for activation for 20 to 24 hours; after 24 PingOne deletes them.",
         _BATCH,
         ((name, batch.old_devices) for name, batch in named),
     )

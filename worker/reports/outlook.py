@@ -53,9 +53,9 @@ def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
         return f"Paused ({status.reason}): {status.detail}{on_the_table}"
     in_work = f"{_describe_in_work(status)}{on_the_table}"
     if status.reason == PauseReason.PERSON:
-        awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
+        awaited = "someone to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
         return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{in_work}"
-    resume = "It waits for a person." if has_buttons else f"{_GO_ON}oathbulk resume {quote(status.name)}"
+    resume = "It is waiting for someone to act." if has_buttons else f"{_GO_ON}oathbulk resume {quote(status.name)}"
     return f"Paused ({status.reason}): {status.detail}{in_work} {resume}"
 
 
@@ -96,7 +96,7 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     stopped = put_resumes_first([status], stopped)
     if status.waits_for_a_person:
         return f"Paused ({status.reason}): {status.detail} This run has ended. {stopped}"
-    nothing_runs = f"No worker here works on it anymore; {_count_to_do(status)} to do. {stopped}"
+    nothing_runs = f"No worker here is working on it anymore; {_count_to_do(status)} to do. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
@@ -172,7 +172,7 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
 def describe_on_the_table(status: BatchStatus) -> str:
     """Say how many rows wait to be given out; empty if none does."""
     number = status.on_the_table
-    return f"{number:,} {agree(number, 'waits', 'wait')} to be given out." if number else ""
+    return f"{number:,} {agree(number, 'is', 'are')} waiting to be given out." if number else ""
 
 
 def describe_waves(status: BatchStatus, begin: str = "") -> str:
@@ -218,7 +218,7 @@ def describe_dates(
         parts.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
     else:
         parts += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
-    parts += [f"{kept_back:,} when a person starts {agree(kept_back, 'it', 'them')}"] if kept_back else []
+    parts += [f"{kept_back:,} when someone starts {agree(kept_back, 'it', 'them')}"] if kept_back else []
     clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
     return f"Tokens may start: {', '.join(parts)}. Dates without an offset are times {clocks}."
 
@@ -339,7 +339,7 @@ def _describe_finished(status: BatchStatus) -> str:
     if not status.failed:
         return f"Finished{took}: {others or 'every row is active'}."
     it = agree(status.failed, "it", "them")
-    return f"Finished{took}: {others}. Nothing happens to {it} until a person acts."
+    return f"Finished{took}: {others}. Nothing happens to {it} until someone acts."
 
 
 def _describe_still_read(status: BatchStatus) -> str:

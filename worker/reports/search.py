@@ -333,7 +333,7 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
 
 def describe_refused(line: Read) -> str:
     """Say which row was not loaded and why, with the cure."""
-    closed = ". A person closed it." if line.is_closed else ""
+    closed = ". Someone closed it." if line.is_closed else ""
     return f"Row {line.row_number} of {line.batch} was not loaded: {line.detail}{closed}"
 
 

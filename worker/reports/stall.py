@@ -98,13 +98,13 @@ class Fleet:
     @property
     def far_servers(self) -> list[str]:
         """Servers that are far away from every running process, each with the shortest round trip to it:
-        `the database is far (200 ms)`."""
+        `the database is far away (200 ms)`."""
         trips = {
             "the database": [process.database_trip for process in self.alive],
             "Redis": [process.redis_trip for process in self.alive],
         }
         nearest = {name: min((trip for trip in each if trip is not None), default=0.0) for name, each in trips.items()}
-        return [f"{name} is far ({1000 * trip:.0f} ms)" for name, trip in nearest.items() if trip >= FAR]
+        return [f"{name} is far away ({1000 * trip:.0f} ms)" for name, trip in nearest.items() if trip >= FAR]
 
     @property
     def has_just_started(self) -> bool:
@@ -136,8 +136,8 @@ class Stall:
 
 def find_stall(fleet: Fleet, still_for: float | None, unprepared_for: float | None) -> Stall | None:
     """Find why a batch has stalled: its due work has not moved for `still_for` seconds, or no worker has prepared it
-    for `unprepared_for` seconds. None if neither time is long enough, or the fleet has just started. An argument is None if
-    nothing is due, or needs preparation."""
+    for `unprepared_for` seconds. None if neither time is long enough, or the fleet has just started. An argument is
+    None if nothing is due, or needs preparation."""
     if fleet.has_just_started:
         return None
     if still_for is not None and still_for >= STILL_AFTER:
@@ -156,7 +156,7 @@ def explain_stall(fleet: Fleet) -> Stall:
     if not fleet.alive and fleet.sick:
         return Stall(Cause.SICK, f"No worker is healthy: {describe_sick(fleet)}", "Fix that, and restart them.")
     if not fleet.alive:
-        nobody = "No worker runs." if fleet.only_batch in (None, fleet.batch) else "No worker works on it."
+        nobody = "No worker is running." if fleet.only_batch in (None, fleet.batch) else "No worker is working on it."
         return Stall(Cause.WORKER, nobody, _name_worker(fleet))
     return _explain_ticks(fleet)
 
@@ -168,7 +168,7 @@ def explain_unprepared(fleet: Fleet) -> Stall:
     if stall.cause != Cause.UNKNOWN:
         return stall
     cure = "Start one for this queue: celery -A worker worker -Q oathbulk.prepare"
-    return Stall(Cause.PREPARATION, "No worker looks people up or imports tokens.", cure)
+    return Stall(Cause.PREPARATION, "No worker is looking people up or importing tokens.", cure)
 
 
 def describe_sick(fleet: Fleet) -> str:
@@ -194,9 +194,9 @@ def _name_worker(fleet: Fleet) -> str:
         return fleet.rehearsal.describe_interruption()
     run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
     if fleet.only_batch is not None and fleet.only_batch == fleet.batch:
-        return f"`{run}`, which runs here, starts one."
+        return f"`{run}`, which is running here, starts one."
     if fleet.only_batch is not None:
-        busy = f"`{write_run(fleet.only_batch)}`, which runs here, works only on {fleet.only_batch}"
+        busy = f"`{write_run(fleet.only_batch)}`, which is running here, works only on {fleet.only_batch}"
         return f"{busy}: when it ends, or after Ctrl-C, `{run}`."
     return f"`{run}` starts one; or start `celery -A worker worker` and `celery -A worker beat`."
 
@@ -210,8 +210,10 @@ def _explain_ticks(fleet: Fleet) -> Stall:
             Cause.CLOCK, detail, "Set the clock of its server, for example with NTP; the fleet continues by itself."
         )
     if age is None or age > LATE_TICK:
-        since = "has ever come" if age is None else f"has come for {age:.0f} s"
-        cure = "Start beat, once: celery -A worker beat; if it runs, start a worker for its queue, oathbulk.dispatch"
+        since = "has ever arrived" if age is None else f"has arrived for {age:.0f} s"
+        cure = (
+            "Start beat, once: celery -A worker beat; if it is running, start a worker for its queue, oathbulk.dispatch"
+        )
         return Stall(Cause.TICK, f"No tick {since}.", cure)
-    detail = "Workers run and ticks come, but nothing is settled."
+    detail = "Workers are running and ticks are arriving, but nothing is being settled."
     return Stall(Cause.UNKNOWN, detail, "Look at the workers' logs; start with: oathbulk doctor")

@@ -95,7 +95,7 @@ class PastRecord:
         since = [line for line in self.attempts if self.otp_sent_at and line.ended_at >= self.otp_sent_at]
         was_sent = any(call["call"] == name for line in since for call in line.calls or ())
         is_told = was_sent or self.status == Status.ACTIVATING or not self.otp_sent_at
-        told = "sent, and no answer is recorded" if is_told else "not known, since the database was restored"
+        told = "sent, and no answer is recorded" if is_told else "not known, because the database was restored"
         if self.status == Status.ACTIVE:
             return f"{told}; a read found the device ACTIVE"
         return f"{told}; the device is read before anything else is sent"
@@ -439,7 +439,7 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
 def _describe_refused(line: Read) -> NextStep:
     """Say how to load a row that was refused."""
     if line.is_closed:
-        return NextStep("nothing: its row was not loaded, and a person closed it. A mend with that row adds the token")
+        return NextStep("nothing: its row was not loaded, and someone closed it. A mend with that row adds the token")
     nothing = f"nothing by itself: its row was not loaded ({line.reason})"
     if seed_file := find_seed_file(line):
         return NextStep(nothing, describe_seed_mend(line.batch, seed_file))
@@ -475,7 +475,7 @@ def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
     until = token.latest.lease_until or token.now
     if until <= token.now:
         return NextStep(
-            f"its worker's time ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker runs"
+            f"its worker's time ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker is running"
         )
     since = max((token.now - until + timedelta(seconds=lease)).total_seconds(), 0.0)
     return NextStep(

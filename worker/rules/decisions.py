@@ -311,7 +311,7 @@ def may_be_deleted(progress: Progress) -> bool:
 
 def tell_owner(user_id: str) -> str:
     """Name the owner of a token by the person's id."""
-    return f"It is the device of user {user_id.lower()}."
+    return f"The device belongs to user {user_id.lower()}."
 
 
 def give_up_device(progress: Progress) -> Next:

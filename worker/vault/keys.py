@@ -26,7 +26,7 @@ def read_key_file(home: Path) -> str:
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
-                f"{path} is open to other users: run `chmod 600 {path}`, and if one of them may have read it, change "
+                f"{path} is open to other users: run `chmod 600 {path}`, and if one of them might have read it, change "
                 f"the key too"
             )
         text = path.read_text(encoding="ascii").strip()

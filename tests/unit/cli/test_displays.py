@@ -93,7 +93,7 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
     again = "Continue with: oathbulk run pallet-7"
     page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
-    left = f"No worker here works on it anymore; 600 rows are to do. {again}"
+    left = f"No worker here is working on it anymore; 600 rows are to do. {again}"
     assert (left in page, "at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
     both = "This run has ended. Continue with: oathbulk resume pallet-7, then oathbulk run pallet-7"
@@ -107,7 +107,7 @@ FULL = replace(
     imported=400,
     paired=390,
 )
-LONG = replace(FULL, state="paused", reason="person", detail="A person paused it. " * 20)
+LONG = replace(FULL, state="paused", reason="person", detail="Someone paused it. " * 20)
 LONG_NAME = replace(PAUSED, name="a name that is " + "very " * 20 + "long")
 CONTROLS = replace(PAUSED, name="\x1b" * 70, detail="\x1b" * 70)
 
@@ -126,9 +126,9 @@ def test_a_drawing_is_never_higher_or_wider_than_the_terminal_and_keeps_the_coun
 
 
 def test_the_outlook_and_the_fleet_stand_above_the_reasons_and_the_last_line_tells_how_many_are_hidden() -> None:
-    lines = seen(draw_batch(FULL, NARROW, notes=["No worker runs."]), 80)
+    lines = seen(draw_batch(FULL, NARROW, notes=["No worker is running."]), 80)
     head = lines.index("failed  reason                  what to do")
-    assert max(lines.index("Done in about 1 h 21 min at this pace."), lines.index("No worker runs.")) < head
+    assert max(lines.index("Done in about 1 h 21 min at this pace."), lines.index("No worker is running.")) < head
     shown = len(lines) - head - 2
     assert lines[-1] == f"and {len(Reason) - shown} more reasons: oathbulk status pallet-7 --cures"
     assert len(lines) == NARROW.height

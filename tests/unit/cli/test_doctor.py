@@ -128,8 +128,8 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
 @pytest.mark.parametrize(
     ("processes", "detail", "cure"),
     [
-        ([WELL, GONE], "1 running, version 1.0; the last tick came 1 s ago", ""),
-        ([ticked(60.0)], "1 running, version 1.0; the last tick came 60 s ago", ""),
+        ([WELL, GONE], "1 running, version 1.0; the last tick arrived 1 s ago", ""),
+        ([ticked(60.0)], "1 running, version 1.0; the last tick arrived 60 s ago", ""),
         ([GONE], "none is running", ""),
         (
             [WELL, *OTHERS],
@@ -141,8 +141,8 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
             "these shut down, because only they were failing: host:3 (network: PingOne cannot be reached.)",
             "their supervisor",
         ),
-        ([ticked(90.0)], "the last tick came 90 s ago", "celery -A worker beat"),
-        ([ticked(None)], "no tick has ever come", "celery -A worker beat"),
+        ([ticked(90.0)], "the last tick arrived 90 s ago", "celery -A worker beat"),
+        ([ticked(None)], "no tick has ever arrived", "celery -A worker beat"),
         ([replace(ticked(None), running_for=5.0)], "1 running, version 1.0; just started", ""),
         ([ticked(-3600.0)], "the last tick is in the future", "NTP"),
         ([replace(WELL, dropped=2)], "2 messages were dropped that neither workers nor beat send", "who else writes"),

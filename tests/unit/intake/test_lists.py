@@ -33,7 +33,7 @@ def write(directory: Path, content: bytes) -> Path:
         (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
         (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
-        (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since the serial was turned into"),
+        (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, because the serial was turned into"),
         (b"serial,username\n", "who.csv: assigns no token. Write one line for each token below the header"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
         (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, but not a list. Check whether list and shipment"),
@@ -60,7 +60,7 @@ def test_the_separator_of_a_list_is_told_by_the_columns_that_are_known(tmp_path:
 @pytest.mark.parametrize(
     ("content", "serials", "row_number", "says"),
     [
-        # A header between the lines is no token, and no value may hold a line break.
+        # A header between the lines is no token, and no value can contain a line break.
         (
             b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n",
             ["MADE1", "MADE2"],
@@ -71,7 +71,7 @@ def test_the_separator_of_a_list_is_told_by_the_columns_that_are_known(tmp_path:
             b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n',
             ["MADE2"],
             2,
-            "no value may hold a line break",
+            "no value can contain a line break",
         ),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_pause_that_passes_by_itself_has_another_name_than_one_for_a_person_an
 def test_a_pause_with_another_cause_than_usual_is_not_told_the_usual_cure() -> None:
     reason = PauseReason.PERMISSIONS
     usual = replace(paused(reason), detail=f"25 records ended as forbidden. {PAUSE_CURES[reason]}")
-    other = replace(paused(reason), detail="None of the first people was found by name: ada@example.com, …")
+    other = replace(paused(reason), detail="None of the people looked up so far was found by name: ada@example.com, …")
     cures = [describe(Event.PAUSED, status)["cure"] for status in (usual, other)]
     assert cures == [PAUSE_CURES[reason], "Its status shows the cause and the cure."]
 
@@ -126,8 +126,8 @@ CLOSED = replace(JULY, state=BatchState.PAUSED, reason=PauseReason.WINDOW, resum
     [
         (Event.FINISHED, JULY, f"july is finished: {ACTIVE} Next: oathbulk status july"),
         (Event.FINISHED, replace(batch(active=2), name="july"), "july is finished: 2 of 2 rows are active."),
-        (Event.RESUMED, JULY, f"july goes on: {ACTIVE} Next: oathbulk status july"),
-        (Event.STALLED, CUT_OFF, f"july does not move (broker): {ACTIVE} {CHECK} Next: oathbulk status july"),
+        (Event.RESUMED, JULY, f"july continues: {ACTIVE} Next: oathbulk status july"),
+        (Event.STALLED, CUT_OFF, f"july is stalled (broker): {ACTIVE} {CHECK} Next: oathbulk status july"),
         (
             Event.PAUSED_FOR_NOW,
             CLOSED,

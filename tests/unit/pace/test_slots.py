@@ -346,7 +346,7 @@ def test_a_fleet_that_is_let_nothing_through_asks_rarely_and_goes_on_at_the_rate
     closed = search_of(pace)
     assert (closed.rate, closed.open_rate > 2) == (2, True)
     assert 70 < pace.read_hold_left() <= 76
-    assert pace.read().held_why == "PingOne refuses every request, so oathbulk asks less and less often"
+    assert pace.read().held_why == "PingOne is refusing every request, so oathbulk asks less and less often"
     # A Redis that forgets meanwhile goes on at the rate from before.
     client.flushall()
     assert pace.wait().rate == pytest.approx(closed.open_rate, rel=0.01)

@@ -68,7 +68,7 @@ ALL = who("1a", "2b", "3c")
             who("1a", "2b"),
             False,
             "rows_refused",
-            (Level.NOTE, ("MADE3",), "Refused: 1 row, since the list names no person for this token"),
+            (Level.NOTE, ("MADE3",), "Refused: 1 row, because the list names no person for this token"),
         ),
         # It stays in the drawer.
         (
@@ -117,7 +117,12 @@ ALL = who("1a", "2b", "3c")
             ALL.replace("user_id", "not_befor,user_id", 1).replace(",6f", ",2026-12-01,6f"),
             False,
             "column_alike",
-            (Level.ASK, (), "Columns of your own with names like ours: not_befor (for not_before?). Rename"),
+            (
+                Level.ASK,
+                (),
+                "Columns that oathbulk does not use, with names similar to columns that it does use: "
+                "not_befor (for not_before?). Rename",
+            ),
         ),
         (
             BOX,
@@ -142,7 +147,7 @@ ALL = who("1a", "2b", "3c")
             ALL,
             False,
             "rows_refused",
-            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number is on row 1 of this file already"),
+            (Level.NOTE, ("MADE1",), "Refused: 1 row, because the serial number is on row 1 of this file already"),
         ),
     ],
 )
@@ -197,7 +202,7 @@ def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
     rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
     for number, told in enumerate(("1 row", "2 rows", "3 rows, 2 of them"), 1):
         findings = check_files(NO_LIST, verdicts_of(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
-        assert f"Refused: {told}{'' if number == 3 else ','} since it has no person" == findings[0].text
+        assert f"Refused: {told}{'' if number == 3 else ','} because it has no person" == findings[0].text
 
 
 def test_a_pair_that_aged_is_asked_about() -> None:

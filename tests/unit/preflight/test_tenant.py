@@ -90,13 +90,14 @@ LOCK = MfaSettings(has_account_lock=True, lockout_failures=5, lockout_seconds=60
             check_policy(says=None, persons=50_000, makes_devices=True),
             "notification",
             Level.ASK,
-            "PingOne may write to 50000 people when their token becomes a device: the policy p does not say otherwise.",
+            "PingOne might write to 50000 people when their token becomes a device: the policy p does not say "
+            "otherwise.",
         ),
         (
             check_policy(says="SMS_THEN_EMAIL", persons=1, makes_devices=True),
             "notification",
             Level.ASK,
-            "PingOne may write to 1 person when their token becomes a device: the policy p says SMS_THEN_EMAIL.",
+            "PingOne might write to 1 person when their token becomes a device: the policy p says SMS_THEN_EMAIL.",
         ),
         (
             check_policy(says=None),
@@ -494,7 +495,7 @@ def test_where_nothing_can_be_asked_nothing_more_is(failure: Exception) -> None:
 def test_where_pingone_itself_answers_no_read_that_is_told_with_the_url(answer: Answer) -> None:
     with pytest.raises(NotPingOne) as error:
         examine(Tenant(**dict.fromkeys(READS, OutcomeUnknown(answer))))
-    said = (f"PINGONE_API_URL=https://api.pingone.com/v1 came {answer}.", "oathbulk doctor")
+    said = (f"PINGONE_API_URL=https://api.pingone.com/v1 was {answer}.", "oathbulk doctor")
     assert [words for words in said if words not in str(error.value)] == []
 
 

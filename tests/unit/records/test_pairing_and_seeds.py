@@ -187,7 +187,7 @@ PAIRINGS = {
     "a token that is another person's is given up": unpaired(
         (ALREADY, Pairing(DEVICE, "another-user")),
         "pair, answered, find, settle DeadLetter",
-        DeadLetter(Reason.TOKEN_TAKEN, evidence="It is the device of user another-user."),
+        DeadLetter(Reason.TOKEN_TAKEN, evidence="The device belongs to user another-user."),
         UNSENT,
         pairing=FREE,
     ),

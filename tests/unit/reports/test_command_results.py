@@ -9,7 +9,9 @@ from worker.reports.stall import Fleet
 def test_a_replay_says_as_a_resume_does_that_no_worker_runs_and_what_brings_one() -> None:
     nobody = Fleet(batch="box")
     resumed = describe_resumed("box", None, nobody, lifts_hold=False)
-    assert resumed.startswith("box may run, but no worker works on it. No worker runs. `oathbulk run box` starts one")
+    assert resumed.startswith(
+        "box is allowed to run, but no worker is working on it. No worker is running. `oathbulk run box` starts one"
+    )
     replayed = describe_replayed("box", Replayed(2), None, nobody)
     assert replayed.splitlines() == ["2 records of box are tried again.", resumed]
     assert describe_replayed("box", Replayed(0), None, nobody) == "0 records of box are tried again."

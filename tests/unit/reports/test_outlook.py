@@ -63,7 +63,7 @@ MINUTE_LEFT = "Done in about 1 min 0 s at this pace."
 
 
 LEARNING = replace(batch(pace=10.0, pending=595, activating=3, queued=2), resync=ResyncKnowledge(taken=4))
-DATABASE_IS_FAR = "What holds it back: the database is far (200 ms)"
+DATABASE_IS_FAR = "What holds it back: the database is far away (200 ms)"
 
 
 def make_known(database_trip: float | None, redis_trip: float | None) -> KnownProcess:
@@ -81,7 +81,7 @@ def limit(**fields: Any) -> BatchStatus:
 def test_what_a_file_keeps_back_may_begin_when_a_person_says_so() -> None:
     said = describe_dates({None: 1, AT: 2, UNTIL_LET_GO: 3}, UTC, AT - timedelta(days=1))
     assert said.startswith(
-        f"Tokens may start: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when a person starts them"
+        f"Tokens may start: 1 at once, 2 from {AT:%Y-%m-%d %H:%M} UTC on, 3 when someone starts them"
     )
 
 
@@ -111,7 +111,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (
             replace(FINISHED, rows_refused=1),
-            "Finished after 1 min 35 s of work: 1 failed. Nothing happens to it until a person acts.",
+            "Finished after 1 min 35 s of work: 1 failed. Nothing happens to it until someone acts.",
         ),
         (
             LIMITED,
@@ -136,7 +136,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         (
             replace(LEARNING, fleet=Fleet([make_known(0.04, 0.3)])),
             f"{MINUTE_LEFT} What holds it back: it is not known yet whether OTP 1 needs oathResync, so only a few "
-            "tokens are tried at a time; Redis is far (300 ms).",
+            "tokens are tried at a time; Redis is far away (300 ms).",
         ),
         (replace(LEARNING, resync=ResyncKnowledge(NeedsFlag.NO)), MINUTE_LEFT),
         (replace(LEARNING, counts=LEARNING.counts | {"queued": 60, "pending": 537}), MINUTE_LEFT),
@@ -189,7 +189,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (
             replace(PREPARED, unprepared_for=UNPREPARED_AFTER),
-            "Nothing has moved for 3 min 0 s. No worker looks people up or imports tokens. "
+            "Nothing has moved for 3 min 0 s. No worker is looking people up or importing tokens. "
             "Start one for this queue: celery -A worker worker -Q oathbulk.prepare",
         ),
         (replace(PREPARED, unprepared_for=UNPREPARED_AFTER, waiting={}), MINUTE_LEFT),
@@ -205,15 +205,15 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
             f"the next worker takes over.",
         ),
         (IN_WORK, BY_PERSON),
-        (replace(IN_WORK, on_the_table=3), f"{BY_PERSON} 3 wait to be given out."),
+        (replace(IN_WORK, on_the_table=3), f"{BY_PERSON} 3 are waiting to be given out."),
         (
             replace(PAUSED, on_the_table=1),
-            "Paused (credentials): PingOne refused the credentials. Check them. 1 waits to be given out. Continue with:"
-            " oathbulk resume pallet-7",
+            "Paused (credentials): PingOne refused the credentials. Check them. 1 is waiting to be given out. Continue "
+            "with: oathbulk resume pallet-7",
         ),
         (
             replace(IN_WORK, reason="window", detail="It waits.", on_the_table=3),
-            "Paused (window): It waits. 3 wait to be given out.",
+            "Paused (window): It waits. 3 are waiting to be given out.",
         ),
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
         (
@@ -226,7 +226,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
             replace(batch(pace=1.0, pending=102, queued=1), waves=WAVES, read_at=AT - timedelta(hours=1)),
             f"Done in about 1 min 40 s at this pace. Then {TWO_WAIT}; all are done in about 1 h 0 min. {ONE_KEPT_BACK}",
         ),
-        (replace(INTERRUPTED, still_for=90.0), f"Nothing has moved for 1 min 30 s. No worker runs. {ANEW}"),
+        (replace(INTERRUPTED, still_for=90.0), f"Nothing has moved for 1 min 30 s. No worker is running. {ANEW}"),
     ],
 )
 def test_the_outlook_says_what_becomes_of_a_batch(status: BatchStatus, said: str) -> None:
@@ -242,7 +242,7 @@ def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(
 def test_what_does_not_run_by_itself_after_a_run_names_the_command_that_goes_on() -> None:
     again = describe_going_on("pallet-7")
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
-    left = f"No worker here works on it anymore; 3 rows are to do. {again}"
+    left = f"No worker here is working on it anymore; 3 rows are to do. {again}"
     assert describe_outlook_after_run(waits, again) == f"Paused (window): It waits. {left}"
     kept_back = replace(batch(pending=1), waves=WAVES[1:])
     resumed = "Continue with: oathbulk resume pallet-7 --where …, then oathbulk run pallet-7"
@@ -266,7 +266,7 @@ def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_
     (one,), (several,) = explain_fleet([waits]), explain_fleet([waits, waits])
     assert "`oathbulk run 'box 7'` starts one" in one
     assert "`oathbulk run BATCH` starts one" in several
-    assert explain_fleet([INTERRUPTED]) == [f"No worker runs. {ANEW}"]
+    assert explain_fleet([INTERRUPTED]) == [f"No worker is running. {ANEW}"]
 
 
 DATES = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 9)]

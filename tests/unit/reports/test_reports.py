@@ -56,22 +56,37 @@ SICK = replace(
     [
         (Fleet([WELL], hold="All workers hold until 12:01 UTC."), Cause.HOLD, "hold until 12:01", "--now"),
         (Fleet([WELL], broker="Connection refused"), Cause.BROKER, "Connection refused", "oathbulk doctor"),
-        (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` starts one"),
-        (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` starts one"),
+        (Fleet([GONE]), Cause.WORKER, "No worker is running", "`oathbulk run BATCH` starts one"),
+        (Fleet(batch="my box"), Cause.WORKER, "No worker is running", "`oathbulk run 'my box'` starts one"),
         (
             Fleet([WELL], batch="august", only_batch="july"),
             Cause.WORKER,
-            "No worker works on it",
-            "`oathbulk run july`, which runs here, works only on july",
+            "No worker is working on it",
+            "`oathbulk run july`, which is running here, works only on july",
         ),
-        (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
+        (
+            Fleet(batch="july", only_batch="july"),
+            Cause.WORKER,
+            "No worker is running",
+            "which is running here, starts one",
+        ),
         (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart them"),
-        (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is settled", "logs"),
-        (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick has ever come", "celery -A worker beat"),
-        (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick has come for 90 s", "celery -A worker"),
+        (Fleet([WELL, SICK]), Cause.UNKNOWN, "nothing is being settled", "logs"),
+        (
+            Fleet([replace(WELL, seconds_since_tick=None)]),
+            Cause.TICK,
+            "No tick has ever arrived",
+            "celery -A worker beat",
+        ),
+        (
+            Fleet([replace(WELL, seconds_since_tick=90.0)]),
+            Cause.TICK,
+            "No tick has arrived for 90 s",
+            "celery -A worker",
+        ),
         (Fleet([replace(WELL, seconds_since_tick=-3600.0)]), Cause.CLOCK, "3600 s in the future", "NTP"),
         # A tick of any process counts.
-        (Fleet([replace(WELL, seconds_since_tick=500.0), WELL]), Cause.UNKNOWN, "nothing is settled", "logs"),
+        (Fleet([replace(WELL, seconds_since_tick=500.0), WELL]), Cause.UNKNOWN, "nothing is being settled", "logs"),
     ],
 )
 def test_each_cause_is_named_with_the_command_that_mends_it(fleet: Fleet, cause: Cause, word: str, cure: str) -> None:
@@ -133,7 +148,7 @@ def test_a_hand_out_does_not_know_the_counter_of_a_token_that_a_restore_found_ac
 ) -> None:
     record = past_record(Status.ACTIVE, otp1_state="sent", otp2_state=second, next_counter=next_counter)
     assert is_counter_unknown(record) is is_unknown  # type: ignore[arg-type]
-    assert ("Fewer may do" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
+    assert ("You might need fewer presses" in advise("hotp", 5, is_limit=is_unknown)) is is_unknown
 
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
@@ -334,7 +349,7 @@ def later(seconds: float) -> datetime:
             "activating",
             {"lease_until": later(-5)},
             (
-                "its worker's time ran out at 12:29:55 UTC, and it is due again as soon as a worker runs",
+                "its worker's time ran out at 12:29:55 UTC, and it is due again as soon as a worker is running",
                 None,
                 None,
             ),
@@ -366,7 +381,7 @@ def test_each_situation_has_a_sentence_and_the_command_that_helps(
 
 def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
     step = describe_next(history_of(past_record(Status.QUEUED), fleet=Fleet()), lease=60.0)
-    assert step.sentence == "waits for a worker: no worker runs"
+    assert step.sentence == "waits for a worker: no worker is running"
     assert "celery -A worker worker" in str(step.why)
     spent = history_of(past_record(Status.DEAD_LETTER, reason="attempts_spent", is_replayable=True))
     assert describe_next(spent, lease=60.0).sentence == "nothing by itself: it failed (attempts_spent)"
@@ -388,7 +403,7 @@ def test_it_is_told_what_became_of_the_otps(fields: dict[str, Any], part: str, s
 
 
 SENT_NOW = {"otp1_state": "sent", "otp1_posts": 1, "otp_sent_at": NOW}
-TOLD, NOT_KNOWN = "sent, and no answer is recorded", "not known, since the database was restored"
+TOLD, NOT_KNOWN = "sent, and no answer is recorded", "not known, because the database was restored"
 
 
 @pytest.mark.parametrize(

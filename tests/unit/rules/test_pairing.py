@@ -176,7 +176,7 @@ def test_whose_person_was_not_looked_up_is_not_said_to_have_anothers_token(answe
     assert decision == back("not_found", 0.0)
 
 
-TAKEN = DeadLetter(Reason.TOKEN_TAKEN, evidence=f"It is the device of user {OTHER}.")
+TAKEN = DeadLetter(Reason.TOKEN_TAKEN, evidence=f"The device belongs to user {OTHER}.")
 AFTER_SEARCH: list[tuple[Progress, Any, Progress, Step | Decision]] = [
     # A device of this user is taken and read; it is ours if a request of ours may have made it, and the token was free.
     *(
