@@ -150,5 +150,5 @@ def test_what_is_long_done_is_purged_with_yes_while_another_batch_is_at_work_and
     assert not list(desk.folder.glob("out.*"))
     # The file that comes again is known, and sends nothing.
     posts, ran = pingone.times_posted().total(), desk.oathbulk("run", "shipment.csv")
-    assert "This file is batch shipment already: 4 records, and was purged on " in ran.stdout + ran.stderr
+    assert "This file was already loaded as batch shipment: 4 records, and was purged on " in ran.stdout + ran.stderr
     assert (ran.code, pingone.times_posted().total()) == (1, posts)

@@ -89,7 +89,7 @@ def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):
     assert box.oathbulk(*command, "--key-file", "key.txt").code == 0
     terminal = box.start_on_terminal(*command, columns=200)
     assert terminal.wait() == 0
-    assert "This file is batch box already: 3 records. It was not loaded again." in terminal.read()
+    assert "This file was already loaded as batch box: 3 records. It was not loaded again." in terminal.read()
     run = box.oathbulk("run", *command[1:])
     # PingOne is nowhere here, so it gets as far as to ask for an access token.
     assert (run.code, "PINGONE_TOKEN_URL" in run.stderr) == (3, True), run.stderr

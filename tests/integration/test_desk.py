@@ -315,7 +315,7 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     assert (answer.status_code, answer.headers["location"]) == (303, "/batch/give?name=shipment&ticket=CHG-7")
     html = desk.read(answer.headers["location"])
     page = read_text(html)
-    waits = "0010 ann@x.test pending on its way: waits for a worker: no worker runs."
+    waits = "0010 ann@x.test pending on its way: waits for a worker: no worker is running."
     assert ("Token 0010 is ann@x.test's." in page, waits in page, 'value="CHG-7"' in html) == (True, True, True)
     twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
     assert (twice.status_code, "Tick below if they should have two." in read_text(twice.text)) == (422, True)

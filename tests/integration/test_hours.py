@@ -389,5 +389,5 @@ def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_anothe
     ):
         load(scripted_fleet, keyring, tmp_path, DAY)
     scripted_fleet.batches.resume("shipment", HoursChange(None))
-    with pytest.raises(OtherHours, match="it runs all day"):
+    with pytest.raises(OtherHours, match="which runs all day"):
         load(scripted_fleet, keyring, tmp_path, NIGHT)

@@ -90,7 +90,7 @@ def around(
 @pytest.mark.parametrize(
     ("state", "reason", "says"),
     [
-        (BatchState.RUNNING, None, "runs: `oathbulk cancel shipment` first"),
+        (BatchState.RUNNING, None, "is running: `oathbulk cancel shipment` first"),
         (BatchState.PAUSED, PauseReason.OUTAGE, "continues by itself"),
     ],
 )
@@ -525,7 +525,7 @@ def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_i
 
     monkeypatch.setattr(removal, "find_tokens", find_none)
     told = list[Kept]()
-    with pytest.raises(NotPossible, match="runs") if is_resumed else nullcontext():
+    with pytest.raises(NotPossible, match="is running") if is_resumed else nullcontext():
         told += desk.command.undo("shipment").kept.values()
 
     shown_in_part = "PingOne shows its token in one place but not in another: run the command again"
@@ -839,7 +839,7 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     made = make(database, pingone, [ACTIVE, ACTIVE, {"device_id": ""}], state=BatchState.PAUSED)
     resume = update(Batch).values(state=BatchState.RUNNING)
     after_it = around(undo, "note_device_gone", then=lambda _, connection, *__: connection.execute(resume))
-    with after_it, pytest.raises(NotPossible, match="runs"):
+    with after_it, pytest.raises(NotPossible, match="is running"):
         desk.command.undo("shipment")
 
     assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active", "pending"])
@@ -963,7 +963,7 @@ def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_o
 @pytest.mark.parametrize(
     ("meanwhile", "says"),
     [
-        (update(Batch).values(state=BatchState.RUNNING), "runs"),
+        (update(Batch).values(state=BatchState.RUNNING), "is running"),
         (update(InventoryJob).values(state=JobState.LOST), "another command"),
     ],
 )

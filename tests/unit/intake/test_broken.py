@@ -63,7 +63,7 @@ EXPECTED = {
     "deepnet_xml_step_twice.xml": (
         "file",
         None,
-        "has a header that gives a value twice",
+        "has a header in which a value is repeated",
         "Ask for the file again, and use it as the vendor sent it",
     ),
     "deepnet_xml_two_headers.xml": (
@@ -117,14 +117,14 @@ EXPECTED = {
     "etoken_dat_no_colon.dat": (
         "row",
         2,
-        "the block is not made of lines `key",
-        "value`: check whether it was cut off, and ask the",
+        "a line of the block is not in the form `key",
+        "value`, or the block's sccTokenData line is missing: check whether it was cut off, and ask the",
     ),
     "etoken_dat_no_data.dat": (
         "row",
         2,
-        "the block is not made of lines `key",
-        "value`: check whether it was cut off, and ask the",
+        "a line of the block is not in the form `key",
+        "value`, or the block's sccTokenData line is missing: check whether it was cut off, and ask the",
     ),
     "etoken_dat_no_key.dat": ("row", 2, "the secret is missing", "ask the vendor for the file again"),
     "etoken_dat_no_length.dat": (
@@ -662,7 +662,7 @@ EXPECTED = {
         "has tabs between its values, instead of commas",
         "Replace them with commas in a text editor",
     ),
-    "two_formats.csv": ("file", None, "may be oath-csv or yubico", "Add the right one, such as --format oath-csv"),
+    "two_formats.csv": ("file", None, "might be oath-csv or yubico", "Add the right one, such as --format oath-csv"),
     "yubico_counter_missing.csv": (
         "row",
         2,

@@ -297,11 +297,11 @@ GRAPH_LIKE = (
         # What may be two, or is JSON without the names of a token of Graph, is refused.
         (
             "MADE0000001, d2f7a4affb163ad95f3593f4c6f9b05b89a8105b, hotp\nYubico OTP,12/11/2019 11:11,1\n",
-            "may be oath-csv or yubico.*--format oath-csv",
+            "might be oath-csv or yubico.*--format oath-csv",
         ),
         (
             "# columns:,serial number,secret key\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n",
-            r"may be oath-csv or entra\. Add the right one, such as --format oath-csv",
+            r"might be oath-csv or entra\. Add the right one, such as --format oath-csv",
         ),
         *((text, "is JSON, but not a known vendor's file") for text in GRAPH_LIKE),
     ],
