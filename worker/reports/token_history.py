@@ -502,6 +502,10 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     record, batch = token.latest, quote(token.latest.batch.name)
     is_pending, status = record.status == Status.PENDING, f"oathbulk status {batch}"
     if is_pending and not any(getattr(record, name) for name in PERSON):
+        if record.device_id:
+            why = "Find out whose it is, and unpair it there. If nobody is to get it from this batch, close its row:"
+            close = f"oathbulk cancel {batch} --where serial={quote(record.serial_number)}"
+            return NextStep("cannot be given out: PingOne already has the token as a device", why, close)
         return NextStep("waits to be given out", command=f"oathbulk give {batch} {record.serial_number} PERSON")
     if is_pending and not (record.user_id and record.is_in_inventory):
         found = "token is found in PingOne's inventory, or imported"

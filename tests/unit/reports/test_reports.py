@@ -366,6 +366,20 @@ def later(seconds: float) -> datetime:
         ),
         ("pending", {"attempts": [None], "scheduled_at": later(25)}, ("due again in 25 s", None, None)),
         (
+            "pending",
+            {"user_id": "", "device_id": ""},
+            ("waits to be given out", None, "oathbulk give july MADE7 PERSON"),
+        ),
+        (
+            "pending",
+            {"user_id": ""},
+            (
+                "cannot be given out: PingOne already has the token as a device",
+                "Find out whose it is, and unpair it there. If nobody is to get it from this batch, close its row:",
+                "oathbulk cancel july --where serial=MADE7",
+            ),
+        ),
+        (
             "queued",
             {"lease_until": later(60)},
             ("waits for a worker; if none takes it, it is due again at 12:31:00 UTC", None, None),
