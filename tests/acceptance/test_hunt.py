@@ -66,6 +66,12 @@ FOUND_BY = {
     "goes_on_with_a_claim_although_its_record_is_kept_back": 1506,
     "gives_out_what_somebody_has": 1136,
     "takes_back_what_was_paired": 1366,
+    "removes_every_device_that_a_row_names": 1015,
+    "takes_a_lost_removal_for_done": 1306,
+    "removes_without_reading_back": 1080,
+    "leaves_what_a_lost_pairing_made": 1018,
+    "revokes_every_token": 1038,
+    "tells_no_device_that_an_undo_removed": 1031,
 }
 # The same on PostgreSQL, where what several threads write together is one statement, which commits by itself: of those
 # that write together and get it wrong.

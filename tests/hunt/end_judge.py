@@ -82,10 +82,11 @@ def _read_calls(calls: Any) -> list[dict[str, Any]]:
 
 
 def _changes(scenario: Scenario, row: Row) -> Iterator[str]:
-    """Promise 7: whom a person's command has taken the token from stands in its history, and nobody else."""
-    lines = "SELECT user_id, username, audit_id FROM change WHERE record_id = ?"
+    """Promise 7: of whom, or of which device, a person's command has taken the token stands in its history, and of
+    nobody else."""
+    lines = "SELECT user_id, username, device_id, audit_id FROM change WHERE record_id = ?"
     changes = scenario.database.raw.execute(lines, (row.id,)).fetchall()
-    told = {(user_id, username) for user_id, username, _ in changes}
+    told = {tuple(former) for *former, _ in changes}
     if missing := scenario.step_judge.replaced[row.id] - told:
         yield f"its history does not tell that it was that of {missing}"
     if others := told - scenario.step_judge.owners[row.id]:
