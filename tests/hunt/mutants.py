@@ -10,7 +10,7 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import false, true
+from sqlalchemy import false, null, true
 from sqlalchemy.exc import OperationalError
 
 from hunt import initial_state
@@ -19,6 +19,7 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import PairingState
+from worker import purging
 from worker.batches import imports, mending, removal, undo
 from worker.batches.imports import Tokens
 from worker.batches.long_list import Turns
@@ -40,6 +41,7 @@ from worker.records import activation, otp_source
 from worker.records.attempt import Attempt
 from worker.rules import decisions
 from worker.rules.steps import Mint, OtpProgress, PairingProgress, Progress, Retry, SendOtp, StepMissed, WaitForStep
+from worker.vault import keys
 
 # What has the name, the name, and what it means instead.
 Patch = tuple[Any, str, Any]
@@ -648,6 +650,24 @@ def revokes_every_token() -> list[Patch]:
 @mutant("its history does not tell that it was that of", amid=("undone",))
 def tells_no_device_that_an_undo_removed() -> list[Patch]:
     return [around(moves, "keep_former", lambda real, *which, line=None: line or real(*which))]
+
+
+# What an erasure, a purge or a new key leaves behind.
+
+
+@mutant("was erased, and stands in", amid=("erased",))
+def erases_no_name() -> list[Patch]:
+    return [(purging, "_ERASED", {"detail": null()})]
+
+
+@mutant("something is left")
+def purges_no_record() -> list[Patch]:
+    return [around(purging, "_remove_records", lambda *_: iter(()))]
+
+
+@mutant("and an OTP is under the old one", amid=("new_key",))
+def seals_nothing_anew() -> list[Patch]:
+    return [around(keys, "_is_under_other_key", lambda *_: (false(),))]
 
 
 # What the history tells.

@@ -58,6 +58,7 @@ from worker.process.worker_parts import WorkerParts
 from worker.records.activation import DeadLettered
 from worker.reports.export import export
 from worker.rules.breaker import Thresholds
+from worker.vault.keys import reencrypt
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario
@@ -295,6 +296,15 @@ class Undoing(ModelParts):
             chosen = {row.id for row in rows if row.id == self._row.id or not self._choice}
             scenario.step_judge.judge_undone(chosen, began, devices_only=self._devices_only)
         return undone.is_whole
+
+
+def reencrypt_all(scenario: Scenario) -> None:
+    """As the body of a strand: everything is sealed with the new key."""
+    with excused(scenario):
+        reencrypt(scenario.database, initial_state.KEYRING, lambda *_: None)
+        for sealed in scenario.database.raw.execute("SELECT otps, spent FROM record").fetchall():
+            if not all(map(initial_state.KEYRING.is_sealed_by_first_key, filter(None, sealed))):
+                raise Broken("all was sealed with the new key, and an OTP is under the old one")
 
 
 # Seconds that a person takes for a file, if it is not done at once.

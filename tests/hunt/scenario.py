@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from structlog.testing import capture_logs
 
 from hunt import initial_state
 from hunt.database import Row
-from hunt.end_judge import judge_end
+from hunt.end_judge import judge_end, judge_erased, judge_purged
 from hunt.initial_state import STRANGER
 from hunt.model_network import ModelNetwork
 from hunt.model_pingone import ModelPingOne
 from hunt.model_redis import ModelBroker, ModelPace
-from hunt.processes import Beat, Preparer, Process, Undoing, Worker, in_place, mend_batch
+from hunt.processes import Beat, Preparer, Process, Undoing, Worker, in_place, mend_batch, reencrypt_all
 from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
 from hunt.step_judge import MEND, UNDO, StepJudge
 from hunt.tenant import ModelDevice
@@ -26,6 +27,7 @@ from models.record_states import Status
 from worker.audit import Actor
 from worker.batches.commands import Batches, NotPossible
 from worker.batches.mending import give, read_kind, take_back
+from worker.purging import Erasure, Purging
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
 CREWS = ((1, 1), (1, 1), (1, 1, 1))
@@ -187,6 +189,17 @@ class Scenario:
         storm(self)
         calm(self)
         judge_end(self)
+        if self.dice.chance("purged", 0.2):
+            erase(self)
+            self._purge()
+
+    def _purge(self) -> None:
+        """All that has ended, however lately."""
+        self.dice.happened["purged"] += 1
+        self.database.watch(lambda: None)
+        purging = Purging(self.database, Actor("a person"), timedelta(), gives_up=True)
+        purging.purge(purging.examine())
+        judge_purged(self)
 
     def _start_process(self, threads: int = 1) -> Process:
         self.born += 1
@@ -392,6 +405,30 @@ def replay_chosen(scenario: Scenario) -> None:
         _command_part(scenario, lambda name, where: scenario.batches.replay(name, where=where), row)
 
 
+def cancel_some(scenario: Scenario) -> None:
+    row = scenario.dice.pick("closed", list(scenario.step_judge.rows.values()))
+    _command_part(scenario, scenario.batches.cancel, row)
+
+
+def reencrypt(scenario: Scenario) -> None:
+    scenario.born += 1
+    scenario.strands.start(f"rekey {scenario.born}", lambda: reencrypt_all(scenario))
+
+
+def erase(scenario: Scenario) -> None:
+    """Somebody whose record has ended leaves."""
+    if named := [row for row in scenario.step_judge.rows.values() if row.username and row.is_final]:
+        name = scenario.dice.pick("erased", named).username
+        scenario.step_judge.erased |= {
+            record_id
+            for record_id, owners in scenario.step_judge.owners.items()
+            if any(owner[1] == name for owner in owners)
+        }
+        with scenario.commanding():
+            if not Erasure(scenario.database, Actor("a person")).erase(name).in_progress:
+                judge_erased(scenario, name)
+
+
 def give_out(scenario: Scenario) -> None:
     """Somebody comes to the table; now and then for a token that somebody has."""
     rows = list(scenario.step_judge.rows.values())
@@ -458,6 +495,9 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("batch_mended", 0.1, mend),
     ("undone", 0.06, undo),
     ("replayed_chosen", 0.01, replay_chosen),
+    ("closed", 0.004, cancel_some),
+    ("new_key", 0.006, reencrypt),
+    ("erased", 0.01, erase),
     ("given_out", 0.06, give_out),
     ("taken_back", 0.03, take_back_given),
 ]

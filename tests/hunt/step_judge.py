@@ -76,6 +76,8 @@ class StepJudge:
         # changed of that.
         self.owners = defaultdict[int, set[tuple[str, str | None, str]]](set)
         self.replaced = defaultdict[int, set[tuple[str, str | None, str]]](set)
+        # Records from which, or from whose history, somebody's names were erased.
+        self.erased = set[int]()
         # Devices that an undo has removed, or found gone.
         self.gone = set[str]()
         # False once the database's clock was stepped: what expires by it means little then.
@@ -291,7 +293,8 @@ class StepJudge:
     def _check(self, old: Row, new: Row) -> None:
         before, now = (old.user_id, old.username, old.device_id), (new.user_id, new.username, new.device_id)
         self.owners[new.id].add(now)
-        if before != now and self.is_asked_for:
+        is_erased = now == (old.user_id, None, old.device_id) and new.is_final
+        if before != now and self.is_asked_for and not is_erased:
             self.replaced[new.id].add(before)
         if self.is_undo and old.device_id and not new.device_id:
             self.gone.add(old.device_id)
@@ -445,7 +448,8 @@ class CreationJudge:
         """Who gets the token. Another row than that of the load may name somebody else, by a mend."""
         if (new.user_id, new.username) == (old.user_id, old.username):
             return
-        if self._judge.is_asked_for:
+        is_erased = self._judge.is_command and old.is_final and new.username is None and new.user_id == old.user_id
+        if self._judge.is_asked_for and not is_erased:
             named = device.find_person(new.user_id, new.username)
             if new.is_on_the_table:
                 # That a request of unknown fate made nothing is found out by look-ups.
@@ -487,11 +491,13 @@ class CreationJudge:
     def _unpairing(self, call: Call) -> Iterator[str]:
         if call.device is None or call.device_id not in call.device.our_ids:
             yield "removes a device that we did not make"
-        if any(
-            earlier.kind == UNPAIR and earlier.device_id == call.device_id and earlier.verdict == REMOVED
-            for earlier in self._pingone.calls
-            if earlier.heard_at is not None
-        ):
+        # Of two undos each may have read back that it is there before the other removed it.
+        earlier = [
+            each for each in self._pingone.calls if each.device_id == call.device_id and each.heard_at is not None
+        ]
+        removed = [each for each in earlier if each.kind == UNPAIR and each.verdict == REMOVED]
+        seen = [each for each in earlier if each.kind == FIND and removed and each.number < removed[0].number]
+        if removed and len(seen) < 1 + sum(each.kind == UNPAIR for each in earlier):
             yield "removes a device that is gone"
 
     def _pairing(self, call: Call, device: ModelDevice) -> Iterator[str]:
