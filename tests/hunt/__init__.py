@@ -39,6 +39,7 @@ like the workers, and now and then one begins although another goes on.
     end_judge                     what PingOne has and what our tables say at the end, held against the promises
     streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops
     mutants                       deliberate faults of our code, each of which the hunt has to find
+    walk                          one fault, everywhere: short days, each with every single evil in every place
     seeds                         many seeds; a failing one shrunk to the evils that it needs
 
 What is never generated, because nothing could fence it (docs/decisions/0003): a worker that freezes between the

@@ -39,7 +39,7 @@ class Scenario:
 
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
         self.seed = seed
-        self.dice = Dice(seed, without)
+        self.dice = self.make_dice(seed, without)
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
@@ -68,6 +68,9 @@ class Scenario:
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
         self.logs: list[dict[str, object]] = []
+
+    def make_dice(self, seed: int, without: Collection[str]) -> Dice:
+        return Dice(seed, without)
 
     def run(self) -> None:
         """Raises Broken."""

@@ -194,7 +194,11 @@ class StepJudge:
     def judge_undone(self, ids: Collection[int], began: float, *, devices_only: bool) -> None:
         """An undo says that it has left nothing of what these records made before it began."""
         for record_id in ids if self.is_clock_trusted else ():
-            device = self._devices[self.rows[record_id].serial_number]
+            row = self.rows[record_id]
+            device = self._devices[row.serial_number]
+            if row.device_id and not row.is_device_made:
+                # Found by a look-up, and no read has told its age: it may be somebody else's.
+                continue
             if device.made_by and device.made_by.sent_at < began and device.device_id in device.our_ids:
                 raise Broken(f"record {record_id}: an undo has left nothing, and {device.device_id} is there")
             imported = device.imported_by
