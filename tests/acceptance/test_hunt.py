@@ -44,7 +44,7 @@ FOUND_BY = {
     "replays_a_seed_from_its_first_counter": 1049,
     "takes_an_otp_that_was_sent_for_a_fresh_one": 1327,
     "begins_a_new_budget_with_the_same_otps": 1193,
-    "gives_a_token_to_another_person_whose_device_was_made": 1198,
+    "gives_a_token_to_another_person_whose_device_was_made": 251,
     "takes_the_answer_to_an_earlier_otp_for_that_to_a_fresh_one": 1167,
     "repeats_an_import_with_another_hash": 1027,
     "claims_what_another_holds": 1004,
