@@ -14,6 +14,9 @@ every kind; devices are locked, blocked, deleted, activated by others; persons p
 tokens lie on a table: their persons come during the storm, and some tokens are taken back. Persons mend, too: each mend
 is a strand that exports its batch, corrects rows well or badly (fresh OTPs, those of before, another person, the
 vendor's seeds) and brings the file back at once or later, while workers, another mend or its own death come between.
+Undos are strands as well: of a batch, of its devices alone, of a list, or of what meets a condition; one that died is
+typed again. All OTPs are sealed with a new key while records are in work, and somebody's name is erased; in the end
+some days are purged.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
 In half of the scenarios the batches were loaded with --import and --pair, and some records lack something: the device,
@@ -36,6 +39,7 @@ like the workers, and now and then one begins although another goes on.
     end_judge                     what PingOne has and what our tables say at the end, held against the promises
     streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops
     mutants                       deliberate faults of our code, each of which the hunt has to find
+    walk                          one fault, everywhere: short days, each with every single evil in every place
     seeds                         many seeds; a failing one shrunk to the evils that it needs
 
 What is never generated, because nothing could fence it (docs/decisions/0003): a worker that freezes between the

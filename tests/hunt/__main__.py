@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import count
 from multiprocessing import get_context
 
-from hunt import seeds
+from hunt import seeds, walk
 from hunt.seeds import Finding, Hunted
 
 # Schedules that a process runs before it reports.
@@ -22,6 +22,10 @@ ENOUGH = 10
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if options.walk:
+        for line in walk.tell_table(walk.DAYS):
+            say(line)
+        return 0
     without = options.without.split(",") if options.without else ()
     if options.replay is not None:
         told = seeds.tell(Finding(options.replay, "", without, options.steps))
@@ -72,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="where the hunt begins")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", type=int, metavar="SEED", help="tell this one schedule, event by event")
+    parser.add_argument("--walk", action="store_true", help="every single fault of a few short days")
     parser.add_argument("--without", help="evils to leave out of it, with commas between them")
     parser.add_argument("--steps", type=int, help="how long its storm lasts")
     return parser

@@ -215,7 +215,7 @@ _RECORDS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_unt
     otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
     finalized_at IS NULL AS is_not_finalized, otps IS NULL AS is_without_otps, next_counter, posts_forgiven,
     serial_number, user_id, owner_id, is_in_inventory, import_job_id, is_token_made, is_device_made, pairing, pairings,
-    username, not_before"""
+    username, not_before, undone_until"""
 # A date of this year or later is a person's who keeps a record back.
 _LET_GO_BY_A_PERSON = "9"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -82,16 +83,24 @@ def _read_calls(calls: Any) -> list[dict[str, Any]]:
 
 
 def _changes(scenario: Scenario, row: Row) -> Iterator[str]:
-    """Promise 7: whom a person's command has taken the token from stands in its history, and nobody else."""
-    lines = "SELECT user_id, username, audit_id FROM change WHERE record_id = ?"
+    """Promise 7: of whom, or of which device, a person's command has taken the token stands in its history, and of
+    nobody else."""
+    lines = "SELECT user_id, username, device_id, audit_id FROM change WHERE record_id = ?"
     changes = scenario.database.raw.execute(lines, (row.id,)).fetchall()
-    told = {(user_id, username) for user_id, username, _ in changes}
-    if missing := scenario.step_judge.replaced[row.id] - told:
+    told = {tuple(former) for *former, _ in changes}
+    replaced, owners = scenario.step_judge.replaced[row.id], scenario.step_judge.owners[row.id]
+    if row.id in scenario.step_judge.erased:
+        replaced, owners, told = map(_forget_names, (replaced, owners, told))
+    if missing := replaced - told:
         yield f"its history does not tell that it was that of {missing}"
-    if others := told - scenario.step_judge.owners[row.id]:
+    if others := told - owners:
         yield f"its history tells that it was that of {others}, and it never was"
     if not all(line for *_, line in changes):
         yield "its history has a change without a command"
+
+
+def _forget_names(former: set[Any]) -> set[Any]:
+    return {(user_id, None, device_id) for user_id, _, device_id in former}
 
 
 MILLISECONDS = "milliseconds"
@@ -204,11 +213,34 @@ def _secrets(scenario: Scenario) -> Iterator[str]:
                 yield f"a secret stands in the clear in {text!r}"
 
 
+def judge_erased(scenario: Scenario, name: str) -> None:
+    """After an erasure the name is nowhere."""
+    whole = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
+    for text in _read_texts(scenario, ("batch", "record", "attempt", "change", "refused_rows", "audit")):
+        if whole.search(text):
+            raise Broken(f"{name} was erased, and stands in {text!r}")
+
+
+def judge_purged(scenario: Scenario) -> None:
+    """Of a purged batch no record is left, nor the history of one."""
+    for (batch_id,) in scenario.database.raw.execute("SELECT id FROM batch WHERE purged_at IS NOT NULL").fetchall():
+        left = scenario.database.raw.execute("SELECT id FROM record WHERE batch_id = ?", (batch_id,)).fetchall()
+        for table in ("attempt", "change"):
+            orphans = f"SELECT record_id FROM {table} WHERE record_id NOT IN (SELECT id FROM record)"
+            left += scenario.database.raw.execute(orphans).fetchall()
+        if left:
+            raise Broken(f"batch {batch_id} was purged, and of {left} something is left")
+
+
 def _texts(scenario: Scenario) -> Iterator[str]:
-    for table in ("batch", "record", "attempt", "inventory_job"):
+    yield from _read_texts(scenario, ("batch", "record", "attempt", "inventory_job"))
+    yield from map(str, scenario.logs)
+
+
+def _read_texts(scenario: Scenario, tables: Sequence[str]) -> Iterator[str]:
+    for table in tables:
         for values in scenario.database.raw.execute(f"SELECT * FROM {table}"):
             yield from (_readable(value) for value in values if isinstance(value, str | bytes))
-    yield from map(str, scenario.logs)
 
 
 def _readable(value: Any) -> str:

@@ -90,8 +90,10 @@ def _set_up(dice: Dice, device: ModelDevice, was_there: str) -> None:
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
-KEY = generate_key()
-KEYRING = Keyring([KEY])
+# A shipment is sealed with the old key; the fleet has a new one as well.
+OLD_KEY, KEY = generate_key(), generate_key()
+KEYS = f"{KEY},{OLD_KEY}"
+KEYRING = Keyring([KEY, OLD_KEY])
 # Seconds that a TOTP pair is sent after its load, and that PingOne takes it beyond that.
 GOOD_FOR = 120.0
 GRACE = 60.0
@@ -158,7 +160,7 @@ def environment(*, resync_on_first_call: bool) -> Environment:
 
 def settings(dice: Dice) -> Settings:
     return Settings(
-        encryption_keys=KEY,
+        encryption_keys=KEYS,
         otp_post_budget=dice.pick("settings", (2, 3, 3, 3, 5)),
         max_attempts=dice.pick("settings", (1, 2, 8, 8)),
         tuning=Tuning(
@@ -319,7 +321,7 @@ def _seal(device: ModelDevice, batch_id: int, row_number: int) -> bytes:
     otps = device.pairs[0]
     pair = OtpPair(Otp(otps.first), Otp(otps.second) if otps.second else None)
     source = device.seed.seed if device.seed else pair
-    return KEYRING.seal(source.to_plaintext(), identify_row(batch_id, row_number))
+    return Keyring([OLD_KEY]).seal(source.to_plaintext(), identify_row(batch_id, row_number))
 
 
 def _otp_type(device: ModelDevice) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 
 from hunt.model_pingone import ModelPingOne
 from hunt.schedule import Clock, Dice, Died, Strands
-from hunt.tenant import EPOCH, FIND, PAIR, Call, Reply, answer
+from hunt.tenant import EPOCH, FIND, PAIR, UNPAIR, Call, Reply, answer
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request
 
@@ -190,6 +190,9 @@ class ModelNetwork:
         return nothing_done(evil)
 
     def _fail(self, call: Call, evil: str, deadline: float) -> Reply:
+        if call.kind == UNPAIR and evil in ("no_status", "other_device"):
+            # Any success would say that the device is gone.
+            evil = "server_error"
         lag = deadline if evil == "timeout" else self._lag()
         may_act_later = evil in ("reset", "timeout", "server_error")
         acts = self._dice.pick("acts", ("never", "before", "after") if may_act_later else ("never", "before"))

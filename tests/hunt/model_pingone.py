@@ -29,8 +29,11 @@ from hunt.tenant import (
     POST,
     READ,
     REFUSED,
+    REMOVED,
+    REVOKE,
     SETTINGS,
     TAKEN,
+    UNPAIR,
     WAITING,
     Call,
     ModelDevice,
@@ -58,7 +61,7 @@ class Job:
     ends_at: float
     fails: bool
     state: str = "IN_PROGRESS"
-    created: int = 0
+    done: int = 0
     duplicates: tuple[str, ...] = ()
     was_told: bool = False
 
@@ -98,7 +101,9 @@ class ModelJobs:
         if job.state != "IN_PROGRESS":
             job.was_told = self._tenant.forgets_jobs
             duplicates = [{"serialNumber": serial, "maskedSecret": "6E******"} for serial in job.duplicates]
-            told["result"] = {"created": job.created, "duplicates": duplicates}
+            told["result"] = {"created": job.done, "duplicates": duplicates}
+            if job.call.kind == REVOKE:
+                told["result"] = {"revoked": job.done}
         return answer(200, **told)
 
     def _end(self, job: Job) -> None:
@@ -106,11 +111,18 @@ class ModelJobs:
             job.state = "FAILED"
             return
         there = [self._tokens[serial] for serial in job.call.serial_numbers]
+        if job.call.kind == REVOKE:
+            # Paired ones stay.
+            free = [token for token in there if token.is_in_inventory and not token.device_id]
+            for token in free:
+                token.is_in_inventory = False
+            job.done, job.state = len(free), "DONE"
+            return
         job.duplicates = tuple(token.serial_number for token in there if token.is_in_inventory)
         for token in there:
             if not token.is_in_inventory:
                 token.is_in_inventory, token.imported_by = True, job.call
-        job.created, job.state = len(there) - len(job.duplicates), "DONE"
+        job.done, job.state = len(there) - len(job.duplicates), "DONE"
 
 
 # Tokens on a page.
@@ -139,6 +151,8 @@ class ModelInventory:
         if call.kind == IMPORT:
             described = json.loads(request.content)["tokens"]
             call.serial_numbers = tuple(each["serialNumber"] for each in described)
+        if call.kind == REVOKE:
+            call.serial_numbers = tuple(each.removeprefix("token-") for each in json.loads(request.content)["tokenIds"])
 
     def act(self, call: Call, now: float) -> None:
         """Now it takes effect."""
@@ -214,7 +228,7 @@ class ModelInventory:
     def _list_devices(self, call: Call, token: ModelDevice, now: float) -> Reply:
         is_shown = token.owner_id == call.user_id and now >= token.seen_from
         call.verdict, call.device_id = (TAKEN, token.device_id) if is_shown else (FREE, "")
-        devices = [{"id": token.device_id, "type": "OATH_TOKEN", "serialNumber": token.serial_number}]
+        devices = [describe(token) | {"type": "OATH_TOKEN", "serialNumber": token.serial_number}]
         return answer(200, _embedded={"devices": devices if is_shown else []}, count=1 if is_shown else 0)
 
     def _list(self, call: Call, request: Request, now: float) -> Reply:
@@ -231,6 +245,17 @@ class ModelInventory:
 
     def _import(self, call: Call, _request: Request, now: float) -> Reply:
         return self.jobs.begin(call, now)
+
+    def _revoke(self, call: Call, _request: Request, now: float) -> Reply:
+        return self.jobs.begin(call, now)
+
+    def _unpair(self, call: Call, _request: Request, _now: float) -> Reply:
+        token = call.device
+        if token is None or (token.device_id, token.owner_id) != (call.device_id, call.user_id):
+            return answer(404, "NOT_FOUND")
+        token.delete()
+        call.verdict = REMOVED
+        return answer(204)
 
     def _job(self, call: Call, request: Request, _now: float) -> Reply:
         return self.jobs.tell(call, request.url.rpartition("/")[2])
@@ -277,6 +302,8 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
     """What a request is for, and which token it is about."""
     url = urlsplit(request.url)
     match url.path.split("/")[4:]:
+        case ["users", _, "devices", device_id] if request.method == "DELETE":
+            return UNPAIR, _find_device(device_id, tokens)
         case ["users", _, "devices", device_id]:
             return (POST if request.method == "POST" else READ), _find_device(device_id, tokens)
         case ["users", _, "devices"] if request.method == "POST":
@@ -294,7 +321,7 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
         case ["mfaSettings"]:
             return SETTINGS, None
         case ["oathJobs"]:
-            return IMPORT, None
+            return (REVOKE if "revoke" in request.headers["Content-Type"] else IMPORT), None
         case ["oathJobs", _]:
             return JOB, None
     raise AssertionError(f"nobody answers at {request.url}")
@@ -306,7 +333,7 @@ def is_malformed(request: Request, call: Call, tokens: Tokens) -> bool:
     is_wrong = not request.headers["Authorization"].startswith("Bearer access-token-")
     if call.kind in (POST, PAIR):
         is_wrong |= call.device is None or call.user_id != call.device.user_id
-    if call.kind == READ:
+    if call.kind in (READ, UNPAIR):
         is_wrong |= call.device is None or call.user_id not in _find_user_ids(call.device)
     if call.kind == IMPORT:
         described = json.loads(request.content)["tokens"]
@@ -380,9 +407,9 @@ class ModelPingOne:
         )
         if kind == POST:
             call.has_flag = bool(json.loads(request.content).get("oathResync", False))
-        if kind in (READ, POST):
+        if kind in (READ, POST, UNPAIR):
             call.device_id = request.url.rpartition("/")[2]
-        else:
+        if kind not in (READ, POST):
             self._look_at(call, request)
         if is_malformed(request, call, self.devices):
             self.charges.append(f"{call} is malformed")

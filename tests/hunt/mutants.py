@@ -10,7 +10,7 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import false, true
+from sqlalchemy import false, null, true
 from sqlalchemy.exc import OperationalError
 
 from hunt import initial_state
@@ -19,10 +19,12 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import PairingState
-from worker.batches import imports, mending
+from worker import purging
+from worker.batches import imports, mending, removal, undo
 from worker.batches.imports import Tokens
 from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
+from worker.batches.removal import DeviceOutcome, End, Removal, Sight
 from worker.clocks import PingOneClock
 from worker.dispatch import Dispatcher, Messages
 from worker.leases import lease, moves, queue, replay
@@ -31,6 +33,7 @@ from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
 from worker.pingone.client import Call, Client
+from worker.pingone.clients import Pairings
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Envelope
@@ -38,6 +41,7 @@ from worker.records import activation, otp_source
 from worker.records.attempt import Attempt
 from worker.rules import decisions
 from worker.rules.steps import Mint, OtpProgress, PairingProgress, Progress, Retry, SendOtp, StepMissed, WaitForStep
+from worker.vault import keys
 
 # What has the name, the name, and what it means instead.
 Patch = tuple[Any, str, Any]
@@ -607,6 +611,63 @@ def gives_out_what_somebody_has() -> list[Patch]:
 @mutant("it goes back to the table, and its device was made", amid=("table", "taken_back"))
 def takes_back_what_was_paired() -> list[Patch]:
     return [(replay, "may_be_put_back", lambda _: Record.status.in_(("pending", "queued")))]
+
+
+# What an undo must not take away, or must not believe.
+
+
+@mutant("removes a device that we did not make", amid=("undone",))
+def removes_every_device_that_a_row_names() -> list[Patch]:
+    return [(undo, "HAS_DEVICE", Record.device_id != "")]
+
+
+@mutant("an undo has left nothing", amid=("undone",))
+def takes_a_lost_removal_for_done() -> list[Patch]:
+    def unpair(real: Any, *arguments: Any, **named: Any) -> bool:
+        try:
+            return bool(real(*arguments, **named))
+        except errors.OutcomeUnknown:
+            return True
+
+    return [around(Pairings, "unpair", unpair)]
+
+
+@mutant("removes a device that is gone", amid=("undone",))
+def removes_without_reading_back() -> list[Patch]:
+    return [around(Removal, "_read_back", lambda *_: (Sight.OURS, None))]
+
+
+@mutant("an undo has left nothing", amid=("undone",))
+def leaves_what_a_lost_pairing_made() -> list[Patch]:
+    return [around(Removal, "_settle", lambda *_: DeviceOutcome(End.NEVER_MADE))]
+
+
+@mutant("it calls a token imported by us, which was there before", amid=("undone",))
+def revokes_every_token() -> list[Patch]:
+    return [(removal, "is_import_of_unknown_outcome", lambda *_: true())]
+
+
+@mutant("its history does not tell that it was that of", amid=("undone",))
+def tells_no_device_that_an_undo_removed() -> list[Patch]:
+    return [around(moves, "keep_former", lambda real, *which, line=None: line or real(*which))]
+
+
+# What an erasure, a purge or a new key leaves behind.
+
+
+@mutant("was erased, and stands in", amid=("erased",))
+def erases_no_name() -> list[Patch]:
+    return [(purging, "_ERASED", {"detail": null()})]
+
+
+@mutant("something is left")
+def purges_no_record() -> list[Patch]:
+    return [around(purging, "_remove_records", lambda *_: iter(()))]
+
+
+@mutant("and an OTP is under the old one", amid=("new_key",))
+def seals_nothing_anew() -> list[Patch]:
+    return [around(keys, "_is_under_other_key", lambda *_: (false(),))]
 
 
 # What the history tells.

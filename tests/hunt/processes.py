@@ -23,37 +23,42 @@ import redis
 
 import worker.batches.imports
 import worker.batches.preparation
+import worker.batches.undo
 import worker.clocks
 import worker.leases.group_commit
 import worker.leases.lease
 import worker.pace.license_paces
+import worker.pace.slots
 import worker.pingone.auth
 import worker.pingone.client
 import worker.records.activation
 import worker.records.attempt
 from hunt import initial_state
-from hunt.database import DatabaseLost
+from hunt.database import DatabaseLost, Row
 from hunt.model_network import Bug, ModelNetwork
 from hunt.model_redis import Message, ModelBroker
 from hunt.schedule import Broken, Clock, Strand, Strands
 from hunt.tenant import ModelDevice, ModelPair, Person
 from worker.audit import Actor
-from worker.batches.commands import Batches
+from worker.batches.commands import Batches, NotPossible
 from worker.batches.mending import Mender, allow_as_before
 from worker.clocks import ClockWatch
 from worker.database.errors import is_away
 from worker.fleet import Fitness, Sickness
 from worker.intake.files import Hints
-from worker.intake.lists import Assignment, open_assignment
+from worker.intake.lists import Assignment, TokenList, open_assignment
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
 from worker.leases.lease import Leases, Settlement
+from worker.pace.search import SlotTooFar
+from worker.pingone.errors import PingOneError
 from worker.pingone.retry_policy import RetryPolicy
 from worker.process.worker_parts import WorkerParts
 from worker.records.activation import DeadLettered
 from worker.reports.export import export
 from worker.rules.breaker import Thresholds
+from worker.vault.keys import reencrypt
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario
@@ -229,6 +234,8 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.leases.lease, "sleep", strands.sleep),
         (worker.batches.preparation, "boot_time", clock.monotonic),
         (worker.batches.imports, "boot_time", clock.monotonic),
+        (worker.batches.undo, "THREADS", 1),
+        (worker.pace.slots, "time", SimpleNamespace(sleep=strands.sleep)),
         # All rate groups have one pace here.
         (worker.pace.license_paces, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),
@@ -246,6 +253,58 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         for module, name, real in before:
             setattr(module, name, real)
         random.setstate(chance)
+
+
+# How often a person types an undo, and after how many seconds again.
+TYPED, TYPED_AGAIN = 3, 61.0
+
+
+class Undoing(ModelParts):
+    """A person undoes a batch or a part of it, and types it again where it was refused or left something."""
+
+    def __init__(self, scenario: Scenario, row: Row) -> None:
+        super().__init__(scenario)
+        self.strand: Strand | None = None
+        self._row, dice = row, scenario.dice
+        self._name = scenario.step_judge.batches[row.batch_id].name
+        serial, self._devices_only = self._row.serial_number, dice.chance("undo", 0.3)
+        only, where = TokenList((serial,), "of a list"), [f"serial={serial}"]
+        self._choice = dice.pick("undo", ({}, {}, {"only": only}, {"where": where}))
+
+    def run(self) -> None:
+        commands = Batches(self.database, Actor("a person"))
+        for _ in range(TYPED):
+            with excused(self.scenario):
+                with suppress(NotPossible):
+                    (commands.pause if self._choice else commands.cancel)(self._name)
+                if self._undo():
+                    return
+            self.scenario.strands.sleep(TYPED_AGAIN)
+
+    def _undo(self) -> bool:
+        """Whether it has left nothing."""
+        scenario, began = self.scenario, self.scenario.clock.monotonic()
+        undo = super().undo(scenario.environment, Actor("a person"))
+        try:
+            undone = undo.undo(self._name, **self._choice, devices_only=self._devices_only)
+        except (NotPossible, PingOneError, SlotTooFar) as error:
+            scenario.note(f"cannot undo: {error}")
+            return False
+        scenario.note(f"undid {dict(undone.devices.ends)}, {undone.tokens}, {undone.kept}")
+        rows = [row for row in scenario.step_judge.rows.values() if row.batch_id == self._row.batch_id]
+        if undone.is_whole:
+            chosen = {row.id for row in rows if row.id == self._row.id or not self._choice}
+            scenario.step_judge.judge_undone(chosen, began, devices_only=self._devices_only)
+        return undone.is_whole
+
+
+def reencrypt_all(scenario: Scenario) -> None:
+    """As the body of a strand: everything is sealed with the new key."""
+    with excused(scenario):
+        reencrypt(scenario.database, initial_state.KEYRING, lambda *_: None)
+        for sealed in scenario.database.raw.execute("SELECT otps, spent FROM record").fetchall():
+            if not all(map(initial_state.KEYRING.is_sealed_by_first_key, filter(None, sealed))):
+                raise Broken("all was sealed with the new key, and an OTP is under the old one")
 
 
 # Seconds that a person takes for a file, if it is not done at once.

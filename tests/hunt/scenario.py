@@ -6,19 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from structlog.testing import capture_logs
 
 from hunt import initial_state
 from hunt.database import Row
-from hunt.end_judge import judge_end
+from hunt.end_judge import judge_end, judge_erased, judge_purged
 from hunt.initial_state import STRANGER
 from hunt.model_network import ModelNetwork
 from hunt.model_pingone import ModelPingOne
 from hunt.model_redis import ModelBroker, ModelPace
-from hunt.processes import Beat, Preparer, Process, Worker, in_place, mend_batch
+from hunt.processes import Beat, Preparer, Process, Undoing, Worker, in_place, mend_batch, reencrypt_all
 from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
-from hunt.step_judge import MEND, StepJudge
+from hunt.step_judge import MEND, UNDO, StepJudge
 from hunt.tenant import ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
@@ -26,6 +27,7 @@ from models.record_states import Status
 from worker.audit import Actor
 from worker.batches.commands import Batches, NotPossible
 from worker.batches.mending import give, read_kind, take_back
+from worker.purging import Erasure, Purging
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
 CREWS = ((1, 1), (1, 1), (1, 1, 1))
@@ -37,7 +39,7 @@ class Scenario:
 
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
         self.seed = seed
-        self.dice = Dice(seed, without)
+        self.dice = self.make_dice(seed, without)
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
@@ -61,10 +63,14 @@ class Scenario:
         self.beat = Beat(self)
         self.processes: list[Process] = []
         self.preparers: list[Preparer] = []
+        self.undos: list[Undoing] = []
         self.born = self.mends_begun = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
         self.logs: list[dict[str, object]] = []
+
+    def make_dice(self, seed: int, without: Collection[str]) -> Dice:
+        return Dice(seed, without)
 
     def run(self) -> None:
         """Raises Broken."""
@@ -138,6 +144,10 @@ class Scenario:
         self.mends_begun += 1
         self.strands.start(f"{MEND} {self.born}", lambda: mend_batch(self))
 
+    def start_undo(self, undo: Undoing) -> None:
+        self.born += 1
+        undo.strand = self.strands.start(f"{UNDO} {self.born}", undo.run)
+
     def replace_processes(self) -> None:
         """For a process that ended another begins; the messages of one that died may come again."""
         for process in [each for each in self.processes if each.is_over]:
@@ -182,6 +192,17 @@ class Scenario:
         storm(self)
         calm(self)
         judge_end(self)
+        if self.dice.chance("purged", 0.2):
+            erase(self)
+            self._purge()
+
+    def _purge(self) -> None:
+        """All that has ended, however lately."""
+        self.dice.happened["purged"] += 1
+        self.database.watch(lambda: None)
+        purging = Purging(self.database, Actor("a person"), timedelta(), gives_up=True)
+        purging.purge(purging.examine())
+        judge_purged(self)
 
     def _start_process(self, threads: int = 1) -> Process:
         self.born += 1
@@ -201,6 +222,8 @@ class Scenario:
             self.agenda.tick_soon()
 
 
+# Undos of a scenario at most.
+MOST_UNDOS = 3
 # Steps that a process is frozen at most.
 LONGEST_FREEZE = 300
 # Mends of a scenario at most; each takes as long as some dozen steps.
@@ -367,6 +390,48 @@ def mend(scenario: Scenario) -> None:
         scenario.start_mend()
 
 
+def undo(scenario: Scenario) -> None:
+    """One that was killed is typed again."""
+    killed = next((each for each in scenario.undos if each.strand and each.strand.has_died), None)
+    rows = list(scenario.step_judge.rows.values())
+    made = [row for row in rows if row.is_device_made or row.is_token_made or row.pairing in ("sent", "missed")]
+    if killed is None and len(scenario.undos) < MOST_UNDOS and (made or scenario.dice.chance("undo", 0.05)):
+        scenario.undos.append(killed := Undoing(scenario, scenario.dice.pick("undo", made or rows)))
+    if killed is not None:
+        scenario.start_undo(killed)
+
+
+def replay_chosen(scenario: Scenario) -> None:
+    """What an undo or a person closed, too."""
+    if closed := [row for row in scenario.step_judge.rows.values() if row.status in ("dead_letter", "cancelled")]:
+        row = scenario.dice.pick("replayed_chosen", closed)
+        _command_part(scenario, lambda name, where: scenario.batches.replay(name, where=where), row)
+
+
+def cancel_some(scenario: Scenario) -> None:
+    row = scenario.dice.pick("closed", list(scenario.step_judge.rows.values()))
+    _command_part(scenario, scenario.batches.cancel, row)
+
+
+def reencrypt(scenario: Scenario) -> None:
+    scenario.born += 1
+    scenario.strands.start(f"rekey {scenario.born}", lambda: reencrypt_all(scenario))
+
+
+def erase(scenario: Scenario) -> None:
+    """Somebody whose record has ended leaves."""
+    if named := [row for row in scenario.step_judge.rows.values() if row.username and row.is_final]:
+        name = scenario.dice.pick("erased", named).username
+        scenario.step_judge.erased |= {
+            record_id
+            for record_id, owners in scenario.step_judge.owners.items()
+            if any(owner[1] == name for owner in owners)
+        }
+        with scenario.commanding():
+            if not Erasure(scenario.database, Actor("a person")).erase(name).in_progress:
+                judge_erased(scenario, name)
+
+
 def give_out(scenario: Scenario) -> None:
     """Somebody comes to the table; now and then for a token that somebody has."""
     rows = list(scenario.step_judge.rows.values())
@@ -431,6 +496,11 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("replayed_some", 0.003, replay_some),
     ("replayed_transient", 0.003, replay_transient),
     ("batch_mended", 0.1, mend),
+    ("undone", 0.06, undo),
+    ("replayed_chosen", 0.01, replay_chosen),
+    ("closed", 0.004, cancel_some),
+    ("new_key", 0.006, reencrypt),
+    ("erased", 0.01, erase),
     ("given_out", 0.06, give_out),
     ("taken_back", 0.03, take_back_given),
 ]
@@ -467,7 +537,8 @@ class Agenda:
             if row.lease_until is not None and row.lease_until < now:
                 return True
             is_stopped = committed.batches[row.batch_id].state == BatchState.PAUSED
-            is_ready = (row.is_prepared or row.needs_read) and (row.waits_until or now) <= now
+            is_held = (row.waits_until or now) > now or (row.undone_until or now) > now
+            is_ready = (row.is_prepared or row.needs_read) and not is_held
             if row.status == Status.PENDING and is_ready and row.scheduled_at <= now and not is_stopped:
                 return True
         return False
@@ -500,6 +571,7 @@ class Agenda:
         moments += [message.arrives_at for message in scenario.broker.messages]
         moments += [moment_of(row.scheduled_at) for row in rows if not row.is_kept_back]
         moments += [moment_of(row.waits_until) for row in rows if row.waits_until and not row.is_kept_back]
+        moments += [moment_of(row.undone_until) for row in rows if row.undone_until]
         # A lease has run out when its end is past.
         moments += [moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
         moments += [moment_of(batch.changes_at) for batch in batches if batch.changes_at]
@@ -538,8 +610,11 @@ def calm(scenario: Scenario) -> None:
     """No more faults. What is frozen thaws, a person resumes what waits for one, and the rest is up to the code."""
     scenario.dice.is_calm = True
     scenario.note("-- calm")
-    for strand in scenario.strands.alive():
+    for strand in list(scenario.strands.alive()):
         strand.frozen = 0
+        # It may wait for an import as long as the clock was set back: its person ends it.
+        if strand.name.startswith(UNDO) and not scenario.step_judge.is_clock_trusted:
+            scenario.strands.kill(strand)
     for _ in range(MOMENTS):
         _work(scenario)
         if scenario.agenda.is_finished():

@@ -4,7 +4,7 @@ own."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from support.judges.otp_calls import POSTS_PER_OTP
@@ -12,15 +12,32 @@ from support.judges.otp_calls import POSTS_PER_OTP
 from hunt.database import BatchRow, Row, read_batches, read_records
 from hunt.model_pingone import ModelPingOne
 from hunt.schedule import SPARE, Broken, Clock, Strands
-from hunt.tenant import EXTRA, FIND, FREE, IMPORT, JOB, LIST, PAIR, READ, REFUSED, SEEN_AFTER, TAKEN, Call, ModelDevice
+from hunt.tenant import (
+    EXTRA,
+    FIND,
+    FREE,
+    IMPORT,
+    JOB,
+    LIST,
+    PAIR,
+    READ,
+    REFUSED,
+    REMOVED,
+    REVOKE,
+    SEEN_AFTER,
+    TAKEN,
+    UNPAIR,
+    Call,
+    ModelDevice,
+)
 from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, PairingState, Status
 from worker.config.settings import Settings
 from worker.rules.decisions import MOST_PAIRINGS
 
-# How the name of a strand begins that mends a batch.
-MEND = "mend"
+# How the name of a strand begins that mends a batch, or undoes it.
+MEND, UNDO = "mend", "undo"
 
 
 class StepJudge:
@@ -55,9 +72,14 @@ class StepJudge:
         self._answered: set[tuple[int, int | str]] = set()
         # How many calls there were when each record's budget began.
         self._budget_from: dict[int, int] = {}
-        # Whose each record was at any time, by id and name; and of whom a person's command has taken it.
-        self.owners = defaultdict[int, set[tuple[str, str | None]]](set)
-        self.replaced = defaultdict[int, set[tuple[str, str | None]]](set)
+        # Whose each record was at any time, by id and name, and with which device; and what a person's command has
+        # changed of that.
+        self.owners = defaultdict[int, set[tuple[str, str | None, str]]](set)
+        self.replaced = defaultdict[int, set[tuple[str, str | None, str]]](set)
+        # Records from which, or from whose history, somebody's names were erased.
+        self.erased = set[int]()
+        # Devices that an undo has removed, or found gone.
+        self.gone = set[str]()
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
@@ -68,7 +90,7 @@ class StepJudge:
         self._look()
         self._records_of = {row.serial_number: row.id for row in self.rows.values()}
         for row in self.rows.values():
-            self.owners[row.id].add((row.user_id, row.username))
+            self.owners[row.id].add((row.user_id, row.username, row.device_id))
 
     def committed(self) -> None:
         before, batches = self.rows, self.batches
@@ -88,9 +110,14 @@ class StepJudge:
 
     @property
     def is_asked_for(self) -> bool:
-        """Whether a person's command is at work; a mend is one that others come between."""
+        """Whether a person's command is at work; a mend or an undo is one that others come between."""
         strand = self._strands.current
-        return self.is_command or (strand is not None and strand.name.startswith(MEND))
+        return self.is_command or (strand is not None and strand.name.startswith((MEND, UNDO)))
+
+    @property
+    def is_undo(self) -> bool:
+        strand = self._strands.current
+        return strand is not None and strand.name.startswith(UNDO)
 
     def published(self, record_id: object, environment: object) -> None:
         """Promise 1, and commit before publish."""
@@ -106,7 +133,7 @@ class StepJudge:
         state = self.batches[batch_id].state
         may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_change)
         strand = self._strands.current
-        if may_begin or strand is None:
+        if may_begin or strand is None or self.is_undo:
             return
         if strand.switches != self._stopped[batch_id].get(strand.name):
             raise Broken(f"a {'change' if is_change else 'read'} of batch {batch_id} begins, and it is {state}")
@@ -134,14 +161,17 @@ class StepJudge:
     def is_told(self, post: Call) -> bool:
         """A read was answered after the post could change nothing any more."""
         over_at = post.sent_at if post.acted_at is None else post.acted_at
-        return not post.is_pending and any(
-            call.device is post.device
-            and call.kind == READ
-            and call.number > post.number
-            and call.heard_at is not None
-            and call.acted_at is not None
-            and call.acted_at >= over_at
-            for call in self._calls
+        return post.device_id in self.gone or (
+            not post.is_pending
+            and any(
+                call.device is post.device
+                and call.kind == READ
+                and call.number > post.number
+                and call.heard_at is not None
+                and call.acted_at is not None
+                and call.acted_at >= over_at
+                for call in self._calls
+            )
         )
 
     def _look(self) -> None:
@@ -159,7 +189,21 @@ class StepJudge:
             raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
 
     def was_on_the_table(self, row: Row) -> bool:
-        return ("", None) in self.owners[row.id]
+        return any((user_id, username) == ("", None) for user_id, username, _ in self.owners[row.id])
+
+    def judge_undone(self, ids: Collection[int], began: float, *, devices_only: bool) -> None:
+        """An undo says that it has left nothing of what these records made before it began."""
+        for record_id in ids if self.is_clock_trusted else ():
+            row = self.rows[record_id]
+            device = self._devices[row.serial_number]
+            if row.device_id and not row.is_device_made:
+                # Found by a look-up, and no read has told its age: it may be somebody else's.
+                continue
+            if device.made_by and device.made_by.sent_at < began and device.device_id in device.our_ids:
+                raise Broken(f"record {record_id}: an undo has left nothing, and {device.device_id} is there")
+            imported = device.imported_by
+            if not devices_only and imported and imported.sent_at < began and device.is_in_inventory:
+                raise Broken(f"record {record_id}: an undo has left nothing, and the inventory has its token")
 
     def row_of(self, device: ModelDevice) -> Row:
         return self.rows[self._records_of[device.serial_number]]
@@ -251,10 +295,13 @@ class StepJudge:
         return [post for post in posts if post.number > self._budget_from.get(record_id, 0)]
 
     def _check(self, old: Row, new: Row) -> None:
-        before, now = (old.user_id, old.username), (new.user_id, new.username)
+        before, now = (old.user_id, old.username, old.device_id), (new.user_id, new.username, new.device_id)
         self.owners[new.id].add(now)
-        if before != now and self.is_asked_for:
+        is_erased = now == (old.user_id, None, old.device_id) and new.is_final
+        if before != now and self.is_asked_for and not is_erased:
             self.replaced[new.id].add(before)
+        if self.is_undo and old.device_id and not new.device_id:
+            self.gone.add(old.device_id)
         charges = (*self._moves(old, new), *self._otps(old, new), *self.creations.check(old, new), *self._ends(new))
         for charge in charges:
             raise Broken(f"record {new.id}: {charge}")
@@ -365,6 +412,12 @@ class CreationJudge:
         if call.is_post and call.device is not None:
             for charge in self._otp(call, call.device):
                 raise Broken(f"{call} {charge}")
+        if call.kind == UNPAIR:
+            for charge in self._unpairing(call):
+                raise Broken(f"{call} {charge}")
+        for serial in call.serial_numbers if call.kind == REVOKE else ():
+            if self._pingone.devices[serial].imported_by is None:
+                raise Broken(f"{call} revokes a token that was there before")
         for serial in call.serial_numbers if call.kind == IMPORT else ():
             for charge in self._import(call, serial):
                 raise Broken(f"{call}, with token {serial}, {charge}")
@@ -399,7 +452,8 @@ class CreationJudge:
         """Who gets the token. Another row than that of the load may name somebody else, by a mend."""
         if (new.user_id, new.username) == (old.user_id, old.username):
             return
-        if self._judge.is_asked_for:
+        is_erased = self._judge.is_command and old.is_final and new.username is None and new.user_id == old.user_id
+        if self._judge.is_asked_for and not is_erased:
             named = device.find_person(new.user_id, new.username)
             if new.is_on_the_table:
                 # That a request of unknown fate made nothing is found out by look-ups.
@@ -428,7 +482,8 @@ class CreationJudge:
     def _device(self, old: Row, new: Row, device: ModelDevice) -> Iterator[str]:
         if new.device_id and new.device_id not in (device.device_id, *device.former_ids):
             yield f"its device {new.device_id} is another token's"
-        if not new.device_id and old.device_id == device.device_id and not self._judge.is_asked_for:
+        is_gone = new.device_id or old.device_id != device.device_id
+        if not is_gone and (self._judge.is_undo or not self._judge.is_asked_for):
             yield "it forgets its device, which is there"
 
     def _pairings_of(self, device: ModelDevice) -> list[Call]:
@@ -436,6 +491,18 @@ class CreationJudge:
         calls = self._pingone.calls
         mine = [call for call in calls if call.kind == PAIR and call.device is device and not call.did_nothing]
         return [call for call in mine if call.heard_at is None or call.verdict not in (REFUSED, TAKEN)]
+
+    def _unpairing(self, call: Call) -> Iterator[str]:
+        if call.device is None or call.device_id not in call.device.our_ids:
+            yield "removes a device that we did not make"
+        # Of two undos each may have read back that it is there before the other removed it.
+        earlier = [
+            each for each in self._pingone.calls if each.device_id == call.device_id and each.heard_at is not None
+        ]
+        removed = [each for each in earlier if each.kind == UNPAIR and each.verdict == REMOVED]
+        seen = [each for each in earlier if each.kind == FIND and removed and each.number < removed[0].number]
+        if removed and len(seen) < 1 + sum(each.kind == UNPAIR for each in earlier):
+            yield "removes a device that is gone"
 
     def _pairing(self, call: Call, device: ModelDevice) -> Iterator[str]:
         row = self._judge.row_of(device)
@@ -482,7 +549,7 @@ class CreationJudge:
             yield "goes out, and its job is not written down as sent"
         if not self._judge.is_clock_trusted:
             return
-        if device.imported_by is not None:
+        if device.imported_by is not None and device.is_in_inventory:
             yield f"imports it again, as {device.imported_by} did"
         for earlier in self._pingone.calls:
             is_mine = earlier.kind == IMPORT and serial in earlier.serial_numbers and not earlier.did_nothing

@@ -131,7 +131,7 @@ class StreamScenario(Scenario):
     def __init__(self, seed: int, *, is_trial: bool = False) -> None:
         super().__init__(seed)
         self.dice.is_calm = True
-        self.settings = Settings(encryption_keys=initial_state.KEY)
+        self.settings = Settings(encryption_keys=initial_state.KEYS)
         self.step_judge._settings = self.settings
         self.leases = initial_state.leases(self.settings.tuning.lease, self.settings.max_attempts)
         self._random = Random(f"stream:{seed}")

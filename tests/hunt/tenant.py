@@ -18,6 +18,8 @@ ACTIVE, EXTRA, INVALID, REFUSED, WAITING, MISSING = "active", "extra", "invalid"
 MADE, FREE, TAKEN = "made", "free", "taken"
 # What a call is for.
 READ, POST, PAIR, FIND, LIST, IMPORT, JOB, PEOPLE = "read", "post", "pair", "find", "list", "import", "job", "people"
+# What an undo does; and of a device that it removed.
+UNPAIR, REVOKE, REMOVED = "unpair", "revoke", "removed"
 # A read of no consequence, by which it is found out whether PingOne answers.
 SETTINGS = "settings"
 # Seconds for which a device that was just made is not seen by look-ups, nor by another pairing: less than a record
@@ -216,7 +218,7 @@ class Call:
     # The device that it is about, or made, and the user in whose name.
     device_id: str = ""
     user_id: str = ""
-    # Of an import: the serial numbers in it, and when its job has ended.
+    # Of a job on the inventory: the serial numbers in it, and when its job has ended.
     serial_numbers: tuple[str, ...] = ()
     # Of a page of the inventory: the first token on it, whether it is the last page, and the one before; of a question
     # about a job, the import that began it.
@@ -231,7 +233,7 @@ class Call:
 
     @property
     def is_change(self) -> bool:
-        return self.kind in (POST, PAIR, IMPORT)
+        return self.kind in (POST, PAIR, IMPORT, UNPAIR, REVOKE)
 
     @property
     def may_have_changed(self) -> bool:
