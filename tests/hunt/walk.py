@@ -94,10 +94,8 @@ def find_charge(name: str, place: Place) -> str | None:
     return None
 
 
-def tell_table(days: Collection[str]) -> Iterator[str]:
-    """A table of all that was walked, with a line for each evil of each day; and a line for each broken promise."""
-    for name in days:
-        walked = walk(name)
-        yield f"{name}: {walked.places.total()} places, {len(walked.broken)} broken"
-        yield from (f"  {evil:24}{count:6}" for evil, count in sorted(walked.places.items()))
-        yield from walked.broken
+def tell(name: str, walked: Walked) -> Iterator[str]:
+    """What was walked of a day, a line for each evil; and a line for each broken promise."""
+    yield f"{name}: {walked.places.total()} places, {len(walked.broken)} broken"
+    yield from (f"  {evil:24}{count:6}" for evil, count in sorted(walked.places.items()))
+    yield from walked.broken
