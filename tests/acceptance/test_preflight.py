@@ -111,7 +111,7 @@ def test_a_file_that_is_a_batch_already_is_not_examined_again_and_told_so(set_up
     ("command", "token_path", "told"),
     [
         ("run", "", "PingOne answered none of the reads: the answer from PINGONE_API_URL={}/v1 was HTTP 404."),
-        ("load", "/elsewhere", "PINGONE_TOKEN_URL={}/elsewhere came HTTP 404"),
+        ("load", "/elsewhere", "PINGONE_TOKEN_URL={}/elsewhere was HTTP 404"),
     ],
 )
 def test_what_answers_in_pingones_place_is_told_in_one_line_and_nothing_is_written(set_up, command, token_path, told):

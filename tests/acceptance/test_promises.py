@@ -27,6 +27,7 @@ from migrations import HEAD
 from models.attempt import Outcome
 from models.batch import Batch
 from models.encrypted import generate_key
+from models.process import WorkerProcess
 from models.record import Record
 from worker.fleet import FAILS_ALONE, KnownProcess, read_processes
 from worker.installation.broker_check import RULES
@@ -431,6 +432,9 @@ def test_whoever_is_missing_is_named_with_what_brings_them(make_fleet, postgres_
     expect(3, "the database failed", "OATHBULK_DATABASE_URL", OATHBULK_DATABASE_URL=AWAY)
     worker = fleet.worker("worker")
     fleet.wait_until(lambda: fleet.status().fleet.alive, "a worker shows that it lives")
+    # As if it had not just started.
+    with fleet.database.writing() as connection:
+        connection.execute(update(WorkerProcess).values(started_at=before))
     expect(STALLED, "No tick has ever arrived.", "celery -A worker beat")
     # Before it is ready, a signal ends it without a word; in good order, it is missed at once.
     fleet.wait_until(lambda: " ready." in worker.read_log(), "it is ready")

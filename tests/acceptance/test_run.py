@@ -143,7 +143,7 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     assert (watched.code, "4 active" in last) == (0, True)
     # There is nothing more, and it says so.
     idle = desk.oathbulk("run")
-    assert (idle.code, "no batch runs" in idle.stderr) == (2, True)
+    assert (idle.code, "no batch is running" in idle.stderr) == (2, True)
 
 
 def test_a_mend_beside_the_run_of_its_batch_says_that_the_run_works_on_it(set_up):
