@@ -184,8 +184,8 @@ def has_begun(record: type[Record] = Record) -> ColumnElement[bool]:
 
 
 def needs_read(record: type[Record] = Record) -> ColumnElement[bool]:
-    """Whether only a read can end the record: the outcome of an OTP or its pairing is unknown, or a verdict waits for
-    confirmation."""
+    """Whether only a read can make the record final: the outcome of an OTP or its pairing is unknown, or a verdict
+    waits for confirmation."""
     return or_(
         record.otp1_state == OtpState.SENT,
         record.otp2_state == OtpState.SENT,

@@ -28,8 +28,8 @@ class Status(StrEnum):
 TAKEN_BACK = "taken_back"
 # The reason of a record that a person closed, because nobody wants its token anymore.
 CLOSED = "closed"
-# The reasons of records that a person ended; no OTP was sent to end them. They are tried again only if a person selects
-# or mends them.
+# The reasons of records that a person ended, which sends no OTP. They are tried again only if a person selects or mends
+# them.
 ENDED_BY_PERSON = (TAKEN_BACK, CLOSED)
 
 # The statuses in which a record is no longer worked on.
@@ -107,9 +107,9 @@ class OtpState(StrEnum):
 class OtpType(StrEnum):
     """How the token makes its OTPs."""
 
-    # By a counter (RFC 4226). They can be sent at any time.
+    # From a counter (RFC 4226). They can be sent at any time.
     HOTP = "hotp"
-    # By the time (RFC 6238). They expire at `otp_expires_at`.
+    # From the current time (RFC 6238). They expire at `otp_expires_at`.
     TOTP = "totp"
 
 

@@ -17,9 +17,9 @@ class RowFault(StrEnum):
     SEED_UNFIT = "seed_unfit"
     # It names no person or device, two different ones, or an invalid id.
     PERSON_UNFIT = "person_unfit"
-    # Its cell `not_before` is not a date, or is ambiguous.
+    # Its `not_before` cell is not a date, or is ambiguous.
     DATE_UNFIT = "date_unfit"
-    # Its cell `file_row` is not as the export wrote it.
+    # Its `file_row` cell is not as the export wrote it.
     FILE_ROW_UNFIT = "file_row_unfit"
     # Its token or device is on another row of the same file: all these rows have this fault if they differ.
     REPEATED = "repeated"

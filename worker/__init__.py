@@ -13,7 +13,7 @@ def _warn_of_other_packages() -> None:
     """Warn on stderr, at each start, if one of the packages beside this one would be imported from elsewhere. This
     happens if another program installs a package with the same name; one of the two then fails with confusing
     errors."""
-    ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes a tenth of a command's start
+    ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes a tenth of the startup time
     for name in ("models", "migrations"):
         spec = PathFinder.find_spec(name)
         place = os.path.dirname(spec.origin or "") if spec else ""  # noqa: PTH120 - as above

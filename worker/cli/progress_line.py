@@ -41,7 +41,7 @@ class ProgressLine(Steps):
         self._next_line_at = 0.0
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show how many things of this step are done."""
+        """Show how many items this step has completed."""
         now = self.get_time()
         if not self.tasks or self.tasks[-1].description != what:
             self.add_task(what, total=total, completed=done)

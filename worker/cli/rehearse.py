@@ -55,7 +55,7 @@ BOX = "box"
 # For a box: the maximum number of tokens with each kind of trouble, and the maximum share of tokens with any trouble.
 MOST_OF_A_KIND = 3
 TROUBLED_PART = 0.25
-# Questions of a rehearsal's preflight that nobody has to accept. The simulated tenant lacks some devices on purpose,
+# Findings of a rehearsal's preflight that are accepted in advance. The simulated tenant lacks some devices on purpose,
 # and a box has intended failures.
 ACCEPTED = [
     *(Question.TOKEN_NOT_IN_INVENTORY, Question.USER_NOT_FOUND, Question.USER_AMBIGUOUS, Question.ACCOUNT_NOT_USABLE),
