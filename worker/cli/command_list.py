@@ -140,7 +140,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "desk": Place(
             "desk",
             "desk",
-            "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. Prints a link to open.",
+            "Serve web pages for viewing tokens and controlling batches, until Ctrl-C. Print a link to open.",
         ),
         "audit": Place("audit", "audit_command", "Show who did what, and check that no line has been changed since."),
         "db": Place("database", "app", "The database: its schema, its keys, a backup, and what follows a restore."),

@@ -49,7 +49,7 @@ def desk(
         typer.Option(metavar="ADDRESS", help="The proxy's addresses or networks. Default: loopback."),
     ] = None,
 ) -> None:
-    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. Prints a link to open."""
+    """Serve web pages for viewing tokens and controlling batches, until Ctrl-C. Print a link to open."""
     if not can_serve():
         raise ConfigError(f"the desk is not installed: {INSTALL_LOCAL}")
     networks = _read_networks(proxy or [])

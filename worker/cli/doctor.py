@@ -136,7 +136,7 @@ def doctor(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write and show what a maintainer needs: no secret, no person, no serial number. It sends nothing.",
+            help="Write and show diagnostics for a maintainer: no secrets, people, or serial numbers. Sends nothing.",
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -104,7 +104,7 @@ Zone = Annotated[
 ]
 
 # For commands that examine a shipment before an OTP is spent.
-Offline = Annotated[bool, typer.Option("--offline", help="Do not ask PingOne anything first.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Skip the checks that ask PingOne.")]
 
 # For commands on a loaded batch.
 BatchName = Annotated[
@@ -128,7 +128,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it
 
 # Ticket: for every command that changes something. AsJson: for every listing.
 Ticket = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="The ticket that you act on, for the audit.", callback=_check_ticket)
+    str | None,
+    typer.Option(metavar="TEXT", help="The ticket for this work, for the audit.", callback=_check_ticket),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -34,7 +34,7 @@ def pace(
         ),
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Search for the limit again, after --rate.")] = False,
-    lift: Annotated[bool, typer.Option("--lift", help="End the holds of all groups of calls.")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="End the holds on all groups of calls.")] = False,
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:

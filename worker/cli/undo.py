@@ -107,12 +107,12 @@ def undo(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Only tokens of this list: a CSV with a `serial` column, or one that names people; or serial numbers, "
+            help="Only tokens in this list: a CSV with a `serial` column, or one that names people; or serial numbers, "
             "one per line.",
             show_default=False,
         ),
     ] = None,
-    every_batch: Annotated[bool, typer.Option("--all", help="Search every batch for the tokens of the list.")] = False,
+    every_batch: Annotated[bool, typer.Option("--all", help="Search every batch for the tokens in the list.")] = False,
     where: Where = None,
     devices_only: Annotated[bool, typer.Option("--devices-only", help="Keep the tokens in the inventory.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only say what would be done.")] = False,
@@ -122,7 +122,7 @@ def undo(
             "-o",
             "--output",
             metavar="FILE",
-            help="Without --yes: write who would lose what to this CSV file.",
+            help="Without --yes: write to this CSV file a list of who would lose what.",
             show_default=False,
         ),
     ] = None,

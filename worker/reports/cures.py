@@ -105,7 +105,7 @@ def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
         return []
     # Without a reason, a replay also sends cancelled records. If there are none, the shorter command does the same.
     chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])
-    gone = f"Without fresh OTPs, once the cause is fixed ({', '.join(reasons)})"
+    gone = f"Rows that need no fresh OTPs ({', '.join(reasons)}), once the cause is fixed"
     return [f"{gone}: {'replay them.' if has_buttons else f'oathbulk replay {quote(status.name)}{chosen}'}"]
 
 
@@ -123,8 +123,8 @@ def write_mend(batch: str, ending: str) -> str:
 def describe_seed_mend(batch: str, seed_file: str) -> str:
     """Say how rows of a seed file that were not loaded are mended: an export has no seeds."""
     return (
-        "Of rows that were not loaded, an export has no seed. Correct the list, or get a new file, then, with the "
-        f"load's options for keys: oathbulk mend {quote(batch)} {quote(seed_file)} --assign LIST"
+        "An export has no seeds of rows that were not loaded. Correct the list or get a new file, then, with the same "
+        f"key or password option as the load: oathbulk mend {quote(batch)} {quote(seed_file)} --assign LIST"
     )
 
 

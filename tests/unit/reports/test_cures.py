@@ -24,10 +24,10 @@ HELPED = replace(
 FAILED = "What failed, with the reasons: oathbulk export july --failed -o july-failed.csv"
 MEND = "Correct it, then: oathbulk mend july july-failed.csv"
 SEED_MEND = (
-    "Of rows that were not loaded, an export has no seed. Correct the list, or get a new file, then, with the load's "
-    "options for keys: oathbulk mend july 'box 1.xml' --assign LIST"
+    "An export has no seeds of rows that were not loaded. Correct the list or get a new file, then, with the same key "
+    "or password option as the load: oathbulk mend july 'box 1.xml' --assign LIST"
 )
-REPLAY = "Without fresh OTPs, once the cause is fixed (forbidden, locked): oathbulk replay july"
+REPLAY = "Rows that need no fresh OTPs (forbidden, locked), once the cause is fixed: oathbulk replay july"
 
 
 def test_a_batch_of_a_name_with_a_slash_has_no_file_in_another_folder() -> None:
