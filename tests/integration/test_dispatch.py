@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import celery
 import pytest
@@ -41,6 +42,7 @@ from models.record_states import OtpState, PairingState, Status
 from models.tenant_fact import FactName, TenantFact
 from worker import __version__
 from worker.batches.commands import Batches, HoursChange
+from worker.batches.mending import give
 from worker.clocks import ClockWatch, boot_time
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
@@ -812,3 +814,33 @@ def test_what_is_stopped_or_not_due_yet_does_not_stand_still(database: MovingDat
     make_batch(database, 1, name="early", scheduled_at=tomorrow)
     database.ahead += 10 * STILL_AFTER
     assert [(status.still_for, status.stall) for status in read_statuses(database)] == [(None, None)] * 3
+
+
+@ON_SQLITE
+def test_a_wave_that_begins_after_a_long_rest_does_not_stand_still(
+    database: MovingDatabase, scripted_fleet: ScriptedFleet
+) -> None:
+    tomorrow = database.read_clock() + timedelta(days=1)
+    made = make_batch(database, [{}, {"not_before": tomorrow, "scheduled_at": tomorrow}])
+    scripted_fleet.end(*scripted_fleet.tick(), Active())
+    database.ahead += timedelta(days=1).total_seconds() + 1
+    assert read_status(database, made.name).stall is None
+    (dated,) = scripted_fleet.tick()
+    assert read_status(database, made.name).stall is None
+    database.ahead += STILL_AFTER
+    assert read_status(database, made.name).stall is not None
+    scripted_fleet.end(dated, Active())
+
+
+@ON_SQLITE
+def test_a_token_given_out_after_a_long_rest_does_not_stand_still(
+    database: MovingDatabase, scripted_fleet: ScriptedFleet
+) -> None:
+    on_the_table = {"user_id": "", "serial_number": "0012"}
+    make_batch(database, [{}, on_the_table], name="table")
+    scripted_fleet.end(*scripted_fleet.tick(), Active())
+    database.ahead += 10 * STILL_AFTER
+    give(database, TESTER, "table", "0012", str(UUID(int=1)))
+    assert read_status(database, "table").stall is None
+    database.ahead += STILL_AFTER
+    assert read_status(database, "table").stall is not None

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, func, not_, or_, select, text, union_all
 
 from models.attempt import FAILED, AttemptLine
+from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.person import NAMES
@@ -157,6 +158,12 @@ class RecordCounts:
         """When the next record that waits for no date is due; None if there is no such record."""
         due = (group["next_due_at"] for group in self.groups if group["waits_until"] is None)
         return min(filter(None, due), default=None)
+
+    @property
+    def due_since(self) -> datetime | None:
+        """When the first record that is queued, in work, or next became due, or will; None if there is no such
+        record."""
+        return min(filter(None, (*self._list("taken_due_at"), self.next_due_at)), default=None)
 
     def is_finished(self, batch: _BatchRow) -> bool:
         """Whether every record of the batch is final."""
@@ -667,6 +674,8 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "lease_until": func.max(Record.lease_until),
         # When the first prepared record is due.
         "next_due_at": func.min(Record.scheduled_at).filter(Record.status == Status.PENDING, text(IS_PREPARED)),
+        # When the first record that is queued or in work became due.
+        "taken_due_at": func.min(Record.scheduled_at).filter(Record.status.in_((Status.QUEUED, Status.ACTIVATING))),
     }
 
 
@@ -687,7 +696,7 @@ def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, tupl
 
 def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
     """Read the counts that `RecordCounts.to_json` wrote. Purged records are never due, and need no work."""
-    gone: dict[str, Any] = dict.fromkeys(("settled_since", "lease_until", "next_due_at", "waits_until"))
+    gone: dict[str, Any] = dict.fromkeys(("settled_since", "lease_until", "next_due_at", "taken_due_at", "waits_until"))
     counted = ("looked_up", "on_the_table", "replayable", "seeds", "settled", "settled_late", "old_made", "named")
     gone |= dict.fromkeys(counted, 0)
     groups = [
@@ -736,12 +745,12 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         in_work_until=max(filter(None, in_work), default=None) if is_in_work else None,
-        still_for=_measure_standstill(batch, counted, counts, is_worked=is_worked),
+        still_for=_cut_at_command(connection, batch, _measure_standstill(batch, counted, is_worked=is_worked)),
         waiting=waiting,
         on_the_table=counted.add_up("on_the_table"),
         may_import=batch.may_import,
         preparation_pace=_measure_preparation(connection, batch, counted) if is_prepared else 0.0,
-        unprepared_for=_measure_waiting(connection, batch) if is_prepared else None,
+        unprepared_for=_cut_at_command(connection, batch, _measure_waiting(connection, batch)) if is_prepared else None,
         resync=read_resync(connection, batch.environment_id),
         purged_at=batch.purged_at,
         outage=None if is_finished else _read_outage(connection, batch, counted, counts),
@@ -773,19 +782,31 @@ def _is_pace_settled(counted: RecordCounts) -> bool:
     return abs(early - late) <= max(SETTLED_WITHIN * most, math.sqrt(most))
 
 
-def _measure_standstill(
-    batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int], *, is_worked: bool
-) -> float | None:
+def _measure_standstill(batch: _BatchRow, counted: RecordCounts, *, is_worked: bool) -> float | None:
     """Measure the seconds since any due record moved: since the last one was settled or failed, or since the first one
     became due. None if none is due, or the batch does not run. If no worker runs, a backoff of up to a minute does not
     shorten this time, so that the missing worker is reported sooner."""
-    in_window, due_at = counts[Status.QUEUED] + counts[Status.ACTIVATING], counted.next_due_at
-    if batch.state != BatchState.RUNNING or not (in_window or (due_at is not None and due_at <= batch.now)):
+    due_since = counted.due_since
+    if batch.state != BatchState.RUNNING or due_since is None or due_since > batch.now:
         return None
     moved_at = max(filter(None, (batch.running_since, counted.finished_at, batch.failed_at)))
-    if in_window or due_at is None or (not is_worked and due_at - moved_at < timedelta(seconds=STILL_AFTER)):
+    if not is_worked and due_since - moved_at < timedelta(seconds=STILL_AFTER):
         return _seconds_since(batch, moved_at)
-    return _seconds_since(batch, moved_at, due_at)
+    return _seconds_since(batch, moved_at, due_since)
+
+
+# The commands that let records begin, or begin again.
+_LET_BEGIN = (Action.GIVE, Action.MEND, Action.REPLAY, Action.RESUME)
+
+
+def _cut_at_command(connection: Connection, batch: _BatchRow, seconds: float | None) -> float | None:
+    """Shorten the time for which a batch has stood still, if a command let some of its records begin meanwhile. The
+    audit is read only if that time is long enough to be reported."""
+    if seconds is None or seconds < STILL_AFTER:
+        return seconds
+    commands = AuditLine.batch == batch.name, AuditLine.action.in_(_LET_BEGIN)
+    last = connection.scalar(select(func.max(AuditLine.at)).where(*commands))
+    return min(seconds, _seconds_since(batch, last)) if last else seconds
 
 
 def _measure_preparation(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> float:
