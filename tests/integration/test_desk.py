@@ -30,7 +30,7 @@ from models.encrypted import generate_key
 from models.pace import LicensePace
 from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import UNTIL_LET_GO, Status
+from models.record_states import TAKEN_BACK, UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownColumn
@@ -383,6 +383,11 @@ def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_som
     undo = "oathbulk undo shipment --where serial=0011 --yes"
     assert f"oathbulk pause shipment && {undo} && oathbulk resume shipment" in page
     assert desk.post(place, form | {"serial": "0011", "person": "bob@x.test"}).status_code == 409
+    closed = {"status": Status.CANCELLED, "pairing": "unsent", "reason": TAKEN_BACK, "detail": "An undo closed it."}
+    database.change(update(Record).where(Record.id == made.ids[1]).values(closed))
+    assert 'aria-label="Take back: 0011"' not in desk.read("/batch/give", name="shipment")
+    page = read_text(desk.read("/batch/take-back", name="shipment", serial="0011"))
+    assert ("The row is closed. An undo closed it." in page, undo in page) == (True, False)
 
 
 FRESH = ("48151623", "42108815")
