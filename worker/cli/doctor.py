@@ -373,10 +373,10 @@ def _read_fleet(installation: Installation) -> Fleet:
 
 def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     """Say how many workers run, and when the last tick came: without ticks, they get no records. Name those that shut
-    down because only they were failing, and those whose version is not this command's."""
+    down because they failed where others did not, and those whose version is not this command's."""
     if fleet.sick:
         cure = "fix that; their supervisor starts them again"
-        return fault(f"these shut down, because only they were failing: {describe_sick(fleet)}", cure)
+        return fault(f"these shut down, because they failed where others did not: {describe_sick(fleet)}", cure)
     if not fleet.alive:
         return CheckOutcome("none is running")
     if others := [each for each in fleet.alive if each.version != version]:

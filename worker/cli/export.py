@@ -78,7 +78,7 @@ def export(
     if count and (failed or reason or status in (NOT_LOADED, Status.DEAD_LETTER)):
         (now,) = read_statuses(installation, batch)
         refused = count if status == NOT_LOADED else sum(now.refused.values()) if failed else 0
-        for line in describe_way_back(installation, batch, output, refused, now.seed_file):
+        for line in describe_way_back(installation, batch, output, count, refused, now.seed_file):
             console.print(line, soft_wrap=True)
 
 
@@ -94,13 +94,14 @@ def _refuse_contradictions(given: Mapping[str, bool]) -> None:
 
 
 def describe_way_back(
-    installation: Installation, batch: str, file: Path, refused: int = 0, seed_file: str | None = None
+    installation: Installation, batch: str, file: Path, rows: int, refused: int = 0, seed_file: str | None = None
 ) -> list[str]:
-    """Say what to do with an export's file; `refused` of its rows were not loaded, and the batch was loaded from
+    """Say what to do with an export's file of `rows`; `refused` of them were not loaded, and the batch was loaded from
     `seed_file` or, if None, from OTP pairs. One string per line."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
-    lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
+    mend = f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"
+    lines = [mend] if rows > refused or not seed_file else []
     if refused and seed_file:
         lines.append(describe_seed_mend(batch, seed_file))
     elif refused:

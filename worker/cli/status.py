@@ -142,7 +142,7 @@ def _draw(
     installation: Installation, batch: str | None, read: Sequence[BatchStatus], *, with_cures: bool = False
 ) -> RenderableType:
     """Draw this batch, or all batches and the name of their home, as they were read; also say why no worker takes work,
-    and which workers shut down because only they were failing."""
+    and which workers shut down because they failed where others did not."""
     rehearsal = find_rehearsal(installation)
     statuses = [replace(status, rehearsal=rehearsal) for status in read]
     notes, room, settings = explain_fleet(statuses), measure_room(console), installation.settings

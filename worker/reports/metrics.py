@@ -265,7 +265,7 @@ def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
     yield _gauge("workers_alive", "Worker processes seen lately.", (), [((), len(fleet.alive))])
     yield _gauge(
         "workers_sick",
-        "Worker processes that recently shut down because only they were failing.",
+        "Worker processes that recently shut down because they failed where others did not.",
         ("reason",),
         (((reason,), reasons.count(reason)) for reason in sorted(set(reasons))),
     )

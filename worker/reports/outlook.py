@@ -75,8 +75,9 @@ def _describe_running(status: BatchStatus) -> str:
         return due + describe_waves(status, " ")
     slowness = _explain_slowness(status)
     if status.stall:
-        still = f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}{slowness}"
-        return still + describe_waves(status, " ")
+        # The cure comes last, since it may end with a command.
+        still = f"Nothing has moved for {format_duration(status.standstill)}.{slowness}{describe_waves(status, ' ')}"
+        return f"{still} {status.stall}"
     # The pace was measured in the last half minute. Without workers, it says nothing about the time ahead.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
@@ -155,7 +156,7 @@ def put_waiting_first(status: BatchStatus, outlook: str) -> str:
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker works on a batch that waits for one, which workers shut down because only they were failing,
+    """Say why no worker works on a batch that waits for one, which workers shut down because they failed where others did not,
     and how many messages were dropped."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
@@ -163,7 +164,7 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
         stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
-        notes.append(f"These shut down, because only they were failing: {describe_sick(statuses[0].fleet)}")
+        notes.append(f"These shut down, because they failed where others did not: {describe_sick(statuses[0].fleet)}")
     if statuses and (dropped := describe_dropped(statuses[0].fleet)):
         notes.append(f"{dropped}: {DROPPED_CURE}.")
     return notes

@@ -142,11 +142,14 @@ def test_a_command_can_be_pasted_and_one_that_goes_on_is_named(written: str, com
 
 def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised_elsewhere(tmp_path: Path) -> None:
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
-    said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2)
+    said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2, 2)
     assert said.endswith("then: oathbulk mend 'july 1' left.csv")
     assert of_refused.startswith("Of the 2 rows that were not loaded, only the serial number is kept: ")
+    # An export has no seeds, so a file with nothing else is of no use to a mend.
+    (only_list,) = describe_way_back(installation, "july", Path("left.csv"), 2, 2, "box.xml")
+    assert only_list.endswith(": oathbulk mend july box.xml --assign LIST")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
-    assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
+    assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"), 1)] == [
         "The PingOne of this rehearsal ended with it. To practice how tokens come back: "
         "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
     ]

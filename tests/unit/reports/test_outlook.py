@@ -143,7 +143,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         (replace(batch(pending=3), fleet=FAR_AWAY), f"The search for the best pace continues. {DATABASE_IS_FAR}."),
         (
             replace(batch(pending=3), fleet=FAR_AWAY, still_for=90.0),
-            f"Nothing has moved for 1 min 30 s. {explain_stall(FAR_AWAY)} {DATABASE_IS_FAR}.",
+            f"Nothing has moved for 1 min 30 s. {DATABASE_IS_FAR}. {explain_stall(FAR_AWAY)}",
         ),
         (
             replace(OUT, outage=replace(OUTAGE, is_overdue=True)),
@@ -227,6 +227,11 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
             f"Done in about 1 min 40 s at this pace. Then {TWO_WAIT}; all are done in about 1 h 0 min. {ONE_KEPT_BACK}",
         ),
         (replace(INTERRUPTED, still_for=90.0), f"Nothing has moved for 1 min 30 s. No worker is running. {ANEW}"),
+        # A cure that ends with a command is the end.
+        (
+            replace(batch(pending=3), waves=WAVES[1:], still_for=90.0, fleet=Fleet()),
+            f"Nothing has moved for 1 min 30 s. {ONE_KEPT_BACK} {explain_stall(Fleet())}",
+        ),
     ],
 )
 def test_the_outlook_says_what_becomes_of_a_batch(status: BatchStatus, said: str) -> None:
