@@ -156,8 +156,8 @@ def put_waiting_first(status: BatchStatus, outlook: str) -> str:
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker works on a batch that waits for one, which workers shut down because they failed where others did not,
-    and how many messages were dropped."""
+    """Say why no worker works on a batch that waits for one, which workers shut down because they failed where others
+    did not, and how many messages were dropped."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)

@@ -84,7 +84,8 @@ class Fleet:
 
     @property
     def sick(self) -> list[KnownProcess]:
-        """Processes that recently shut down because they failed where others did not: the last one of each machine and reason."""
+        """Processes that recently shut down because they failed where others did not: the last one of each machine and
+        reason."""
         ended = sorted(
             (each for each in self.processes if each.sick_since is not None), key=lambda each: str(each.sick_since)
         )
