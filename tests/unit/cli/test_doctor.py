@@ -138,7 +138,7 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ),
         (
             [replace(WELL, version=None), SICK],
-            "these shut down, because only they were failing: host:3 (network: PingOne cannot be reached.)",
+            "these shut down, because they failed where others did not: host:3 (network: PingOne cannot be reached.)",
             "their supervisor",
         ),
         ([ticked(90.0)], "the last tick arrived 90 s ago", "celery -A worker beat"),
