@@ -836,11 +836,13 @@ def test_a_wave_that_begins_after_a_long_rest_does_not_stand_still(
 def test_a_token_given_out_after_a_long_rest_does_not_stand_still(
     database: MovingDatabase, scripted_fleet: ScriptedFleet
 ) -> None:
-    on_the_table = {"user_id": "", "serial_number": "0012"}
-    make_batch(database, [{}, on_the_table], name="table")
+    make_batch(database, [{}, *({"user_id": "", "serial_number": f"001{number}"} for number in range(2))])
     scripted_fleet.end(*scripted_fleet.tick(), Active())
     database.ahead += 10 * STILL_AFTER
-    give(database, TESTER, "table", "0012", str(UUID(int=1)))
-    assert read_status(database, "table").stall is None
-    database.ahead += STILL_AFTER
-    assert read_status(database, "table").stall is not None
+    give(database, TESTER, "shipment", "0010", str(UUID(int=1)))
+    assert read_status(database, "shipment").stall is None
+    # Whoever gives out one token after the other is told all the same that none of them moves.
+    database.ahead += STILL_AFTER - 1
+    give(database, TESTER, "shipment", "0011", str(UUID(int=2)))
+    database.ahead += 1
+    assert read_status(database, "shipment").stall is not None

@@ -745,12 +745,14 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         in_work_until=max(filter(None, in_work), default=None) if is_in_work else None,
-        still_for=_cut_at_command(connection, batch, _measure_standstill(batch, counted, is_worked=is_worked)),
+        still_for=_cut_at_command(connection, batch, counted, _measure_standstill(batch, counted, is_worked=is_worked)),
         waiting=waiting,
         on_the_table=counted.add_up("on_the_table"),
         may_import=batch.may_import,
         preparation_pace=_measure_preparation(connection, batch, counted) if is_prepared else 0.0,
-        unprepared_for=_cut_at_command(connection, batch, _measure_waiting(connection, batch)) if is_prepared else None,
+        unprepared_for=_cut_at_command(connection, batch, counted, _measure_waiting(connection, batch))
+        if is_prepared
+        else None,
         resync=read_resync(connection, batch.environment_id),
         purged_at=batch.purged_at,
         outage=None if is_finished else _read_outage(connection, batch, counted, counts),
@@ -799,14 +801,18 @@ def _measure_standstill(batch: _BatchRow, counted: RecordCounts, *, is_worked: b
 _LET_BEGIN = (Action.GIVE, Action.MEND, Action.REPLAY, Action.RESUME)
 
 
-def _cut_at_command(connection: Connection, batch: _BatchRow, seconds: float | None) -> float | None:
-    """Shorten the time for which a batch has stood still, if a command let some of its records begin meanwhile. The
-    audit is read only if that time is long enough to be reported."""
+def _cut_at_command(
+    connection: Connection, batch: _BatchRow, counted: RecordCounts, seconds: float | None
+) -> float | None:
+    """Shorten the time for which a batch has stood still, if a command let some of its records begin meanwhile: count
+    from the first such command after the last record was settled. The audit is read only if that time is long enough to
+    be reported."""
     if seconds is None or seconds < STILL_AFTER:
         return seconds
-    commands = AuditLine.batch == batch.name, AuditLine.action.in_(_LET_BEGIN)
-    last = connection.scalar(select(func.max(AuditLine.at)).where(*commands))
-    return min(seconds, _seconds_since(batch, last)) if last else seconds
+    since = max(filter(None, (batch.now - timedelta(seconds=seconds), counted.finished_at)))
+    commands = AuditLine.batch == batch.name, AuditLine.action.in_(_LET_BEGIN), AuditLine.at > since
+    first = connection.scalar(select(func.min(AuditLine.at)).where(*commands))
+    return _seconds_since(batch, first) if first else seconds
 
 
 def _measure_preparation(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> float:
