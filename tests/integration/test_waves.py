@@ -88,6 +88,16 @@ def test_of_a_cancelled_batch_nothing_is_let_go(desk: LoadingDesk) -> None:
         commands.let_begin("shipment", ["site=Zürich"])
 
 
+@pytest.mark.parametrize("command", ["pause", "let_begin"])
+def test_a_row_that_a_person_closed_keeps_its_date(desk: LoadingDesk, command: str) -> None:
+    _, ids = load_two_waves(desk)
+    commands, where = Batches(desk.database, TESTER), ["site=Zürich"]
+    before = look(desk.database, ids[2]).not_before
+    desk.database.change(update(Record).where(Record.id == ids[2]).values(status=Status.CANCELLED))
+    assert getattr(commands, command)("shipment", where) == 1
+    assert look(desk.database, ids[2]).not_before == before
+
+
 def test_a_wave_is_let_go_before_its_date(desk: LoadingDesk) -> None:
     batch_id, ids = load_two_waves(desk)
     assert Batches(desk.database, TESTER).let_begin("shipment", ["site=Zürich", f"serial={token(3)['serial']}"]) == 1

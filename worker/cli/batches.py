@@ -104,7 +104,7 @@ def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     failed = "If you replay matching rows that failed, they wait too."
     if not records:
         matching = f"No row of {batch} with {' and '.join(where)}"
-        return f"{matching} can be kept back: each has begun or is kept back already. {failed}"
+        return f"{matching} can be kept back: each has begun, is closed, or is kept back already. {failed}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
     mend = f"Or mend {it} with a date on which {agree(records, 'it', 'they')} may start."
