@@ -119,7 +119,8 @@ def choose_rows(connection: Connection, name: str, where: Sequence[str]) -> Chos
     chosen = ChosenRows(*(_hold_all(table, batch.columns, where) for table in (Record, RefusedRow)))
     is_there = _matches(connection, Record, batch.id, chosen.records)
     if where and not is_there and not _matches(connection, RefusedRow, batch.id, chosen.not_loaded):
-        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
+        values = f"oathbulk status {quote(name)} --by {quote(where[0].partition('=')[0])}"
+        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `{values}` lists the values")
     return chosen
 
 

@@ -372,9 +372,9 @@ def set_date(
 ) -> int:
     """Let the chosen records of a batch start on another date, UNTIL_LET_GO, or at once (None). Returns how many
     records will start at another time because of this. A record for which something was sent continues, whatever its
-    date; for a dead letter, the date applies to a replay. A closed record keeps its date. An active record keeps the date
-    on which it began, since it may become pending again after an undo; but it does not keep UNTIL_LET_GO, which would
-    then hold it back."""
+    date; for a dead letter, the date applies to a replay. A closed record keeps its date. An active record keeps the
+    date on which it began, since it may become pending again after an undo; but it does not keep UNTIL_LET_GO, which
+    would then hold it back."""
     has_kept_date = and_(Record.status == Status.ACTIVE, Record.not_before.is_distinct_from(UNTIL_LET_GO))
     changeable = and_(Record.batch_id == batch_id, chosen, Record.status != Status.CANCELLED, ~has_kept_date)
     fresh = and_(changeable, ~has_begun(), Record.status.not_in(FINAL))
