@@ -710,14 +710,16 @@ def test_a_token_that_is_paired_stays_and_one_that_is_so_at_the_last_moment_does
     made = make_tokens(database, pingone, [TOKEN] * 5)
     pingone.simulation.change({"revoke_paired": revoke_paired})
     pingone.give(look(database, made.ids[0]), device_id="device")
+    pingone.give(look(database, made.ids[1]), device_id="hers", user_id="somebody-else")
     late = look(database, made.ids[3])
     with around(Undo, "_require_rest_within", then=lambda *_: pingone.give(late, device_id="late")):
         result = desk.command.undo("shipment")
 
-    stay = [look(database, made.ids[place]).serial_number for place in (0, 3)]
-    assert (result.tokens.revoked, pingone.tokens(), pingone.devices()) == (3, set(stay), {"device", "late"})
+    stay = [look(database, made.ids[place]).serial_number for place in (0, 1, 3)]
+    assert (result.tokens.revoked, pingone.tokens(), pingone.devices()) == (2, set(stay), {"device", "hers", "late"})
     assert [each.serial_number for each in result.kept.values()] == stay
-    assert "a device that this batch did not make" in next(iter(result.kept.values())).why
+    ours, hers, _ = (each.why for each in result.kept.values())
+    assert ("a device that this batch did not make" in ours, "paired with somebody else" in hers) == (True, True)
 
 
 @ON_SQLITE

@@ -333,6 +333,7 @@ def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
 
 
 _PAIRED = "it is paired as a device that this batch did not make: it stays until you remove that device in PingOne"
+_PAIRED_ELSEWHERE = "it is paired with somebody else than the batch knows, perhaps since a backup: find out who uses it"
 _OTHER_IMPORT = (
     "the outcome of its import is unknown, and the inventory's token with this serial number was made at another time"
 )
@@ -576,7 +577,7 @@ class Revocation:
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
         sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
         ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
-        imported = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
+        imported = select(*columns, *ages, Record.otps, Record.user_id, find_batch_with_token()).where(
             Record.batch_id == batch_id,
             or_(and_(Record.is_token_made, Record.is_in_inventory), is_import_of_unknown_outcome(batch_id)),
         )
@@ -593,7 +594,8 @@ class Revocation:
         """Explain why a token that the inventory lists stays; None if it may be revoked."""
         is_paired = token.device_id is not None or token.user_id is not None
         if is_paired and (removed is None or (token.device_id or removed).lower() != removed):
-            return _PAIRED
+            is_elsewhere = token.user_id and row.user_id and token.user_id.lower() != row.user_id.lower()
+            return _PAIRED_ELSEWHERE if is_elsewhere else _PAIRED
         if row.other_batch:
             return explain_other_batch(row.other_batch)
         if not row.is_token_made and not self._is_alike(row, token):
