@@ -106,9 +106,10 @@ _FAILED = "/api/tasks?state=FAILURE"
 _ALL_TASKS = "/api/tasks?limit=100000"
 _TABLE = "/tasks/datatable?draw=1&start=0&length=100000&search[value]=&order[0][column]=0&order[0][dir]=asc"
 
-# How each type of key is read in full.
+# How each type of key is read in full. A key may run out between the scan and its reading.
 _READERS: dict[bytes, Callable[[Any, bytes], Iterable[bytes]]] = {
-    b"string": lambda client, key: [client.get(key)],
+    b"none": lambda client, key: [],
+    b"string": lambda client, key: [client.get(key) or b""],
     b"list": lambda client, key: client.lrange(key, 0, -1),
     b"set": lambda client, key: client.smembers(key),
     b"hash": lambda client, key: [part for pair in client.hgetall(key).items() for part in pair],
