@@ -103,7 +103,8 @@ CURES = {
     Reason.TOKEN_NOT_IN_INVENTORY: "PingOne's inventory has no token with this serial number. Import it there, then"
     " replay; or mend with the vendor's file, --import and --pair.",
     Reason.TOKEN_DIFFERS: "PingOne's inventory has this serial number with another type, length, hash or time step, so"
-    " every OTP would be refused. Revoke it there, then replay if the batch imports; or mend with --import and --pair.",
+    " every OTP would be refused. Revoke it there; then replay if the batch imports, or else mend with --import and"
+    " --pair.",
     Reason.TOKEN_TAKEN: "The token is another person's device. Correct the list and mend the row; or unpair the"
     " token in PingOne, then replay.",
     Reason.TOKEN_REFUSED: "PingOne refused to import this token. Look up its codes, and ask the vendor for a "

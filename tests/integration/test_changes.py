@@ -152,6 +152,7 @@ def table(database: MovingDatabase) -> Made:
         {"email": "bob@x.test", "user_id": "", "serial_number": "0021"},
         ON_TABLE | FAILED | {"serial_number": "0022"},
         ON_TABLE | {"serial_number": "0023", "owner_id": "somebody"},
+        ANN | {"serial_number": "0024", "status": Status.ACTIVE, "next_counter": 2},
     ]
     return make_batch(database, differing)
 
@@ -180,6 +181,11 @@ def test_a_token_is_given_out_before_all_others_and_its_history_says_by_whom(
             "0020",
             "cleo@x.test",
             "and active: if the batch is running, end `oathbulk run` and type `oathbulk pause shipment` first",
+        ),
+        (
+            "0024",
+            "cleo@x.test",
+            "`oathbulk mend shipment FILE --assign LIST` with the token and its new person, and with the key",
         ),
         ("0021", "cleo@x.test", "the token is bob@x.test's already"),
         ("0022", "cleo@x.test", "failed or is closed: take it back at the desk"),

@@ -28,7 +28,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.commands import NotPossible
-from worker.batches.finding import find_batch
+from worker.batches.finding import find_batch, find_seed_file
 from worker.batches.loading import (
     CHUNK,
     Conflicts,
@@ -501,7 +501,9 @@ def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
 
 
 _CHANGED = "another command is changing the same records: nothing was done, try again"
-_BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns, Batch.may_pair)
+_BATCH_COLUMNS = (
+    *(Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.file, Batch.columns, Batch.may_pair),
+)
 
 
 class Mender:
@@ -629,7 +631,7 @@ def give(
         batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
         if batch.state == BatchState.CANCELLED:
             raise NotGiven(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
-        record = _find_on_the_table(connection, batch.id, name, serial_number)
+        record = _find_on_the_table(connection, batch, serial_number)
         named: dict[str, Any] = {_choose_kind(connection, batch.id, person): person}
         row = Row(row_number=1, serial_number=record.serial_number, otps=None, **named)
         unfit = refuse_unfit(row)
@@ -715,11 +717,12 @@ def mend_pair(
 
 
 def _find_on_the_table(
-    connection: Connection, batch_id: int, name: str, serial_number: str
+    connection: Connection, batch: ResultRow[*tuple[Any, ...]], serial_number: str
 ) -> ResultRow[*tuple[Any, ...]]:
     """Find the record of a token that waits to be given out. Raises NotGiven, which says what happened to the token."""
-    columns = (Record.id, Record.serial_number, Record.serial_key, Record.status, Record.owner_id)
-    of_batch = select(*columns, is_on_the_table().label("is_on_the_table"), *(getattr(Record, kind) for kind in PERSON))
+    batch_id, name = batch.id, batch.name
+    columns = ("id", "serial_number", "serial_key", "status", "owner_id", "next_counter", *PERSON)
+    of_batch = select(*(getattr(Record, name) for name in columns), is_on_the_table().label("is_on_the_table"))
     bare = serial_number.lower().lstrip("0")
     found = connection.execute(of_batch.where(Record.batch_id == batch_id, func.ltrim(Record.serial_key, "0") == bare))
     alike = {record.serial_key: record for record in found}
@@ -742,11 +745,15 @@ def _find_on_the_table(
     if record.is_on_the_table:
         raise NotGiven(HAS_OWNER)
     if record.status == Status.ACTIVE:
-        batch, where = quote(name), quote(f"serial={record.serial_number}")
+        named, where = quote(name), quote(f"serial={record.serial_number}")
+        mend, given = f"oathbulk mend {named} LIST", "the token, its new person, and two fresh OTPs"
+        if record.next_counter is not None:
+            mend = f"oathbulk mend {named} {quote(find_seed_file(batch) or 'FILE')} --assign LIST"
+            given = "the token and its new person, and with the key or password option of the load"
         raise NotGiven(
             f"the token is {whose}'s, and active: if the batch is running, end `oathbulk run` and type `oathbulk pause "
-            f"{batch}` first; then `oathbulk undo {batch} --where {where} --yes`, `oathbulk mend {batch} LIST` with "
-            f"the token and its new person, and `oathbulk resume {batch}`"
+            f"{named}` first; then `oathbulk undo {named} --where {where} --yes`, `{mend}` with {given}, and "
+            f"`oathbulk resume {named}`"
         )
     if record.status not in FINAL:
         raise NotGiven(f"the token is {whose}'s already, and in progress")

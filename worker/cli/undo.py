@@ -89,7 +89,7 @@ def _describe_verification(
     differ = f"{len(differences) - unread} {agree(len(differences) - unread, 'differs', 'differ')}"
     yield (
         f"{status.name} has {count_things(status.total, 'record')}: {differ}, {unread} could not be read."
-        f" {count_things(active, 'device')} {agree(active, 'is', 'are')} ACTIVE in PingOne."
+        f" Of their devices, {active:,} {agree(active, 'is', 'are')} ACTIVE in PingOne."
     )
 
 

@@ -211,8 +211,8 @@ _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
 # Reason and detail of a record that an undo closed.
 _TAKEN_BACK: dict[str, Any] = {
     "reason": TAKEN_BACK,
-    "detail": "An undo closed it. To send it again, mend it with another person, OTPs, or the seed; or replay it "
-    "with --where.",
+    "detail": "An undo closed it. To send it again: if its OTPs or seed are kept, replay it with --where; if not, mend "
+    "it with fresh OTPs, or with the vendor's file and a list.",
 }
 
 

@@ -41,7 +41,7 @@ SHORT_CURES: dict[Why, str] = {
     Reason.USER_NOT_FOUND: "mend the name; or the role, then replay",
     Reason.USER_AMBIGUOUS: "mend the row with the right user_id",
     Reason.TOKEN_NOT_IN_INVENTORY: "import the token, then replay",
-    Reason.TOKEN_DIFFERS: "revoke it; mend with --import --pair",
+    Reason.TOKEN_DIFFERS: "revoke it; replay, or mend with --import --pair",
     Reason.TOKEN_TAKEN: "mend the person; or unpair it, then replay",
     Reason.TOKEN_REFUSED: "ask the vendor for a corrected file",
     Reason.TOO_MANY_DEVICES: "remove a device or raise the limit; then replay",
@@ -89,7 +89,8 @@ def _name_export(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     if status.rehearsal:
         return lines
     if status.counts[Status.DEAD_LETTER] or not status.seed_file:
-        lines.append(f"Correct it, then: {write_mend(status.name, 'failed')}")
+        correct = "Download what failed, as CSV, and correct it" if has_buttons else "Correct it"
+        lines.append(f"{correct}, then: {write_mend(status.name, 'failed')}")
     if status.refused and status.seed_file:
         lines.append(describe_seed_mend(status.name, status.seed_file))
     return lines

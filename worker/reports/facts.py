@@ -467,7 +467,7 @@ def describe_made(status: BatchStatus) -> str:
             f"{count_things(status.paired, 'device')} paired",
         ]
     if status.unproved:
-        parts.append(f"{status.unproved} active unproved (PingOne asked for no OTP)")
+        parts.append(f"{status.unproved} active unproved (PingOne asked for no OTP; in an export, otp_posts is 0)")
     return " · ".join(parts)
 
 

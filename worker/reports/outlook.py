@@ -19,7 +19,7 @@ from worker.rules.hours import format_time
 LONG_HOLD = timedelta(seconds=3)
 # Maximum number of dates that are listed one by one.
 MOST_WAVES = 4
-# The outlook of a running batch that no worker works on.
+# Begins the outlook of a running batch that no worker works on.
 WAITING = "Waiting for a worker."
 # The words before the command that continues a batch.
 _GO_ON = "Continue with: "
@@ -68,25 +68,24 @@ def _describe_running(status: BatchStatus) -> str:
         return " ".join(filter(None, (describe_on_the_table(status), describe_waves(status)))) + unattended
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
+    on_the_table = f" {describe_on_the_table(status)}".rstrip()
+    later = f"{describe_waves(status, ' ')}{on_the_table}"
     if is_waiting and waits > 1 and not status.preparing:
         going = status.to_do - waiting
         wait = agree(going, "waits for its time", "wait for their time")
-        due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
-        return due + describe_waves(status, " ")
+        return f"{going:,} {wait}; the next is due in {format_duration(waits)}.{later}"
     slowness = _explain_slowness(status)
     if status.stall:
         # The cure comes last, since it may end with a command.
-        still = f"Nothing has moved for {format_duration(status.standstill)}.{slowness}{describe_waves(status, ' ')}"
-        return f"{still} {status.stall}"
+        return f"Nothing has moved for {format_duration(status.standstill)}.{slowness}{later} {status.stall}"
     # The pace was measured in the last half minute. Without workers, it says nothing about the time ahead.
     if status.eta_seconds and status.fleet.alive:
         done = f"Done in about {format_duration(status.eta_seconds)} at this pace."
         done += _explain_time_left(status) + slowness
-        done += _describe_end_of_hours(status) + describe_waves(status, " Then ")
-        return f"{done} {describe_on_the_table(status)}".rstrip()
+        return done + _describe_end_of_hours(status) + describe_waves(status, " Then ") + on_the_table
     if status.fleet.alive and (status.preparing or not is_waiting or slowness):
-        return f"The search for the best pace continues.{slowness}"
-    return WAITING
+        return f"The search for the best pace continues.{slowness}{later}"
+    return f"{WAITING}{later}"
 
 
 def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
@@ -159,7 +158,7 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
     """Say why no worker works on a batch that waits for one, which workers shut down because they failed where others
     did not, and how many messages were dropped."""
     notes = []
-    if any(describe_outlook(status) == WAITING for status in statuses):
+    if any(describe_outlook(status).startswith(WAITING) for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
         stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]

@@ -450,6 +450,9 @@ def _describe_refused(line: Read) -> NextStep:
     )
 
 
+_FIX_FIRST = "Fix the cause first, as its meaning says; after a mend, it needs no replay."
+
+
 def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:
     """Say whether a dead letter is sent again by itself, and which command sends it."""
     batch = quote(record.batch.name)
@@ -467,7 +470,7 @@ def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextSt
     command = f"oathbulk replay {batch} --where {quote(f'serial={record.serial_number}')}"
     if replay_cron and record.reason in TRANSIENT:
         return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)
-    return NextStep(f"nothing by itself: it failed ({record.reason})", why, command)
+    return NextStep(f"nothing by itself: it failed ({record.reason})", f"{_FIX_FIRST} {why}", command)
 
 
 def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:

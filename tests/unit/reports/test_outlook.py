@@ -227,6 +227,15 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
             f"Done in about 1 min 40 s at this pace. Then {TWO_WAIT}; all are done in about 1 h 0 min. {ONE_KEPT_BACK}",
         ),
         (replace(INTERRUPTED, still_for=90.0), f"Nothing has moved for 1 min 30 s. No worker is running. {ANEW}"),
+        # What comes later is told without a worker, too.
+        (
+            replace(batch(pending=100), waves=WAVES, on_the_table=3, fleet=Fleet()),
+            f"{WAITING} {TWO_WAIT}. {ONE_KEPT_BACK} 3 are waiting to be given out.",
+        ),
+        (
+            replace(batch(pending=100), on_the_table=3, still_for=90.0, fleet=Fleet()),
+            f"Nothing has moved for 1 min 30 s. 3 are waiting to be given out. {explain_stall(Fleet())}",
+        ),
         # A cure that ends with a command is the end.
         (
             replace(batch(pending=3), waves=WAVES[1:], still_for=90.0, fleet=Fleet()),
@@ -271,6 +280,7 @@ def test_what_brings_a_worker_names_the_only_batch_and_of_a_rehearsal_says_that_
     (one,), (several,) = explain_fleet([waits]), explain_fleet([waits, waits])
     assert "`oathbulk run 'box 7'` starts one" in one
     assert "`oathbulk run BATCH` starts one" in several
+    assert len(explain_fleet([replace(batch(pending=100), waves=WAVES, fleet=Fleet())])) == 1
     assert explain_fleet([INTERRUPTED]) == [f"No worker is running. {ANEW}"]
 
 

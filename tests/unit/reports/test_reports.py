@@ -299,6 +299,7 @@ def test_the_last_answer_of_an_attempt_is_that_which_decided(calls: list[PastCal
 OF_PAUSED = {"state": "paused", "reason": "permissions", "detail": "Give it the role, then resume."}
 OPENS = datetime(2026, 11, 28, 21, 0, tzinfo=UTC)
 EXPORT = "oathbulk export july --failed -o july-failed.csv"
+FIX_FIRST = "Fix the cause first, as its meaning says; after a mend, it needs no replay."
 ALL = "To replay all that failed for this reason: oathbulk replay july --reason "
 ONE = "oathbulk replay july --where serial=MADE7"
 IN_VAIN = (
@@ -316,7 +317,7 @@ def later(seconds: float) -> datetime:
         (
             "dead_letter",
             {"reason": "locked", "is_replayable": True},
-            ("nothing by itself: it failed (locked)", ALL + "locked", ONE),
+            ("nothing by itself: it failed (locked)", f"{FIX_FIRST} {ALL}locked", ONE),
         ),
         # Only another row or file mends it.
         (
@@ -493,11 +494,11 @@ def test_the_outcome_is_one_sentence(counts: dict[str, int], said: str) -> None:
             "12 wait until their person is found, 7 wait until their token is found in the inventory.",
             "",
         ),
-        ({"unproved": 1}, "", "1 active unproved (PingOne asked for no OTP)"),
+        ({"unproved": 1}, "", "1 active unproved (PingOne asked for no OTP; in an export, otp_posts is 0)"),
         (
             {"imported": 74, "paired": 1, "unproved": 2},
             "",
-            "74 tokens imported · 1 device paired · 2 active unproved (PingOne asked for no OTP)",
+            "74 tokens imported · 1 device paired · 2 active unproved (PingOne asked for no OTP; in an export, otp_posts is 0)",
         ),
     ],
 )
