@@ -498,7 +498,8 @@ def test_the_outcome_is_one_sentence(counts: dict[str, int], said: str) -> None:
         (
             {"imported": 74, "paired": 1, "unproved": 2},
             "",
-            "74 tokens imported · 1 device paired · 2 active unproved (PingOne asked for no OTP; in an export, otp_posts is 0)",
+            "74 tokens imported · 1 device paired · "
+            "2 active unproved (PingOne asked for no OTP; in an export, otp_posts is 0)",
         ),
     ],
 )
