@@ -106,7 +106,7 @@ def mend(database: Database, connection: Connection, source: Status, rows: Seque
     names = [name for name in rows[0] if name != "this_id"]
     named = {name: bindparam(f"new_{name}", type_=Record.__table__.c[name].type) for name in names}
     cleared = {"verdict": None, "resynced": False}
-    again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"), ~is_in_undo(database))
+    again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"))
     keep_former(connection, Record.id.in_([row["this_id"] for row in rows]), Record.status == source)
     values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
     return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
