@@ -378,7 +378,10 @@ def test_a_token_that_was_given_to_the_wrong_person_is_taken_back_here_until_som
         connection.execute(update(Record).where(Record.id == made.ids[0]).values(email="eve@x.test"))
     assert "eve@x.test" not in read_text(desk.read("/batch/give", name="shipment"))
 
-    database.change(update(Record).where(Record.id == made.ids[1]).values(pairing="sent"))
+    # An undo is at work on it.
+    database.change(update(Record).where(Record.id == made.ids[1]).values(undone_until=database.now(60)))
+    assert desk.post(place, form | {"serial": "0011", "person": "bob@x.test"}).status_code == 409
+    database.change(update(Record).where(Record.id == made.ids[1]).values(undone_until=None, pairing="sent"))
     page = read_text(desk.read("/batch/take-back", name="shipment", serial="0011"))
     undo = "oathbulk undo shipment --where serial=0011 --yes"
     assert f"oathbulk pause shipment && {undo} && oathbulk resume shipment" in page
