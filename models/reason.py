@@ -195,8 +195,8 @@ PAUSE_CURES = {
     PauseReason.DEVICES_GONE: "For several records in a row, PingOne no longer has the device. It deletes a device that"
     " waits for activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows"
     " with the new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
-    PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
-    " elsewhere. Check the URL with `oathbulk doctor`, then resume.",
+    PauseReason.PROTOCOL: "PingOne did not understand the request: either oathbulk has a bug, or PINGONE_API_URL points"
+    " to the wrong server. Check the URL with `oathbulk doctor`, then resume.",
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: fix it, then resume.",
     PauseReason.ENVIRONMENT: "The batch was loaded for an environment other than the configured one. Restore"
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
@@ -204,12 +204,12 @@ PAUSE_CURES = {
     "the cause, then resume or cancel.",
     PauseReason.TRIAL: "None of the first records has become active, in an environment where none ever has. Look at how"
     " they ended, fix the cause, then resume or cancel.",
-    PauseReason.SOMEBODY_ELSE: "Somebody else is working on these devices, so OTPs go out twice. Find the other"
-    " installation or run that has this shipment, stop one of them, then resume.",
+    PauseReason.SOMEBODY_ELSE: "Something else is also working on these devices, so OTPs are sent twice. Find the other"
+    " installation or run that has this shipment, stop one of the two, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
     PauseReason.OUTAGE: f"PingOne does not answer. {OUTAGE_CURE}",
     PauseReason.WINDOW: "It is outside the batch's daily window; the batch continues by itself when that opens.",
     PauseReason.QUOTA: "The quota of PingOne's license is used up; the batch continues by itself when it resets.",
-    PauseReason.INVALID_OTPS: "Wrong file, wrong lot, tokens imported with the wrong hash, or does this tenant want"
-    " PINGONE_RESYNC_ON_FIRST_CALL? Find out with one token, then resume or cancel.",
+    PauseReason.INVALID_OTPS: "The file or the lot may be wrong, or the tokens were imported with the wrong hash; or"
+    " this tenant needs PINGONE_RESYNC_ON_FIRST_CALL. Test one token to find out, then resume or cancel.",
 }

@@ -35,7 +35,7 @@ class RowFault(StrEnum):
 FAULT_CURES = {
     RowFault.ROW_UNREADABLE: "The row's fields cannot be separated. Quote values that contain the separator, check "
     "whether a line was cut off, and mend the row.",
-    RowFault.SERIAL_UNFIT: "The serial number is missing, or PingOne would not take it. Write it as printed on the "
+    RowFault.SERIAL_UNFIT: "The serial number is missing, or PingOne does not accept it. Write it as printed on the "
     "token, in a column formatted as Text, and mend the row.",
     RowFault.OTPS_UNFIT: "An OTP, its type or its time is missing or cannot be read. Press the token for two fresh,"
     " consecutive OTPs, write them in columns formatted as Text, and mend the row.",

@@ -148,7 +148,10 @@ class Assignment:
 def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
     `zone`: for its dates without an offset; None for this machine's. Raises UnusableFile."""
-    cure = f"Check whether list and shipment are swapped: --assign takes a CSV with columns serial, and {_PERSON}"
+    cure = (
+        "Check whether you swapped the list and the shipment: --assign takes a CSV with the column serial and one of "
+        f"{_PERSON}"
+    )
     with _open_list(path, cure) as (_, file):
         cure = f"Start the list with a header: serial, and one of {_PERSON}; comments start with #"
         header, rows = read_table(file, MEANINGS, cure)
@@ -257,8 +260,8 @@ def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str
     if "serial" not in named and len(named & set(PERSON)) > 1:
         raise UnusableFile(
             file.path,
-            f"names persons by several columns ({', '.join(sorted(named & set(PERSON)))})",
-            "Keep the one that your own lists have",
+            f"identifies people by several columns ({', '.join(sorted(named & set(PERSON)))})",
+            "Keep only one of these columns",
         )
     for column in ("serial_number", *PERSON):
         # Any column that identifies a token is read as its serial number.

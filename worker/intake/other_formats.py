@@ -417,8 +417,8 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
         raise RowRefused("a parameter appears twice in sccTokenData: ask the vendor for the file again", serial)
     mode = said.get("sccmode", "").upper()
     unfit = {
-        "the block does not say how many digits an OTP has (sccPwLen): check whether it was cut off, and ask the "
-        "vendor for the file again, or add --digits": not said.get("sccpwlen") and hints.digits is None,
+        "the block does not say how many digits an OTP has (sccPwLen): check whether the block was cut off, and "
+        "ask the vendor for the file again, or add --digits": not said.get("sccpwlen") and hints.digits is None,
         "the token is time-based and counts its time from 2000-01-01, but PingOne always counts from 1970-01-01: "
         "every OTP would be wrong, so leave the token out": mode == "T",
         "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out": mode != "E",

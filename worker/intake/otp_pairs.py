@@ -369,7 +369,7 @@ def _explain_fields(fields: int, columns: int) -> str:
         cure = "keep the separators of empty values, and check whether the line was cut off"
     else:
         cure = "put a value that contains the separator in quotation marks"
-    return f"the row has {fields} field{'s' * (fields != 1)} and the header {columns} columns: {cure}"
+    return f"the row has {fields} field{'s' * (fields != 1)}, but the header has {columns} columns: {cure}"
 
 
 def _explain_otp(column: str, otp: str) -> str:

@@ -94,7 +94,7 @@ ASK_AGAIN = "Ask the vendor for the file again"
 ASK_FOR_OTHER = "Ask the vendor for the file with a pre-shared key (AES-128-CBC) or a password"
 UNREADABLE = "the key is not written as RFC 6030 says: ask the vendor for the file again"
 IN_TWO_WAYS = (
-    "the value's element says plain, but a MAC or another value beside it says encrypted: ask the vendor for the "
+    "the value is marked as plain, but a MAC or another value beside it marks it as encrypted: ask the vendor for the "
     "file again"
 )
 BAD_MAC = (
@@ -158,7 +158,7 @@ class Container:
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
             raise UnusableFile(
-                path, "is PSKC with an unreadable head, or of a version other than 1.0", ASK_AGAIN
+                path, "is PSKC, but its header cannot be read, or its version is not 1.0", ASK_AGAIN
             ) from None
         # The cipher of values that do not name one. python-pskc would use the cipher of the first value that names one
         # for all later values.
@@ -179,7 +179,7 @@ class Container:
         self._refuse_unread(algorithms)
         if False in self._others:
             raise UnusableFile(
-                self._path, "has encrypted values beside elements that RFC 6030 does not know", ASK_AGAIN
+                self._path, "mixes encrypted values with elements that RFC 6030 does not define", ASK_AGAIN
             )
         encryption = self.pskc.encryption
         encryption.key = key = self._derive_key(algorithms) if encryption.derivation.algorithm else self._take_key()
@@ -230,7 +230,9 @@ class Container:
         rounds, length = derivation.pbkdf2_iterations or 0, derivation.pbkdf2_key_length or 0
         if not 0 <= rounds <= MAX_ITERATIONS or not 0 <= length <= MAX_KEY_LENGTH:
             raise UnusableFile(
-                self._path, f"asks for more than {MAX_ITERATIONS} rounds of PBKDF2, or for an endless key", ASK_AGAIN
+                self._path,
+                f"has a PBKDF2 iteration count or a key length out of range (at most {MAX_ITERATIONS} iterations)",
+                ASK_AGAIN,
             )
         try:
             return derivation.derive(self._hints.password)
@@ -407,9 +409,8 @@ def _find_fault_of_package(package: Element, infos: list[Element]) -> str:
     serials = [serial for info in infos for serial in info.findall("SerialNo")]
     inside = [each.tag for each in package.iter() if each is not package]
     faults = {
-        "the package has more than one serial number, or one in pieces: ask the vendor for the file again": (
-            len(infos) > 1 or len(serials) > 1 or any(map(len, serials))
-        ),
+        "the package has more than one serial number, or its serial number contains other elements: ask the vendor for "
+        "the file again": (len(infos) > 1 or len(serials) > 1 or any(map(len, serials))),
         "a package or a key is inside another: ask the vendor for the file again": (
             any(name in inside for name in PACKAGES) or inside.count("Key") > len(package.findall("Key"))
         ),
@@ -422,7 +423,7 @@ def _find_fault_of_parameters(element: Element) -> str:
     empty if none is."""
     found = {name: list(element.iter(name)) for name in SINGLE}
     faults = {
-        f"the key has more than one {name}, or one in pieces: ask the vendor for the file again": (
+        f"the key has more than one {name}, or its {name} contains other elements: ask the vendor for the file again": (
             len(each) > 1 or (name == "Suite" and any(map(len, each)))
         )
         for name, each in found.items()
@@ -496,7 +497,7 @@ def _find_fault_of_plain(name: str, value: Element) -> str:
         # python-pskc would skip characters that are not Base64, and the bits after the last byte.
         is_whole = decoded is not None and base64.b64encode(decoded).decode() == text
         is_right = is_whole and tell_other_encoding(text) is None
-        problem = "the secret is not Base64 of whole bytes, as RFC 6030 requires"
+        problem = "the secret is not complete, valid Base64, as RFC 6030 requires"
     else:
         # Digits, or Base64 of the number's 4 or 8 bytes or of its digits.
         is_right = name not in NUMBERS or not text or re.fullmatch(r"[0-9]{1,19}", text) is not None
@@ -556,13 +557,14 @@ def _find_unfit(found: FoundKey, now: datetime) -> str | None:
         "the token shows characters other than digits, and PingOne takes only digits: leave it out": (
             (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
         ),
-        "the token adds a check digit to its OTPs, which PingOne does not know: leave it out": key.response_check,
+        "the token adds a check digit to its OTPs, which PingOne does not support: leave the token out": (
+            key.response_check
+        ),
         "the KeyUsage says that the key is not for one-time passwords: leave it out": (
             policy.key_usage and "OTP" not in policy.key_usage
         ),
-        "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
-            (policy.pin_usage or "").lower() == "algorithmic"
-        ),
+        "the token combines a PIN with its OTPs (PINUsageMode Algorithmic), which PingOne does not support: leave the "
+        "token out": ((policy.pin_usage or "").lower() == "algorithmic"),
         "the token has expired, as its ExpiryDate says: leave it out, or ask the vendor for the right one": (
             past == {True}
         ),

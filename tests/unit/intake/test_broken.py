@@ -418,7 +418,7 @@ EXPECTED = {
     "pskc_plain_with_mac.xml": (
         "row",
         2,
-        "the value's element says plain",
+        "the value is marked as plain",
         "ask the vendor for the file again",
     ),
     "pskc_value_empty_mac.xml": (
@@ -439,11 +439,11 @@ EXPECTED = {
         "the encrypted value does not name its cipher",
         "ask the vendor for the file again",
     ),
-    "pskc_secret_in_pieces.xml": ("row", 1, "is not Base64 of whole bytes", "ask the vendor for the file again"),
+    "pskc_secret_in_pieces.xml": ("row", 1, "is not complete, valid Base64", "ask the vendor for the file again"),
     "pskc_value_twice.xml": (
         "row",
         2,
-        "the value's element says plain",
+        "the value is marked as plain",
         "ask the vendor for the file again",
     ),
     "pskc_dtd.xml": (
@@ -455,7 +455,7 @@ EXPECTED = {
     "pskc_endless_pbkdf2.xml": (
         "file",
         None,
-        "asks for more than 10000000 rounds of PBKDF2,",
+        "a PBKDF2 iteration count or a key length out of range (at most 10000000 iterations)",
         "Ask the vendor for the file again",
     ),
     "pskc_every_mac_bad.xml": (
@@ -523,7 +523,7 @@ EXPECTED = {
     "pskc_version_2.xml": (
         "file",
         None,
-        "is PSKC with an unreadable head, or of",
+        "is PSKC, but its header cannot be read, or",
         "Ask the vendor for the file again",
     ),
     "rcdevs_hex.csv": ("row", 2, "the secret is not Base64", "--encoding hex"),
@@ -774,7 +774,7 @@ EXPECTED = {
     "pskc_serial_in_pieces.xml": (
         "row",
         1,
-        "more than one serial number, or one in pieces",
+        "more than one serial number, or its serial number contains other elements",
         "ask the vendor for the file again",
     ),
     "pskc_two_formats.xml": ("row", 1, "more than one ResponseFormat", "ask the vendor for the file again"),
@@ -801,7 +801,7 @@ EXPECTED = {
     "pskc_head_unknown.xml": (
         "file",
         None,
-        "encrypted values beside elements that RFC 6030 does not know",
+        "mixes encrypted values with elements that RFC 6030 does not define",
         "Ask the vendor for the file again",
     ),
 }
