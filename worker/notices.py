@@ -109,7 +109,7 @@ _NO_MARKUP = str.maketrans({"<": "‹", ">": "›", "&": "+"})
 _BEGINNINGS = {
     Event.FINISHED: "is finished",
     Event.PAUSED: "is paused until someone resumes it",
-    Event.PAUSED_FOR_NOW: "is paused for now",
+    Event.PAUSED_FOR_NOW: "is paused temporarily",
     Event.RESUMED: "continues",
     Event.STALLED: "is stalled",
 }
@@ -250,7 +250,7 @@ class Notifier:
         try:
             self._tries(webhook.post, facts)
         except NotTaken as error:
-            log.warning("The webhook did not accept a notice, which is lost: %s (%s)", facts["text"], error)
+            log.warning("The webhook did not accept a notice, so the notice is lost: %s (%s)", facts["text"], error)
             with self._database.writing() as connection:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(notice_error=str(error)))
         else:
@@ -260,4 +260,5 @@ class Notifier:
 def explain_losses(connection: Connection) -> str | None:
     """Name the batches whose last notice the webhook did not accept; None if it accepted all."""
     lost, error = connection.execute(select(func.count(Batch.notice_error), func.max(Batch.notice_error))).one()
-    return f"the last notice of {lost} {agree(lost, 'batch', 'batches')} was not accepted ({error})" if lost else None
+    batches = agree(lost, "batch", "batches")
+    return f"the webhook did not accept the latest notice about {lost} {batches} ({error})" if lost else None

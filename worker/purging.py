@@ -172,7 +172,9 @@ class Purging:
         open_jobs = select(InventoryJob.id).where(InventoryJob.batch_id == batch.id, text(UNFINISHED)).limit(1)
         if connection.scalar(open_jobs) is not None:
             undo = f"`oathbulk undo {quote(batch.name)} --yes`"
-            return f"an import or a revocation of it has not ended: {undo} waits for it, and removes what it made"
+            return (
+                f"one of its imports or revocations has not ended: {undo} waits for it, and removes what the batch made"
+            )
         if needing := _find_batch_that_needs(connection, batch.id, going):
             return f"batch {needing}, which stays, has unfinished tokens that were loaded again in this one"
         if batch.state == BatchState.CANCELLED or self._gives_up:

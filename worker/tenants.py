@@ -28,8 +28,8 @@ REREAD_AFTER = 1.0
 
 # The message when workers begin to send the flag, in the log and the status.
 TRIED = (
-    "PingOne refused the first OTPs of several tokens and never asked for a second one, so OTP 1 goes with "
-    "oathResync from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
+    "PingOne refused the first OTPs of several tokens and never asked for a second one, so oathbulk now sends "
+    "oathResync with OTP 1; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
 )
 
 
@@ -39,7 +39,7 @@ LEARNED = {
     "with OTP 1",
     NeedsFlag.NO: "oathResync is not needed with OTP 1",
     NeedsFlag.TRIED: TRIED,
-    NeedsFlag.YES: "oathResync goes with OTP 1: otherwise PingOne does not ask for a second OTP",
+    NeedsFlag.YES: "oathbulk sends oathResync with OTP 1: otherwise PingOne does not ask for a second OTP",
 }
 
 

@@ -118,7 +118,7 @@ def test_doctor_says_where_heads_go_and_finds_a_place_that_takes_none_and_a_line
     heads = str(desk.folder / "heads")
     assert examine()["audit"] == (
         True,
-        "lines are chained; heads are saved nowhere: name a file in OATHBULK_AUDIT_HEAD",
+        "lines are chained; heads are not saved: name a file in OATHBULK_AUDIT_HEAD",
     )
     assert examine(OATHBULK_AUDIT_HEAD=heads)["audit"] == (True, f"lines are chained; heads are saved in {heads}")
     for unfit in (str(desk.folder / "no" / "heads"), str(desk.folder)):

@@ -96,7 +96,7 @@ def test_beside_a_run_everything_works_but_a_second_run(set_up):
     run = start_and_hold(desk, pingone, 4)
 
     second = desk.oathbulk("run", "other.csv")
-    in_use = f"in use by process {run.pid}, `oathbulk run shipment`, which works only on shipment"
+    in_use = f"in use by process {run.pid} (`oathbulk run shipment`), which works only on shipment"
     assert (second.code, in_use in second.stderr) == (3, True)
     # A rehearsal has a home of its own.
     for words in ("rehearse --tokens 1", "load other.csv", "cancel other", "export shipment -o beside.csv", "doctor"):

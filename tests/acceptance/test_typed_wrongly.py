@@ -73,7 +73,7 @@ OPTIONS: list[Typed] = [
     ("desk --host ''", {}, USAGE, "can be reached from other machines"),
     ("desk --user-header X-Forwarded-User", {}, USAGE, "needs --origin"),
     ("desk --origin https://desk.example.com", {}, USAGE, "needs --user-header"),
-    ("desk --proxy 10.0.0.1", {}, USAGE, "is used only with --user-header"),
+    ("desk --proxy 10.0.0.1", {}, USAGE, "needs --user-header"),
     *(
         (f"desk --user-header X --origin {typed}", {}, USAGE, says)
         for typed, says in (

@@ -177,4 +177,4 @@ def test_what_it_cannot_do_is_refused_with_its_cure(postgres_server: PostgresSer
     # A standby behind it is no primary.
     set_default(postgres_server, postgres_url, "default_transaction_read_only", "on")
     with PgBouncer(postgres_url, prepared=200) as server:
-        assert explain_refusal(server.url).startswith("the database takes no writes")
+        assert explain_refusal(server.url).startswith("the database does not accept writes")

@@ -85,7 +85,10 @@ def test_it_pauses_when_its_window_closes_says_when_it_goes_on_and_goes_on_by_it
 
     batch = look_at_batch(scripted_fleet.database, nightly.batch_id)
     assert (scripted_fleet.state(nightly), scripted_fleet.state(daily)) == (WAITS, RUNNING)
-    assert batch.detail == "outside its window 22:00-05:30 Europe/Berlin; continues by itself at 2026-11-26 21:00 UTC."
+    assert (
+        batch.detail
+        == "outside its daily window 22:00-05:30 Europe/Berlin, and continues by itself at 2026-11-26 21:00 UTC."
+    )
     assert f"{batch.resumes_at:%d %H:%M}" == "26 21:00"
     tick_at(scripted_fleet, "2026-11-26 20:59:55")
     assert scripted_fleet.state(nightly) == WAITS
@@ -183,7 +186,10 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
 
     outside = scripted_fleet.batches.resume(made.name)
 
-    assert str(outside) == "outside its window 22:00-05:30 Europe/Berlin; continues by itself at 2026-11-26 21:00 UTC"
+    assert (
+        str(outside)
+        == "outside its daily window 22:00-05:30 Europe/Berlin, and continues by itself at 2026-11-26 21:00 UTC"
+    )
     assert scripted_fleet.state(made) == WAITS
     assert scripted_fleet.tick() == []
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
@@ -195,7 +201,7 @@ def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_
 ) -> None:
     made = make(scripted_fleet, OPEN)
     outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
-    assert f"{outside}" == "outside its window 08:00-18:00 UTC; continues by itself at 2026-11-26 08:00 UTC"
+    assert f"{outside}" == "outside its daily window 08:00-18:00 UTC, and continues by itself at 2026-11-26 08:00 UTC"
     assert scripted_fleet.state(made) == WAITS
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
 
@@ -217,7 +223,7 @@ def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet)
 
     replayed = scripted_fleet.batches.replay(made.name)
 
-    assert (replayed.records, str(replayed.out_of_hours)[:18]) == (1, "outside its window")
+    assert (replayed.records, str(replayed.out_of_hours)[:24]) == (1, "outside its daily window")
     assert scripted_fleet.tick() == []
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
@@ -363,7 +369,7 @@ def test_a_load_outside_the_window_waits_and_one_inside_runs(
     scripted_fleet.set_clock(OPEN)
     assert load(scripted_fleet, keyring, tmp_path, NIGHT, "inside").out_of_hours is None
     scripted_fleet.set_clock(CLOSED)
-    assert f"{load(scripted_fleet, keyring, tmp_path, NIGHT).out_of_hours}".startswith("outside its window")
+    assert f"{load(scripted_fleet, keyring, tmp_path, NIGHT).out_of_hours}".startswith("outside its daily window")
 
     outside, inside = read_statuses(scripted_fleet.database)
 

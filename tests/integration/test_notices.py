@@ -196,9 +196,9 @@ def test_what_is_not_taken_at_all_is_lost_and_is_a_fault_until_a_later_one_is_ta
     batches.pause("august")
     desk.answer = Mock(side_effect=[None, *[FAILS] * 4])
     assert desk.run() == ["finished", *["paused"] * 4]
-    assert "The webhook did not accept a notice, which is lost: august is paused" in caplog.text
+    assert "The webhook did not accept a notice, so the notice is lost: august is paused" in caplog.text
     assert desk.told() == [("finished", None), ("paused person", "HTTP 500")]
-    assert desk.explain() == "the last notice of 1 batch was not accepted (HTTP 500)"
+    assert desk.explain() == "the webhook did not accept the latest notice about 1 batch (HTTP 500)"
     assert desk.run() == []
 
     desk.answer = lambda: None

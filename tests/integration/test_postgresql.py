@@ -168,7 +168,7 @@ def test_a_standby_is_refused_but_where_the_url_asks_for_it_and_a_worker_that_st
             is_read_only(primary)
         assert is_read_only(either)
         for database in (primary, either):
-            assert find_fault(database).startswith("the database takes no writes")
+            assert find_fault(database).startswith("the database does not accept writes")
 
 
 READING = (
@@ -204,7 +204,7 @@ def test_a_command_and_a_worker_end_there_with_one_line_and_where_the_url_asks_f
         for told in (desk.oathbulk("status"), desk.oathbulk("db", "upgrade"), worker):
             last = told.stderr.splitlines()[-1]
             assert (told.code, "Traceback" in told.stderr) == (3, False), told
-            assert last.startswith("oathbulk: the database takes no writes"), told
+            assert last.startswith("oathbulk: the database does not accept writes"), told
             assert "name the primary, or all servers, in OATHBULK_DATABASE_URL" in last
 
         either = {"OATHBULK_DATABASE_URL": f"{postgres_url}?target_session_attrs=any"}
@@ -214,8 +214,8 @@ def test_a_command_and_a_worker_end_there_with_one_line_and_where_the_url_asks_f
         for command in WRITING:
             told = desk.oathbulk(*command.split(), **either)
             assert told.code == 3, (command, told)
-            assert "oathbulk: the database takes no writes (" in told.stderr.splitlines()[-1]
-        for url, told in (({}, "name the primary"), (either, "the database takes no writes")):
+            assert "oathbulk: the database does not accept writes (" in told.stderr.splitlines()[-1]
+        for url, told in (({}, "name the primary"), (either, "the database does not accept writes")):
             checks = desk.oathbulk("doctor", "--json", **url).json["checks"]
             (database,) = [each for each in checks if each["check"] == "database"]
             assert (database["state"], told in f"{database['detail']} {database['cure']}") == ("fault", True)

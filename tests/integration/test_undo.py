@@ -353,8 +353,8 @@ def test_what_another_batch_goes_on_with_stays(
     (kept,) = desk.command.undo("shipment").kept.values()
 
     assert kept.why == (
-        "batch again is still working on this token, so it stays: `oathbulk cancel again` ends that; if it is active "
-        "there, run `oathbulk undo again`, or remove it in PingOne"
+        "batch again still has this token, so it stays: run `oathbulk cancel again`; or, if the token is active there, "
+        "run `oathbulk undo again`, or remove it in PingOne"
     )
     assert pingone.devices() if what == "device" else pingone.tokens() == {"ABC-1"}
 
@@ -934,7 +934,7 @@ def test_a_token_that_was_loaded_after_the_inventory_was_read_is_not_revoked(
         undone = desk.command.undo("shipment")
 
     assert (pingone.tokens(), undone.tokens and undone.tokens.revoked) == ({serials[0]}, 1)
-    assert "batch second is still working on this token" in undone.kept[serials[0]].why
+    assert "batch second still has this token" in undone.kept[serials[0]].why
 
 
 def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(

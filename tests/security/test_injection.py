@@ -181,7 +181,7 @@ def test_a_name_that_would_feign_a_line_or_steer_a_terminal_is_refused(
     shipment = open_shipment(write(tmp_path / "shipment.csv", "note", "x"))
     around = ("", " ", "wave-04 ", " a")
     for name in (*around, "-y", "two\nlines", "\x1b[2J", "a\u202eb", "\udcff", "\x9b2J", "x" * (LONGEST_NAME + 1)):
-        with pytest.raises(NameUnfit, match="end with a blank: give another --batch NAME"):
+        with pytest.raises(NameUnfit, match="end with a space: use another --batch NAME"):
             loader.load(shipment, name)
     assert (count(database, Batch), count(database, Record)) == (0, 0)
 

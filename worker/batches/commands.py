@@ -351,6 +351,6 @@ def _refuse_beside_workers(database: Database, connection: Connection) -> None:
     if alive:
         are_alive = agree(len(alive), "worker process is alive", "worker processes are alive")
         raise WorkersLive(
-            f"{len(alive)} {are_alive}: {', '.join(alive)}. End {agree(len(alive), 'it', 'them')}, then run the "
-            f"command again; a killed one counts as alive for {GONE_AFTER:.0f} seconds"
+            f"{len(alive)} {are_alive}: {', '.join(alive)}. End the {agree(len(alive), 'process', 'processes')}, "
+            f"then run the command again; a killed one counts as alive for {GONE_AFTER:.0f} seconds"
         )

@@ -30,7 +30,7 @@ class OutOfHours:
     begins_at: datetime
 
     def __str__(self) -> str:
-        return f"outside its window {self.hours}; continues by itself at {format_time(self.begins_at)}"
+        return f"outside its daily window {self.hours}, and continues by itself at {format_time(self.begins_at)}"
 
 
 def let_run(

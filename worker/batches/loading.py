@@ -339,8 +339,8 @@ class NameTaken(Exception):
     def __init__(self, name: str, free: str, cure: str | None = None) -> None:
         cure = cure or f"--batch {quote(free)}"
         super().__init__(
-            f"a batch named {name!r} exists already: bring corrected rows into it with `oathbulk mend {quote(name)}"
-            f" FILE`, or give another name, such as: {cure}"
+            f"a batch named {name!r} exists already: to add corrected rows, run `oathbulk mend {quote(name)} FILE`; "
+            f"to load a new batch, use another name, such as: {cure}"
         )
         self.name = name
         self.free = free
@@ -357,8 +357,8 @@ def check_name(connection: Connection, name: str) -> None:
     is_bare = name == name.strip() and not name.startswith("-")
     if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
         raise NameUnfit(
-            f"a batch's name must have 1 to {LONGEST_NAME} printable characters, and must not begin with -, or begin "
-            "or end with a blank: give another --batch NAME"
+            f"a batch's name must have 1 to {LONGEST_NAME} printable characters, and must not begin with -, and must "
+            "not begin or end with a space: use another --batch NAME"
         )
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
         raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))
@@ -456,7 +456,7 @@ class LoadCounts:
             return explain_none_good(self.rows_refused)
         none = "one row" if self.rows_refused == 1 else f"{self.rows_refused:,} rows"
         others = count_things(self.left_out, "other")
-        return f"{none} of it cannot be loaded, and {others} {agree(self.left_out, 'is', 'are')} active already"
+        return f"{none} cannot be loaded, and {others} {agree(self.left_out, 'is', 'are')} already active"
 
 
 def explain_none_good(rows: int) -> str:

@@ -32,9 +32,9 @@ _NOT_READABLE = (
     "Read Only or Identity Data Admin, then resume; or mend the rows with user ids."
 )
 _NOBODY = (
-    "None of the people looked up so far was found by name. PingOne shows no users to a worker application without a "
-    "role in their population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, "
-    "resume, and replay the reason `user_not_found`. Otherwise, just resume."
+    "PingOne found none of the people looked up by name so far. It hides users from a worker application that has no "
+    "role in their population. If these people exist, give the application Identity Data Read Only or Identity Data "
+    "Admin there, resume, and replay the reason `user_not_found`. Otherwise, just resume."
 )
 # Finds the users with any of these names, in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]

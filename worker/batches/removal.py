@@ -308,8 +308,8 @@ def explain_other_batch(name: str) -> str:
     """Explain that something stays because another batch uses it, and how to change that."""
     named = quote(name)
     return (
-        f"batch {name} is still working on this token, so it stays: `oathbulk cancel {named}` ends that; if it is "
-        f"active there, run `oathbulk undo {named}`, or remove it in PingOne"
+        f"batch {name} still has this token, so it stays: run `oathbulk cancel {named}`; or, if the token is active "
+        f"there, run `oathbulk undo {named}`, or remove it in PingOne"
     )
 
 

@@ -582,7 +582,7 @@ class Undo:
         except Forbidden as failure:
             counts.obstacle = f"{_FORBIDDEN} ({failure})"
         except PingOneError as failure:
-            counts.obstacle = f"PingOne did not do it ({failure}): run the command again later"
+            counts.obstacle = f"a call to PingOne failed ({failure}): run the command again later"
         except PaceOutOfReach:
             counts.obstacle = "Redis is out of reach: check OATHBULK_REDIS_URL and the server"
 

@@ -101,16 +101,18 @@ def describe_paused(batch: str) -> str:
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back before they began, and how to start them."""
-    failed = "If you replay matching rows that failed, they wait too."
+    failed = "If you replay matching rows that failed, they are kept back too."
     if not records:
         matching = f"No row of {batch} with {' and '.join(where)}"
-        return f"{matching} can be kept back: each has begun, is closed, or is kept back already. {failed}"
+        return (
+            f"{matching} can be kept back: every matching row has begun, is closed, or is kept back already. {failed}"
+        )
     words = " ".join(f"--where {quote(each)}" for each in where)
-    it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
-    mend = f"Or mend {it} with a date on which {agree(records, 'it', 'they')} may start."
+    it, they = agree(records, "it", "them"), agree(records, "it", "they")
+    mend = f"Or mend {it} with the date on which {they} {agree(records, 'starts', 'start')}."
     return (
-        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {failed}"
-        f" Let {it} start now with: oathbulk resume {quote(batch)} {words}\n{mend}"
+        f"{count_things(records, 'record')} of {batch} {agree(records, 'is', 'are')} kept back until you resume {it}, "
+        f"whatever date the file has. {failed} To start {it} now: oathbulk resume {quote(batch)} {words}\n{mend}"
     )
 
 

@@ -351,7 +351,7 @@ def check(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a shipment is, what a run would do, and every problem that can be found before a call is spent. Change
+    """Show what a shipment is, what a run would do, and every problem that can be found before a run. Change
     nothing."""
     if output is not None:
         asked.source.refuse_to_replace(file, output)

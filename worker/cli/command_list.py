@@ -49,8 +49,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "check": Place(
             "check",
             "check",
-            "Show what a shipment is, what a run would do, and every problem that can be found before a call is "
-            "spent. Change nothing.",
+            "Show what a shipment is, what a run would do, and every problem that can be found before a run. "
+            "Change nothing.",
         ),
     },
     "Batches": {
@@ -152,8 +152,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "purge": Place(
             "purge",
             "purge",
-            "Remove the records of batches that finished long ago, or a person's names. Without --yes, only say what "
-            "would go.",
+            "Remove the records of batches that finished long ago, or a person's names. Without --yes, only list what "
+            "would be removed.",
         ),
         "simulator": Place(
             "simulator",

@@ -69,7 +69,7 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
     if user_header and not origin:
         raise typer.BadParameter("needs --origin: the address that browsers use", param_hint="--user-header")
     if proxy and not user_header:
-        raise typer.BadParameter("is used only with --user-header", param_hint="--proxy")
+        raise typer.BadParameter("needs --user-header", param_hint="--proxy")
     if user_header:
         return
     if origin and not is_loopback(urlsplit(origin).hostname or ""):

@@ -351,7 +351,7 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
                 "if you restored a backup, take the lines of these heads out of that file; otherwise restore the latest"
                 " backup, then: oathbulk db restored (docs/operating.md, After a restore)",
             )
-    heads = f"heads are saved in {path}" if path else "heads are saved nowhere: name a file in OATHBULK_AUDIT_HEAD"
+    heads = f"heads are saved in {path}" if path else "heads are not saved: name a file in OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"lines are chained; {heads}" if reads else heads)
 
 
@@ -385,7 +385,9 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
         return fault(f"not this command's version, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
     if tick is None and fleet.has_just_started:
-        return CheckOutcome(f"{len(fleet.alive)} running, version {version}; just started")
+        return CheckOutcome(
+            f"{len(fleet.alive)} running, version {version}; the fleet just started, so no tick has arrived yet"
+        )
     last_tick = "no tick has ever arrived" if tick is None else f"the last tick arrived {tick:.0f} s ago"
     # If all threads wait for PingOne, ticks are late by as long as a call may take, which is not a fault.
     if tick is None or tick > STILL_AFTER:
@@ -416,7 +418,7 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
 
 def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
     """Say which webhook gets notices, and whether it accepted the last ones."""
-    signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
+    signed = "signed" if installation.settings.webhook_secret else "not signed: OATHBULK_WEBHOOK_SECRET is not set here"
     with installation.database.reading() as connection:
         losses = explain_losses(connection)
     # The path of the URL may be a secret.
@@ -564,8 +566,8 @@ def check_clock(measure: Callable[[], float]) -> CheckOutcome:
     try:
         ahead = measure()
     except PingOneError as error:
-        return not_known(f"PingOne does not give the time: {error}")
+        return not_known(f"PingOne's time could not be read: {error}")
     detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
     if abs(ahead) > LARGEST_DRIFT:
-        return fault(detail, "set it, for example with NTP")
+        return fault(detail, "set this machine's clock, for example with NTP")
     return CheckOutcome(detail)

@@ -139,7 +139,7 @@ def give(
     installation = Installation()
     actor = this_person(installation.settings, ticket)
     record = f"#{give_token(installation.database, actor, batch, serial, person, may_have_two=second)}"
-    console.print(f"Token {serial} is {person}'s. It goes before everything else in {batch}.")
+    console.print(f"Token {serial} now belongs to {person}. {batch} works on it before its other tokens.")
     while True:
         ((history, _),), fleet = read_histories(installation, record), read_fleet(installation, batch)
         if history.latest.status in FINAL:

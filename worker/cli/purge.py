@@ -13,7 +13,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, SOME_FAILED
 from worker.cli.options import AsJson, Ticket
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
-from worker.observability.wording import count_things
+from worker.observability.wording import agree, count_things
 from worker.purging import Candidate, Erased, Erasure, Plan, Purging
 
 # A number of days; more than a century is a typing error.
@@ -44,12 +44,12 @@ def purge(
         str | None,
         typer.Option(metavar="NAME", help="Erase this username, email address, or id from final records."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only list what would be removed.")] = False,
     as_json: AsJson = False,
     ticket: Ticket = None,
 ) -> None:
-    """Remove the records of batches that finished long ago, or a person's names. Without --yes, only say what would
-    go."""
+    """Remove the records of batches that finished long ago, or a person's names. Without --yes, only list what
+    would be removed."""
     if (older_than is None) == (person is None):
         raise typer.BadParameter("give --older-than 90d, or --person NAME", param_hint="--older-than and --person")
     if person is not None and (with_dead_letters or not person.strip()):
@@ -104,9 +104,10 @@ def _candidate_to_json(each: Candidate) -> dict[str, Any]:
 def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Iterator[str]:
     """Say for each batch what was removed, or would be, and what stays and why."""
     verb = "purged" if is_done else "would be purged"
-    goes = "went" if is_done else "would go"
     for left in done.left:
-        yield f"{left.name}: the last {left.records:,} records of an interrupted purge {goes}."
+        removed = f"{agree(left.records, 'was', 'were')} removed" if is_done else "would be removed"
+        last = f"the last {count_things(left.records, 'record')}"
+        yield f"{left.name}: {last} of an interrupted purge {removed}."
     for each in done.going:
         yield f"{each.name}: {verb}, {_describe_counts(each)}; it ended on {each.ended_at:%Y-%m-%d}."
     for each in plan.candidates:
@@ -116,8 +117,8 @@ def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Itera
         yield f"Nothing to purge: no batch ended more than {count_things(days, 'day')} ago with nothing left to do."
     elif not is_done:
         yield (
-            "Nothing was changed. What goes cannot be restored, and what the batches made in PingOne can no longer "
-            "be undone. To do it: the same command with --yes"
+            "Nothing was changed. Purged records cannot be restored, and what the batches made in PingOne can no "
+            "longer be undone. To do it: the same command with --yes"
         )
 
 

@@ -188,7 +188,11 @@ class SourceOptions:
             ("--only-assigned", lacks_list, "no list says who gets what: add --assign"),
             ("--give-out", is_kept, "it loads what --only-assigned skips: use only one of these two options"),
             ("--give-out", gives_unpaired, "a token to give out has no device yet: add --pair"),
-            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes only 6 or 8"),
+            (
+                "--digits",
+                self.digits not in (None, *DIGITS),
+                "must be 6 or 8: PingOne accepts no other number of digits",
+            ),
             ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes only 30 or 60 seconds"),
         ):
             if is_unfit:

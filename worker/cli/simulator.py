@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def simulator(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8900,
     host: Annotated[str, typer.Option(help="The address to listen on, without TLS.")] = "127.0.0.1",
-    world: Annotated[Path | None, typer.Option(help="JSON: the devices to begin with.")] = None,
+    world: Annotated[Path | None, typer.Option(help="JSON file with the devices to begin with.")] = None,
     tokens: Annotated[int, typer.Option(min=0, help="Number of tokens to make up; needs --pairs or --box.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="Pair the tokens, and write their OTP pairs here.")] = None,
     box: Annotated[

@@ -84,7 +84,7 @@ def _describe_verification(
     yield from map(_describe_difference, differences)
     if tokens.failure:
         records = count_things(tokens.unread, "record")
-        yield f"The inventory could not be read ({tokens.failure}): nothing is known of the tokens of {records}."
+        yield f"The inventory could not be read ({tokens.failure}), so the tokens of {records} were not compared."
     unread = sum(not difference.is_known for difference in differences)
     differ = f"{len(differences) - unread} {agree(len(differences) - unread, 'differs', 'differ')}"
     yield (
@@ -137,7 +137,7 @@ def undo(
         raise typer.BadParameter("name a batch, or give --all with --only FILE", param_hint="BATCH")
     if output is not None:
         if yes:
-            raise typer.BadParameter("lists what would go: omit --yes", param_hint="--output")
+            raise typer.BadParameter("only lists what would be removed: omit --yes", param_hint="--output")
         refuse_unfit(output, overwrite=overwrite)
     installation = Installation()
     # An embedded stack makes its key now if it has none: the key opens the tokens' seeds, which are compared with the
@@ -313,8 +313,9 @@ def _describe_devices(batch: str, undone: Undone, of_these: str, *, is_done: boo
     if heirs:
         following, none = heirs.count(Heir.NEXT), heirs.count(Heir.NONE)
         yield (
-            f"The default device of {count_things(len(heirs), 'person')} changes: PingOne will ask {following:,} for "
-            f"the next device; {none:,} {agree(none, 'has', 'have')} no other active device."
+            f"The default device of {count_things(len(heirs), 'person')} changes: {following:,} "
+            f"{agree(following, 'has', 'have')} another active device, which becomes the default; {none:,} "
+            f"{agree(none, 'has', 'have')} none."
         )
 
 

@@ -142,7 +142,7 @@ def check_web_url(url: str) -> str:
     if not is_url:
         raise ValueError("must be an https:// URL, such as https://api.pingone.com/v1; in ASCII, without blanks")
     if "@" in parts.netloc:
-        raise ValueError("must contain no user and password, because it is printed")
+        raise ValueError("must not contain a user name or password, because the URL is printed")
     is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
     if not is_local and not (parts.scheme == "https" and parts.hostname):
         raise ValueError("must be an https:// URL; http:// is accepted for a loopback address only")

@@ -152,7 +152,7 @@ class Explanation:
 
 # The database is a standby, or read-only.
 TAKES_NO_WRITES = Explanation(
-    "the database takes no writes",
+    "the database does not accept writes",
     "name the primary, or all servers, in OATHBULK_DATABASE_URL; if this is the primary, set "
     "default_transaction_read_only = off (docs/deployment.md)",
 )

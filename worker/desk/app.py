@@ -41,7 +41,7 @@ from worker.desk.batch_page import describe_batch, make_environment, write_file
 from worker.desk.security import FORM_KEY, Forms, Guard, LinkLogin, Login, Visitor
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
-from worker.observability.wording import count_things
+from worker.observability.wording import agree, count_things
 from worker.reports.batch_history import read_batch_history
 from worker.reports.command_results import describe_cancelled, describe_replayed, describe_resumed
 from worker.reports.cures import name_export
@@ -247,7 +247,9 @@ def pause(order: Order) -> str:
     """Pause the batch, or keep back only the rows that match the field `where`. Raises NotPossible, UnknownColumn."""
     name, where = order.status.name, order.fields.get("where")
     if where:
-        return f"{count_things(order.batches.pause(name, [where]), 'row')} of {where} wait until you resume them."
+        rows = order.batches.pause(name, [where])
+        waits, it = agree(rows, "waits", "wait"), agree(rows, "it", "them")
+        return f"{count_things(rows, 'row')} of {where} {waits} until you resume {it}."
     order.batches.pause(name)
     return f"{name} is paused. Resume it to continue."
 

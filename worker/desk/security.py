@@ -184,5 +184,7 @@ class Forms:
             raise HTTPException(403, "The form was sent by another site. Nothing was done.")
         fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
         if not hmac.compare_digest(fields.get(FORM_KEY, "").encode(), self.make_key(visitor).encode()):
-            raise HTTPException(403, "The form is older than this desk's start. Nothing was done: load its page again.")
+            raise HTTPException(
+                403, "This form was opened before the desk started. Nothing was done: reload its page, and try again."
+            )
         return fields

@@ -48,11 +48,11 @@ def _describe_work(work: Sequence[str]) -> str:
     """Say what the process in a home works on, and what to do."""
     match work:
         case [""]:
-            return ", `oathbulk run`, which works on every running batch, including what `oathbulk load` adds"
+            return " (`oathbulk run`), which works on every running batch, including batches that `oathbulk load` adds"
         case [batch]:
             name = quote(batch)
             return (
-                f", `oathbulk run {name}`, which works only on {batch} (`oathbulk status {name}`): wait until it "
+                f" (`oathbulk run {name}`), which works only on {batch} (`oathbulk status {name}`): wait until it "
                 f"ends, or end it with Ctrl-C and continue it later"
             )
     return ": wait until it ends"

@@ -303,7 +303,9 @@ def _judge_person(verdicts: Verdicts, row: GoodRow, users: Sequence[User]) -> No
     elif any(
         _differ(getattr(row, attribute.column), (meant or users)[0].find(attribute)) for attribute in UserAttribute
     ):
-        verdicts.doubt(row.serial_number, "other_person", "one of its names is another person's, or an old one")
+        verdicts.doubt(
+            row.serial_number, "other_person", "a name in the row belongs to another person, or is out of date"
+        )
     else:
         verdicts.note_user(row, (meant or users)[0].id.lower())
 
@@ -373,7 +375,9 @@ def _check_room(count: int, imported: int) -> Iterator[Finding]:
 def _judge_token(verdicts: Verdicts, row: GoodRow, token: InventoryToken, *, may_pair: bool) -> None:
     """Note what the inventory says against a row, if anything."""
     if row.digits is not None and (difference := find_difference(row, token)):
-        verdicts.doubt(row.serial_number, "token_differs", f"PingOne has it with another {difference}")
+        verdicts.doubt(
+            row.serial_number, "token_differs", f"PingOne's inventory has the token with a different {difference}"
+        )
     elif _is_free(token):
         if not may_pair:
             verdicts.doubt(row.serial_number, "token_not_paired", "it is paired with nobody")

@@ -163,8 +163,8 @@ def _read_limits(settings: Settings) -> Limits:
 # The message was repeated, or its record may not be worked on now.
 NOTHING_TO_DO = "nothing to do"
 NO_SLOT = "handed back: no slot"
-WORKER_ENDS = "handed back: the worker ends"
-LEASE_LOST = "nothing: the lease was lost"
+WORKER_ENDS = "handed back: the worker is shutting down"
+LEASE_LOST = "nothing done: the lease was lost"
 
 _DEAD_LETTER = "dead letter: "
 

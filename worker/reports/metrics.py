@@ -117,7 +117,9 @@ def make_metrics(
     yield from _make_attempts(attempts)
     yield from _make_paces(paces)
     yield from _make_fleet(fleet)
-    yield _gauge("notices_lost", "Batches whose last notice the webhook did not accept.", (), [((), lost_notices)])
+    yield _gauge(
+        "notices_lost", "Number of batches whose last notice the webhook did not accept.", (), [((), lost_notices)]
+    )
     if backup_age is not None:
         yield _gauge(
             "backup_age_seconds", "Seconds since the last backup; +Inf if none is known.", (), [((), backup_age)]
@@ -170,7 +172,7 @@ def _make_counts(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     )
     yield _gauge(
         "dead_letter_ratio",
-        "Part of the final records that are dead letters.",
+        "Share of final records that are dead letters.",
         _BATCH,
         ((name, batch.counts[Status.DEAD_LETTER] / max(batch.final, 1)) for name, batch in named),
     )
@@ -198,7 +200,8 @@ def _make_states(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     )
     yield _gauge(
         "batch_still_seconds",
-        "How long due work of a running batch has not moved, and why; the cause is none for the first minute.",
+        'Seconds for which due work of a running batch has not moved, and the cause; the cause is "none" for the '
+        "first minute.",
         (*_BATCH, "cause"),
         (
             ((*name, str(stall.cause) if (stall := batch.stall) else NO_CAUSE), batch.standstill)

@@ -76,7 +76,7 @@ class PastRecord:
         return {
             "source": f"{source}, {kept}",
             "otp1": first,
-            "otp2": second if self.has_second_otp else "the file brought none",
+            "otp2": second if self.has_second_otp else "the row had only one OTP",
         }
 
     def _describe_known_outcome(self, state: str, *, is_posted: bool) -> str:
@@ -513,7 +513,7 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     if is_pending and not (record.user_id and record.is_in_inventory):
         found = "token is found in PingOne's inventory, or imported"
         unknown = found if record.user_id else "user is looked up in PingOne"
-        return _describe_absent(token) or NextStep(f"waits until its {unknown}", command=status)
+        return _describe_absent(token) or NextStep(f"waits until the {unknown}", command=status)
     if token.go_before_it is not None:
         first = f"{count_things(token.go_before_it, 'record')} of its batch {agree(token.go_before_it, 'goes', 'go')}"
         return NextStep(f"waits: {first} first", command=status)

@@ -176,7 +176,7 @@ def describe_token(record: Row[*tuple[Any, ...]], token: InventoryToken | None, 
     if record.status == Status.ACTIVE:
         return "not paired"
     if seed is not None and record.reason != Reason.TOKEN_DIFFERS and (name := find_difference(seed, token)):
-        return f"in the inventory with another {name}"
+        return f"in the inventory with a different {name}"
     return None
 
 

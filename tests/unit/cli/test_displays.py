@@ -276,7 +276,7 @@ STAY = "{}. In PingOne's console, remove those that must no longer work:"
                 "  and 2 more: -o FILE lists all",
                 "1 device of box would be removed; 1 is gone already. 1 was removed by an earlier run.",
                 "The outcome of 1 pairing is unknown: with --yes it is looked up first.",
-                "The default device of 1 person changes: PingOne will ask 1 for the next device;*",
+                "The default device of 1 person changes: 1 has another active device, which becomes the default;*",
                 "1 token of box would be revoked; 2 are gone already. 1 was revoked by an earlier run.",
                 "1 token was in the inventory before the batch: it stays there.",
                 "1 import is still running: --yes waits for it first.",

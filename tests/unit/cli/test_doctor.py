@@ -143,7 +143,11 @@ def ticked(seconds: float | None, *, is_alive: bool = True) -> KnownProcess:
         ),
         ([ticked(90.0)], "the last tick arrived 90 s ago", "celery -A worker beat"),
         ([ticked(None)], "no tick has ever arrived", "celery -A worker beat"),
-        ([replace(ticked(None), running_for=5.0)], "1 running, version 1.0; just started", ""),
+        (
+            [replace(ticked(None), running_for=5.0)],
+            "1 running, version 1.0; the fleet just started, so no tick has arrived yet",
+            "",
+        ),
         ([ticked(-3600.0)], "the last tick is in the future", "NTP"),
         ([replace(WELL, dropped=2)], "2 messages were dropped that neither workers nor beat send", "who else writes"),
         # Nobody waits for them.

@@ -89,7 +89,7 @@ def test_a_second_run_is_told_the_pid_of_the_first_and_on_which_batch_it_works(
     with pytest.raises(HomeInUse) as refusal:
         lock(home)
     holder.send_signal(signal.SIGCONT)
-    told = f"in use by process {holder.pid}, `oathbulk run 'pallet 7'`, which works only on pallet 7"
+    told = f"in use by process {holder.pid} (`oathbulk run 'pallet 7'`), which works only on pallet 7"
     # Another home is another database: there, the same tokens would be sent again.
     assert (told in str(refusal.value), "OATHBULK_HOME" in str(refusal.value)) == (True, False)
     assert (refusal.value.pid, find_run_alone(home)) == (holder.pid, "pallet 7")

@@ -108,7 +108,9 @@ def test_a_pause_that_passes_by_itself_has_another_name_than_one_for_a_person_an
 def test_a_pause_with_another_cause_than_usual_is_not_told_the_usual_cure() -> None:
     reason = PauseReason.PERMISSIONS
     usual = replace(paused(reason), detail=f"25 records ended as forbidden. {PAUSE_CURES[reason]}")
-    other = replace(paused(reason), detail="None of the people looked up so far was found by name: ada@example.com, …")
+    other = replace(
+        paused(reason), detail="PingOne found none of the people looked up by name so far: ada@example.com, …"
+    )
     cures = [describe(Event.PAUSED, status)["cure"] for status in (usual, other)]
     assert cures == [PAUSE_CURES[reason], "Its status shows the cause and the cure."]
 
@@ -131,7 +133,7 @@ CLOSED = replace(JULY, state=BatchState.PAUSED, reason=PauseReason.WINDOW, resum
         (
             Event.PAUSED_FOR_NOW,
             CLOSED,
-            f"july is paused for now until {format_time(NOW)} (window): {ACTIVE} {PAUSE_CURES[PauseReason.WINDOW]} "
+            f"july is paused temporarily until {format_time(NOW)} (window): {ACTIVE} {PAUSE_CURES[PauseReason.WINDOW]} "
             "Next: oathbulk status july",
         ),
         # A name is no command for a chat tool or a shell.

@@ -107,7 +107,9 @@ def wrapped(error: psycopg.Error) -> OperationalError:
 def test_a_database_that_is_away_is_one_line_with_its_cure_and_said_again_only_after_a_while() -> None:
     lines, line = AwayLines(), failed(wrapped(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")))
     assert (lines.filter(line), line.exc_info, line.levelname) == (True, None, "WARNING")
-    assert line.getMessage().startswith("database_away: the database takes no writes (cannot execute UPDATE): name")
+    assert line.getMessage().startswith(
+        "database_away: the database does not accept writes (cannot execute UPDATE): name"
+    )
     away = wrapped(psycopg.OperationalError("connection refused"))
     assert [lines.filter(failed(away)) for _ in range(2)] == [False, False]
 

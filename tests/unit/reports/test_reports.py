@@ -215,8 +215,8 @@ def record(status: Status = Status.PENDING, **columns: Any) -> Any:
         (record(), None, "not in the inventory"),
         (record(Status.ACTIVE, device_id="d1"), None, "not in the inventory"),
         (record(Status.ACTIVE, device_id="d1"), FREE, "not paired"),
-        (record(), InventoryToken("t", "S1", digits=8), "in the inventory with another number of digits"),
-        (record(), InventoryToken("t", "S1", hash_name="sha256"), "in the inventory with another hash"),
+        (record(), InventoryToken("t", "S1", digits=8), "in the inventory with a different number of digits"),
+        (record(), InventoryToken("t", "S1", hash_name="sha256"), "in the inventory with a different hash"),
         (record(Status.ACTIVE, device_id="d1"), InventoryToken("t", "S1", user_id="u2"), "paired with another person"),
         (record(Status.ACTIVE, device_id="d2"), MINE, "paired as another device"),
         (record(Status.CANCELLED), MINE, "paired with this person, as a device that the record does not have"),
@@ -409,7 +409,7 @@ def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
         # Each OTP of a seed goes once: the next one is another.
         ({"otp1_posts": 1, "has_seed": True}, "otp1", "not sent; earlier ones of its seed may have been posted"),
         ({"otp1_state": "answered"}, "otp1", "answered by PingOne"),
-        ({"has_second_otp": False}, "otp2", "the file brought none"),
+        ({"has_second_otp": False}, "otp2", "the row had only one OTP"),
         ({"otp2_state": "answered", "otp2_posts": 2}, "otp2", "answered by PingOne"),
     ],
 )
