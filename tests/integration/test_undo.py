@@ -626,6 +626,27 @@ def test_a_lost_read_is_made_again_and_a_lost_answer_looked_up_before_the_device
 
 
 @ON_SQLITE
+@pytest.mark.parametrize(
+    ("kinds", "end", "calls"),
+    [
+        (["error_before"], End.REMOVED, ["list", "unpair", "list", "unpair"]),
+        (["error_after"], End.GONE, ["list", "unpair", "list"]),
+        # It is listed to the end, as a removed device may be.
+        (["error_before"] * 3, End.GONE, ["list", "unpair"] * 3),
+    ],
+)
+def test_a_device_that_pingone_does_not_find_is_gone_only_if_it_is_not_listed_either(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, kinds: list[str], end: End, calls: list[str]
+) -> None:
+    make(database, pingone, [ACTIVE])
+    pingone.simulation.change({"error_statuses": [404], "error_html_share": 0.0})
+    for kind in kinds:
+        pingone.order(kind, "unpair")
+    assert desk.command.undo("shipment").devices.ends == {end: 1}
+    assert pingone.calls("unpair", "list") == calls
+
+
+@ON_SQLITE
 @pytest.mark.parametrize("kind", ["reset_after", "error_after", "reset_before"])
 def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
     database: MovingDatabase, pingone: PingOne, desk: Desk, kind: str

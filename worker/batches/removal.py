@@ -202,13 +202,11 @@ class Removal:
         return self._remove(record, found.device_id, call)
 
     def _remove(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> DeviceOutcome:
-        heir = None
+        heir, end = None, End.GONE
         for left in reversed(range(TRIES)):
             sight, now_heir = self._read_back(record, device_id, call)
             heir = heir or now_heir
             if sight is Sight.MISSING:
-                # The earlier request, whose answer got lost, removed the device.
-                end = End.REMOVED if left < TRIES - 1 else End.GONE
                 return DeviceOutcome(end, heir=heir, device_id=device_id.lower())
             if sight is not Sight.OURS:
                 return DeviceOutcome(End.LEFT, _WHY[sight])
@@ -216,12 +214,16 @@ class Removal:
                 return DeviceOutcome(End.THERE, heir=heir, device_id=device_id.lower())
             try:
                 unpair = partial(self._clients.pairings(self._environment).unpair, record.user_id, device_id, call=call)
-                end = End.REMOVED if call_patiently(unpair) else End.GONE
-                return DeviceOutcome(end, heir=heir, device_id=device_id.lower())
+                if call_patiently(unpair):
+                    return DeviceOutcome(End.REMOVED, heir=heir, device_id=device_id.lower())
+                if not left:
+                    return DeviceOutcome(end, heir=heir, device_id=device_id.lower())
             except OutcomeUnknown:
                 if not left:
                     raise
-            # PingOne may show a removed device for a while.
+                # If the device is missing now, this request removed it.
+                end = End.REMOVED
+            # PingOne may show a removed device for a while, and may not find one that is there.
             self._wait(LOOK_AGAIN)
         raise AssertionError("the last try returns or raises")
 
