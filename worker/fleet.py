@@ -30,7 +30,7 @@ FAILS_ALONE = 75
 SIGN_OF_LIFE_EVERY = 5.0
 # Seconds without a sign of life after which a process counts as gone.
 GONE_AFTER = 30.0
-# Seconds for which the row of a lost process is kept and shown.
+# Seconds after which a new process deletes the row of a lost one.
 KEPT_FOR = 24 * 60 * 60.0
 # Seconds for which a process that failed alone is still listed. This is longer than a supervisor takes to start it
 # again, so that the process either works again or has ended once more.
@@ -238,8 +238,8 @@ def count_well(database: Database, connection: Connection) -> int:
 
 
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
-    """Read all processes that have a row, by name. A process that has been gone for a day has none. Leaves out, after a
-    while, a process that ended because it failed alone."""
+    """Read all processes that have a row, by name. The row of a process that has been gone for a day is deleted when
+    the next process starts. Leaves out, after a while, a process that ended because it failed alone."""
     is_named = or_(WorkerProcess.sick_since.is_(None), WorkerProcess.sick_since > database.now(-NAMED_FOR))
     columns = (WorkerProcess.__table__, _is_well(database).label("is_alive"), database.now().label("now"))
     rows = connection.execute(select(*columns).where(is_named).order_by(WorkerProcess.name)).all()

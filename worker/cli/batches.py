@@ -20,7 +20,7 @@ from worker.reports.outlook import describe_outlook, describe_waves
 
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Stop starting new calls, or keep rows back past their date."""
+    """Pause a batch, so that no new call starts; with --where, only keep matching rows back."""
     count = Installation().batches(ticket).pause(batch, where or ())
     console.print(describe_kept_back(batch, where, count) if where else describe_paused(batch))
 

@@ -69,7 +69,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "status",
             "Show counts, pace, time left, reasons, and what happens if nobody does anything.",
         ),
-        "pause": Place("batches", "pause", "Stop starting new calls, or keep rows back past their date."),
+        "pause": Place(
+            "batches", "pause", "Pause a batch, so that no new call starts; with --where, only keep matching rows back."
+        ),
         "resume": Place(
             "batches",
             "resume",
@@ -88,7 +90,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "pace": Place(
             "pace",
             "pace",
-            "Show or set how many requests a second a license's workers make. A change takes effect within a second.",
+            "Show or set how many requests per second a license's workers make. A change takes effect within a second.",
         ),
     },
     "Results": {

@@ -56,7 +56,7 @@ def backup(
 
 @app.command()
 def restored(ticket: Ticket = None) -> None:
-    """Run after a restore: re-read every device before sending an OTP."""
+    """Run after a restore: look up each unfinished record in PingOne before sending an OTP."""
     installation = Installation()
     settings = installation.settings
     lacking = _describe_lacking_heads(installation)

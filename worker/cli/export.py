@@ -66,8 +66,8 @@ def export(
                 keyring=keyring,
             )
         count = write_output(output, partial(write, on_progress=progress))
-    which = " that failed" if failed else ""
-    done = f"Wrote {count_things(count, 'active token' if hand_out else 'row')}{which} of {batch}"
+    thing = "active token" if hand_out else "failed row" if failed else "row"
+    done = f"Wrote {count_things(count, thing)} of {batch}"
     if output == STDOUT:
         # On stderr, to keep it out of the CSV on standard output.
         error_console.print(f"{done}.")

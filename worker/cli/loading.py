@@ -129,7 +129,11 @@ def give(
     ],
     person: Annotated[
         str,
-        typer.Argument(metavar="PERSON", help="The person who gets it, named as in the batch.", show_default=False),
+        typer.Argument(
+            metavar="PERSON",
+            help="The person who gets it: a username, email address, or id, as the batch uses.",
+            show_default=False,
+        ),
     ],
     second: Annotated[bool, typer.Option("--second", help="Give the person a second token.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the token is active.")] = False,

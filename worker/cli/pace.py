@@ -1,4 +1,4 @@
-"""`oathbulk pace`: shows or sets how many requests a second the workers of a license make."""
+"""`oathbulk pace`: shows or sets how many requests per second a license's workers make."""
 
 from typing import Annotated
 
@@ -38,7 +38,7 @@ def pace(
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or set how many requests a second a license's workers make. A change takes effect within a second."""
+    """Show or set how many requests per second a license's workers make. A change takes effect within a second."""
     if adapt and rate is not None:
         raise typer.BadParameter("--rate and --adapt exclude each other: use only one of them")
     installation = Installation()

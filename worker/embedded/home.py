@@ -259,8 +259,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process that inherits this descriptor, and no variables but `env`. Raises OSError.
 
-    It has its own session and no terminal, so that Ctrl-C reaches only this process. Its output is appended to the log,
-    which only its owner may read."""
+    It has its own session and no terminal, so that Ctrl-C reaches only the calling process, not the new one. Its output
+    is appended to the log, which only its owner may read."""
     opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fchmod(opened, 0o600)
     with os.fdopen(opened, "ab") as output:

@@ -90,8 +90,8 @@ _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pen
 
 class Queue:
     """Moves records between `pending` and `queued`, and rescues them. Every method works in the caller's transaction.
-    `lease` is how long a worker has a record, and `over_after` is how long after a request is marked as sent PingOne
-    may be asked about it; both are in seconds.
+    `lease` is how long a worker has a record; `over_after` is how long to wait, once a request is marked as sent,
+    before asking PingOne about it. Both are in seconds.
 
     Every statement is built once, here: building one costs more than running it."""
 

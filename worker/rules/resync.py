@@ -1,7 +1,7 @@
 """Learns from an environment's answers whether OTP 1 needs `oathResync`. Pure. The vendor's pages do not say whether
 PingOne asks for a second OTP from an out-of-step token only if the first one came with `oathResync`. If that is so,
 PingOne refuses every out-of-step token without the flag. So while nothing is known, few records are tried at a time,
-and after a few refusals OTP 1 is sent with the flag. Each accepted OTP lets more records be tried at a time. A token
+and after a few refusals OTP 1 is sent with the flag. As OTPs are accepted, more records are tried at a time. A token
 with a seed loses nothing: its next OTP is sent with the flag at once, within its budget."""
 
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ REFUSALS = 3
 # Number of accepted first OTPs, for each refused one and before the first refusal, after which out-of-step tokens count
 # as rare here, and records are tried at full speed.
 TAKEN = 50
-# Number of accepted first OTPs after which one more record may be tried at a time. So however many records are tried
-# together, about half a refusal more is to be expected from all of them.
+# Number of accepted first OTPs after which one more record may be tried at a time. At the refusal
+# rate seen so far, the records added this way cause about half a refusal in total, however many there are.
 TAKEN_FOR_ONE_MORE = 2
 
 
