@@ -14,11 +14,11 @@ from support.judges.otp_calls import POSTS_PER_OTP
 from hunt import initial_state
 from hunt.database import Row
 from hunt.schedule import Broken
+from hunt.step_judge import MOST_PAIRINGS
 from hunt.tenant import EXTRA, FIND, INVALID, PAIR, POST, READ, REFUSED, SETTINGS, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record_states import OtpState, Status
-from worker.rules.decisions import MOST_PAIRINGS
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario

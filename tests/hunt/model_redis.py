@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import redis
 
 from hunt.schedule import Clock, Dice, Strands
-from worker.pace.redis_state import MICROSECONDS, Reading
+from worker.pace.redis_state import Reading
 from worker.pace.search import SlotTooFar
-from worker.pace.slots import AHEAD, Slot
+from worker.pace.slots import Slot
+
+# Seconds for which a slot that nobody used is still good.
+SPARE_KEPT = 0.1
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,14 @@ class ModelPace:
             raise SlotTooFar(self._furthest * 2)
         now = self._clock.monotonic()
         spare, self._spare = self._spare, None
-        if spare is not None and now - spare.due <= AHEAD and self.held_until <= spare.due:
+        if spare is not None and now - spare.due <= SPARE_KEPT and self.held_until <= spare.due:
             return spare
         slot = max(now, self._next_at, self.held_until)
         if slot - now > self._furthest:
             raise SlotTooFar(slot - now)
         self._next_at = slot + 1 / self.rate
         self._strands.sleep_until(slot)
-        return Slot(round(slot * MICROSECONDS), self.rate, slot)
+        return Slot(round(slot * 1e6), self.rate, slot)
 
     def give_back(self, slot: Slot) -> None:
         self._spare = slot

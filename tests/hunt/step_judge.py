@@ -34,8 +34,9 @@ from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, PairingState, Status
 from worker.config.settings import Settings
-from worker.rules.decisions import MOST_PAIRINGS
 
+# How often a token may be paired.
+MOST_PAIRINGS = 3
 # How the name of a strand begins that mends a batch, or undoes it.
 MEND, UNDO = "mend", "undo"
 
