@@ -434,10 +434,14 @@ def _print_screen(
     head.append(f"{shipment.path}: {shipment.format.name}; {kinds or 'no readable token'}.")
     above = [line for text in head for line in break_lines(text, room)]
     below = [line for text in _describe_next(shipment, asked, report, output) for line in break_lines(text, room)]
-    found = [
-        line for texts, most in _describe_findings(report, asked.accepted) for line in _cut_text(texts, most, room)
-    ]
-    if (left := MOST_LINES - len(above) - count_lines(below, room)) < len(found):
+    left = MOST_LINES - len(above) - count_lines(below, room)
+    findings = [*_describe_findings(report, asked.accepted)]
+    # Where there are many, each is told in fewer lines, before one is left out.
+    for shortest in (3, 2, 1):
+        found = [line for text, most in findings for line in _cut_text(text, min(most, shortest), room)]
+        if len(found) <= left:
+            break
+    else:
         found[left - 1 :] = [Text(f"… and more: {write_listing_command(shipment.path, asked)}")]
     for line in [*above, *found, *below]:
         console.print(line, soft_wrap=True)

@@ -112,7 +112,7 @@ def _describe_lacking_heads(installation: Installation) -> str:
 def _name_keys(settings: Settings) -> str:
     """Say where the keys are: a backup is useless without them, and does not contain them."""
     place = "OATHBULK_ENCRYPTION_KEYS" if settings.encryption_keys else settings.home / KEY_FILE
-    return f"Keep the keys elsewhere; they are not in it: {place}."
+    return f"The backup does not contain the keys ({place}). Back them up separately."
 
 
 def keygen() -> None:
