@@ -437,8 +437,8 @@ def _print_screen(
     left = MOST_LINES - len(above) - count_lines(below, room)
     findings = [*_describe_findings(report, asked.accepted)]
     # Where there are many, each is told in fewer lines, before one is left out.
-    for shortest in (3, 2, 1):
-        found = [line for text, most in findings for line in _cut_text(text, min(most, shortest), room)]
+    for longest in (3, 2, 1):
+        found = [line for text, most in findings for line in _cut_text(text, min(most, longest), room)]
         if len(found) <= left:
             break
     else:
