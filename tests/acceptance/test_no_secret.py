@@ -145,7 +145,8 @@ def plant(fleet, valkey_url, otp):
     with closing(redis.Redis.from_url(valkey_url)) as client:
         client.lpush("oathbulk.activate", json.dumps({"body": body}))
     with fleet.database.writing() as connection:
-        connection.execute(update(Batch).values(detail=f"PingOne refused {otp}"))
+        # Twice, and a full stop: in a server's own files a page may end within the one, and a digit follow the other.
+        connection.execute(update(Batch).values(detail=f"PingOne refused {otp}, then {otp}."))
     with fleet.programs[0].log.open("a") as log:
         log.write(f"posting {otp}\n")
 
