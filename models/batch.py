@@ -31,7 +31,7 @@ class BatchState(StrEnum):
 TRANSITIONS = frozenset(
     {
         # A person pauses it; its hours end, or the license's quota is used up; its canary or first records are done; or
-        # the breaker, a worker, or the dispatcher finds an obstacle for every record.
+        # the breaker, a worker, or the dispatcher finds an obstacle that affects every record.
         (BatchState.RUNNING, BatchState.PAUSED),
         # A person resumes it or replays its records. Or the wait is over: its hours begin, the quota resets, or a few
         # records probe whether an outage is over.

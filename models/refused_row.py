@@ -1,4 +1,4 @@
-"""A row of a file that was not loaded, and has not been mended since: which one, and why. The rest of the row is not
+"""A row of a file that was not loaded, and has not been mended since: which one, and why. The row's other cells are not
 kept, since any of its cells may hold an OTP or a seed."""
 
 from sqlalchemy import ForeignKey, Index, String

@@ -214,7 +214,10 @@ def test_without_its_key_a_restored_database_says_that_it_is_missing(desk) -> No
     refused = desk.oathbulk("export", "shipment", "-o", "out.csv", "--with-otps", **elsewhere)
 
     assert (refused.code, refused.stderr.count("\n")) == (3, 1), refused.stderr
-    assert f"{key} is missing, and the database holds OTPs that it encrypted: restore it" in refused.stderr
+    assert (
+        f"{key} is missing, but OTPs in the database are encrypted with that key: restore the key file"
+        in refused.stderr
+    )
     # What needs no key goes on, and no new key was made in place of the lost one.
     for command in ("pause", "status"):
         assert desk.oathbulk(command, "shipment", **elsewhere).code == 0

@@ -7,7 +7,7 @@ from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
 from support.servers.stand_in import CLIENT_SECRET, StandIn
 
-HERE = "PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1."
+HERE = "PingOne's API is called at 127.0.0.1, and access tokens come from 127.0.0.1."
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_load_a_check_and_a_run_name_the_hosts_before_they_call_them(desk, com
     write_shipment(desk.folder / "shipment.csv", make_tokens(2))
     (desk.folder / ".env").write_text("PINGONE_API_URL='http://127.0.0.2:1/v1'\n")
     result = desk.oathbulk(command, "shipment.csv", PINGONE_API_URL="http://localhost:1/v1")
-    hosts = "PingOne's API is called at localhost, access tokens come from 127.0.0.1.\n"
+    hosts = "PingOne's API is called at localhost, and access tokens come from 127.0.0.1.\n"
     if command == "run":
         not_read = f"./.env is not read: settings come from {desk.home / '.env'}; use --env-file .env\n"
         before = f"Home: {desk.home}\n{not_read}{hosts}oathbulk: PingOne is out of reach"

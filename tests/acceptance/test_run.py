@@ -39,7 +39,7 @@ def test_a_run_activates_every_token_and_costs_no_otp_too_many(set_up):
     tokens = make_tokens(20, out_of_step=4)
     desk, pingone = set_up(tokens)
     result = desk.oathbulk("run", "shipment.csv", "--json")
-    hosts = "PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1.\n"
+    hosts = "PingOne's API is called at 127.0.0.1, and access tokens come from 127.0.0.1.\n"
     assert (result.code, result.stderr) == (0, f"Home: {desk.home}\n{hosts}")
     for token in tokens:
         first, second = token.otps

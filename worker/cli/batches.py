@@ -10,7 +10,7 @@ from models.batch import BatchState
 from models.reason import Reason
 from worker.batches.commands import HoursChange
 from worker.cli.console import console
-from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
+from worker.cli.options import BatchName, Hours, Ticket, Where, WindowZone, parse_hours
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation, read_fleet
 from worker.observability.wording import agree, count_things
@@ -28,13 +28,11 @@ def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
 def resume(
     batch: BatchName,
     window: Hours = None,
-    zone: Zone = None,
+    zone: WindowZone = None,
     no_window: Annotated[bool, typer.Option("--no-window", help="Run all day from now on.")] = False,
     now: Annotated[
         bool,
-        typer.Option(
-            "--now", help="Also end the hold on the batch's license, which stops all of that license's workers."
-        ),
+        typer.Option("--now", help="Also end the license's hold, which is keeping all of its workers waiting."),
     ] = False,
     where: Where = None,
     ticket: Ticket = None,

@@ -546,7 +546,7 @@ def _describe_next(shipment: Shipment, asked: LoadOptions, report: Report, outpu
 
 
 def formats(as_json: AsJson = False) -> None:
-    """List the file formats that are read."""
+    """List the file formats that oathbulk can read."""
     if as_json:
         print_json({"formats": [{"name": each.name, "title": each.title} for each in FORMATS.values()]})
         return

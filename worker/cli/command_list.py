@@ -45,7 +45,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Before a run": {
-        "formats": Place("check", "formats", "List the file formats that are read."),
+        "formats": Place("check", "formats", "List the file formats that oathbulk can read."),
         "check": Place(
             "check",
             "check",

@@ -35,7 +35,7 @@ _LOOPBACK = ("127.0.0.0/8", "::1/128")
 def desk(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8765,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on, without TLS.")] = "127.0.0.1",
-    read_only: Annotated[bool, typer.Option("--read-only", help="Show no commands.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Accept no commands; only show pages.")] = False,
     user_header: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Behind a proxy: the header with the person's name. Needs --origin."),

@@ -144,7 +144,7 @@ def _name_hosts(environment: Environment) -> str:
     api, tokens = (urlsplit(url).hostname for url in (environment.api_url, environment.token_url))
     proxies = sorted({proxy for url in (environment.api_url, environment.token_url) if (proxy := find_proxy_host(url))})
     through = f", through the proxy {' and '.join(proxies)}" if proxies else ""
-    return f"PingOne's API is called at {api}, access tokens come from {tokens}{through}."
+    return f"PingOne's API is called at {api}, and access tokens come from {tokens}{through}."
 
 
 def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str]:

@@ -278,10 +278,10 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     """Say in one line each what a mend did with the rows of its file, and what keeps them from being worked on, if
     anything does."""
     going = [
-        (mended.again, f"{agree(mended.again, 'is', 'are')} tried again"),
+        (mended.again, "will be tried again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
-        (mended.given, f"{agree(mended.given, 'is', 'are')} given out"),
-        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} on a different date"),
+        (mended.given, "will be given out"),
+        (mended.dated, "will start on a different date"),
         (mended.refused, "failed"),
     ]
     staying = [
@@ -291,7 +291,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.left_out, "active in other batches"),
     ]
     changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))
-    lines = [f"{batch}, rows of the file: {changed or 'none is tried again'}."]
+    lines = [f"{batch}: of the rows in the file, {changed or 'none will be tried again'}."]
     if left:
         lines.append(f"Unchanged: {left}.")
     if not (mended.again or mended.added or mended.given or mended.dated):

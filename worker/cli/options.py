@@ -102,6 +102,10 @@ Zone = Annotated[
     str | None,
     typer.Option(metavar="ZONE", help="The time zone of --window and of dates in files, such as Europe/Berlin or UTC."),
 ]
+WindowZone = Annotated[
+    str | None,
+    typer.Option("--zone", metavar="ZONE", help="The time zone of --window, such as Europe/Berlin or UTC."),
+]
 
 # For commands that examine a shipment before an OTP is spent.
 Offline = Annotated[bool, typer.Option("--offline", help="Skip the checks that ask PingOne.")]

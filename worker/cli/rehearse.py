@@ -70,7 +70,8 @@ START_TIMEOUT = 60.0
 def rehearse(
     tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Number of tokens to make up.")] = 500,
     rate: Annotated[
-        float | None, typer.Option(help="At most N requests a second. Default: PINGONE_RATE, adapting.")
+        float | None,
+        typer.Option(help="At most this many requests a second. Default: begin at PINGONE_RATE and adapt."),
     ] = None,
     box: Annotated[
         bool, typer.Option("--box", help="Rehearse with a made-up box of seeds: look up, import, pair, activate.")

@@ -34,7 +34,7 @@ from worker.preflight.findings import Question
 from worker.rules.hours import DailyHours
 from worker.vault.otps import HashAlgorithm, OtpType
 
-# A pre-shared key in a file longer than this, in bytes, is invalid.
+# A key or a password in a file longer than this, in bytes, is refused.
 LONGEST_SECRET = 4096
 
 # Defined here, not with the other options: its values come from the preflight, which only a few commands import.
@@ -113,7 +113,8 @@ class SourceOptions:
         bool, typer.Option("--give-out", help="Also load tokens without a person, to give out later.")
     ] = False
     format_name: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
+        str | None,
+        typer.Option("--format", metavar="NAME", help="Read the file as this format: see `oathbulk formats`."),
     ] = None
     key_file: Annotated[
         Path | None,

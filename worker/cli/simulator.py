@@ -47,14 +47,16 @@ def simulator(
         int | None,
         typer.Option(
             min=0,
-            help="Number of tokens of each kind of trouble; for pairs, kinds that fresh OTPs mend. Default: "
-            "few or none.",
+            help="Number of tokens with each kind of trouble; with --pairs, only kinds that fresh OTPs cure. Default: "
+            "none with --pairs, a few with --box.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="A different number makes up different tokens.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers: another number yields other tokens.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second. Default: unlimited.")] = None,
     latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before each answer.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=JSON: a setting of the simulated PingOne; repeatable.")
+    ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the port to this file once it listens.")] = None,
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""

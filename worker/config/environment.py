@@ -48,7 +48,7 @@ Rate = Annotated[float, Field(ge=0.01, le=100_000, allow_inf_nan=False)]
 # Part of URLs: only characters that are never encoded (RFC 3986, section 2.3), as in a UUID.
 EnvironmentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]*$")]
 
-# Appended to an environment's name when it acts as the application that imports.
+# Appended to an environment's name when the importing application is used for it.
 _IMPORTER = " (import)"
 
 # Minimum number of bits that PingOne requires of an RSA key.
@@ -61,12 +61,12 @@ _ALGORITHMS = {
     "P-521": ("ES512",),
 }
 # Parts of error messages; each follows the name of the setting.
-_NO_KEY = "is not a private key: use an RSA key, or an EC key of P-256, P-384, or P-521, as PEM or JWK"
+_NO_KEY = "is not a usable private key: use an RSA key, or an EC key on the curve P-256, P-384, or P-521, as PEM or JWK"
 _ENCRYPTED = "is a private key with a passphrase: store it without one, in a file that only its owner can read"
 
 
 class License(Described):
-    """The settings that name an environment's license. They need no credential, since a desk has none."""
+    """The settings that name an environment's license. They can be read without credentials, since a desk has none."""
 
     model_config = name_with(OF_PINGONE)
 
@@ -85,7 +85,8 @@ class Environment(Described):
     client_id: str = Field(min_length=1)
     client_auth: ClientAuth = "basic"
     client_secret: SecretStr | None = Field(default=None, validate_default=True)
-    # PEM or JWK; it signs instead of a secret. The default key id is the JWK's, or the key's thumbprint (RFC 7638).
+    # PEM or JWK, used to sign, in place of a secret. The default key id is the JWK's, or the key's thumbprint (RFC
+    # 7638).
     private_key: SecretStr | None = Field(default=None, validate_default=True)
     key_id: str = ""
     auth_environment_id: EnvironmentId = ""

@@ -157,7 +157,7 @@ class Guard:
     def _choose(self, scope: Scope) -> ASGIApp:
         if Request(scope).headers.get("host", "").lower() not in self._hosts:
             return _misdirected
-        # PostgreSQL would reject a NUL, and SQLite a text of this length, with an error that looks like an outage.
+        # PostgreSQL would reject a NUL, and SQLite a very long LIKE pattern, with an error that looks like an outage.
         is_unfit = b"%00" in scope["query_string"] or len(scope["query_string"]) > LONGEST_QUERY
         return _unfit if is_unfit else self._app
 
@@ -185,6 +185,8 @@ class Forms:
         fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
         if not hmac.compare_digest(fields.get(FORM_KEY, "").encode(), self.make_key(visitor).encode()):
             raise HTTPException(
-                403, "This form was opened before the desk started. Nothing was done: reload its page, and try again."
+                403,
+                "This form was opened before the desk was restarted, or in another session. Nothing was done: reload"
+                " its page, and try again.",
             )
         return fields

@@ -114,8 +114,8 @@ class Installation:
         url, connections = self.settings.database, self.settings.database_connections
         if (parts := make_url(url)).get_backend_name() == "sqlite" and parts.database:
             make_private_file(Path(parts.database))
-        # Connections are checked, since the desk and the metrics use one occasionally, for weeks. Workers have their
-        # own database objects.
+        # Connections are checked before use, since the desk and the metrics keep one open for weeks and use it only now
+        # and then. Workers have their own database objects.
         return Database(url, connections=connections, connect_within=CONNECT_WITHIN, checks_connections=True)
 
     @property
@@ -152,7 +152,9 @@ class Installation:
         with self.database.reading() as connection:
             has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
         if has_otps:
-            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: restore it")
+            raise ConfigError(
+                f"{path} is missing, but OTPs in the database are encrypted with that key: restore the key file"
+            )
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands for batches, on behalf of this person; by default, the one at this terminal. Raises what
@@ -216,7 +218,7 @@ def look_up(installation: Installation, text: str, limit: int) -> Told | SearchR
     except UnknownToken as unknown:
         findings = search(installation.database, Sought(text=text), limit)
         if not findings.found and not findings.refused:
-            raise UnknownToken(f"no value of any token starts with: {unknown}") from unknown
+            raise UnknownToken(f"{unknown}, and no value of any token starts with it") from unknown
         name = findings.name_only_token()
         return Told(read_histories(installation, name)) if name else findings
     return Told(tokens, count_others(installation.database, text))

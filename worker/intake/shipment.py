@@ -130,7 +130,7 @@ class Shipment:
         only at its end: commit nothing before that."""
         leftovers = leftovers or Leftovers()
         missing = set(self.assignment.lines) if self.assignment else set[str]()
-        # The serial numbers of the list without leading zeros, and those of them that the shipment has.
+        # The list's serial numbers, stripped of leading zeros, and those of them that the shipment has.
         bare_lines, bare = {key.lstrip("0") for key in missing}, set[str]()
         with self._opened() as (file, _, rows):
             for row in rows:
@@ -205,7 +205,8 @@ def open_shipment(
 
     `assignment`: the list of who gets what. `format_name`: read the file as this format, whatever it looks like; None:
     its first bytes decide. `clock` returns the time, with its zone, to compare `generated_at` with. `must_read`: False
-    to fingerprint a file whose key is missing: it has no columns, and its rows cannot be read. Raises UnusableFile."""
+    to fingerprint a file whose key is missing: the Shipment has no columns, and its rows cannot be read. Raises
+    UnusableFile."""
     with open_file(path) as stream:
         head = stream.read(HEAD)
         stream.seek(0)

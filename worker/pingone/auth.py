@@ -237,7 +237,7 @@ GOOD_FOR = 600
 
 def sign_assertion(environment: Environment) -> str:
     """Sign an assertion with the private key or the client secret of this environment's worker application."""
-    # Not at the top: most applications use a client secret.
+    # Not at the top: the import takes time, and most commands never sign.
     from joserfc import jwt
 
     now = int(time.time())

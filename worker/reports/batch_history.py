@@ -1,9 +1,10 @@
 """The history on the page of a batch: when its tokens became active, when it was paused, where it came from, and who
 gave which command.
 
-The database computes the curve in short spans of time, so it returns few rows for any number of tokens. The audit has a
-line for each command of a person. When a batch pauses by itself, there is no such line, but the command that resumes it
-names the reason. Such a pause began at an unknown time after the last token that was settled before that command."""
+The database aggregates the curve into at most about 200 time spans, so it returns few rows however many tokens there
+are. The audit has a line for each command of a person. When a batch pauses by itself, there is no such line, but the
+command that resumes it names the reason. Such a pause began at an unknown time after the last token that was settled
+before that command."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,7 +163,7 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
     since = literal(moment, UtcDateTime)
     if database.is_sqlite:
         return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)
-    # Not extract(): it returns an exact decimal, and dividing by one is a million times slower.
+    # Not extract(): it returns an exact decimal (NUMERIC), whose arithmetic is far slower.
     return type_coerce(func.date_part("epoch", _AT - since), Float)
 
 

@@ -66,8 +66,8 @@ class DailyHours:
 
     def find_next_change(self, after: datetime) -> datetime:
         """When the hours end, if `after` is within them; otherwise when they begin next. UTC."""
-        # Clocks change at whole minutes, too. So each minute is checked: some thousands at most, in a few milliseconds,
-        # twice a day.
+        # Clock changes also fall on whole minutes, so checking each minute suffices: a few thousand at most, in a few
+        # milliseconds, twice a day.
         is_within = self.contains(after)
         minute = after.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
         last = minute + _LONGEST_WAIT
@@ -91,12 +91,12 @@ def check_zone(zone: str) -> str:
     meant = " or ".join(dict.fromkeys(by_lower[name] for name in near))
     guess = f"did you mean {meant}? " if meant else ""
     raise UnfitHours(
-        f"{zone!r} is not a time zone: {guess}Use a name of the IANA database, such as Europe/Berlin,"
+        f"{zone!r} is not a time zone: {guess}Use a name from the IANA database, such as Europe/Berlin,"
         " America/New_York or UTC"
     )
 
 
 @cache
 def _list_zones() -> frozenset[str]:
-    """The names of all time zones. Listing them reads some hundred files, so the list is kept."""
+    """The names of all time zones. Listing them reads several hundred files, so the list is kept."""
     return frozenset(available_timezones() - _OF_THE_MACHINE)

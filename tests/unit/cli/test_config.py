@@ -122,7 +122,7 @@ def hosts(**variables: str) -> str:
 
 
 def test_hosts_are_named_without_anything_else_of_their_urls() -> None:
-    told = "PingOne's API is called at {}, access tokens come from {}."
+    told = "PingOne's API is called at {}, and access tokens come from {}."
     assert hosts(PINGONE_REGION="EU") == told.format("api.pingone.eu", "auth.pingone.eu")
     urls = {"PINGONE_API_URL": "https://api.example:8443/v1?hidden", "PINGONE_TOKEN_URL": "https://log.in/hidden/{env}"}
     assert hosts(**urls) == told.format("api.example", "log.in")

@@ -229,7 +229,9 @@ def test_an_application_with_a_private_key_needs_no_secret_and_one_with_a_secret
     assert environment(**BY_KEY, PINGONE_CLIENT_SECRET="").secret == ""
     assert refusal(PINGONE_CLIENT_SECRET="", PINGONE_PRIVATE_KEY=KEY) == "PINGONE_CLIENT_SECRET is not set"
     assert refusal(PINGONE_CLIENT_AUTH="private_key_jwt") == "PINGONE_PRIVATE_KEY is not set"
-    assert refusal(**BY_KEY | {"PINGONE_PRIVATE_KEY": "hidden"}).startswith("PINGONE_PRIVATE_KEY is not a private key")
+    assert refusal(**BY_KEY | {"PINGONE_PRIVATE_KEY": "hidden"}).startswith(
+        "PINGONE_PRIVATE_KEY is not a usable private key"
+    )
 
 
 def test_the_application_that_imports_authenticates_in_the_same_way() -> None:
@@ -279,18 +281,18 @@ def short() -> str:
 
 
 UNFIT = {
-    "nothing": ("", "is not a private key"),
-    "text": ("made-up-text", "is not a private key"),
-    "a public key": (pem(RSA, private=False), "is not a private key"),
-    "a public JWK": (jwk(RSA, private=False), "is not a private key"),
-    "a JWK without its numbers": ('{"kty": "RSA"}', "is not a private key"),
-    "a JWK of another kind": ('{"kty": "oct", "k": "bWFkZS11cA"}', "is not a private key"),
-    "a JWK without a kind": ('{"d": "made-up"}', "is not a private key"),
-    "JSON that is cut off": ('{"kty": "RSA", "d": "made', "is not a private key"),
-    "a JWK for another algorithm": (jwk(RSA, alg="PS256"), "is not a private key"),
-    "a JWK with numbers that do not fit": (jwk(RSA, d="AQAB"), "is not a private key"),
-    "Ed25519": (pem(OKPKey.generate_key("Ed25519")), "is not a private key"),
-    "P-256K": (pem(ECKey.generate_key("secp256k1")), "is not a private key"),
+    "nothing": ("", "is not a usable private key"),
+    "text": ("made-up-text", "is not a usable private key"),
+    "a public key": (pem(RSA, private=False), "is not a usable private key"),
+    "a public JWK": (jwk(RSA, private=False), "is not a usable private key"),
+    "a JWK without its numbers": ('{"kty": "RSA"}', "is not a usable private key"),
+    "a JWK of another kind": ('{"kty": "oct", "k": "bWFkZS11cA"}', "is not a usable private key"),
+    "a JWK without a kind": ('{"d": "made-up"}', "is not a usable private key"),
+    "JSON that is cut off": ('{"kty": "RSA", "d": "made', "is not a usable private key"),
+    "a JWK for another algorithm": (jwk(RSA, alg="PS256"), "is not a usable private key"),
+    "a JWK with numbers that do not fit": (jwk(RSA, d="AQAB"), "is not a usable private key"),
+    "Ed25519": (pem(OKPKey.generate_key("Ed25519")), "is not a usable private key"),
+    "P-256K": (pem(ECKey.generate_key("secp256k1")), "is not a usable private key"),
     "a short key": (short(), "is an RSA key of 1024 bits: PingOne needs at least 2048"),
     "a key with a passphrase": (pem(RSA, password="passphrase"), "with a passphrase"),
 }

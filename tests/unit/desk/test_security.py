@@ -266,7 +266,7 @@ def test_a_form_without_the_key_of_its_session_is_refused(desk: WebDesk, fields:
     assert desk.post(FORM, fields).status_code == 401
     desk.enter()
     refused = desk.post(FORM, fields)
-    assert (refused.status_code, "opened before the desk started" in html.unescape(refused.text)) == (403, True)
+    assert (refused.status_code, "opened before the desk was restarted" in html.unescape(refused.text)) == (403, True)
 
 
 def test_the_form_of_one_session_is_none_of_another(inside: WebDesk) -> None:

@@ -61,7 +61,7 @@ def test_a_window_without_an_end_is_refused(hours: str) -> None:
         ("europe/berlin", "did you mean Europe/Berlin"),
         ("Berlin", "did you mean Europe/Berlin"),
         ("new york", "did you mean America/New_York"),
-        ("", "Use a name of the IANA database"),
+        ("", "Use a name from the IANA database"),
         ("+01:00", "such as Europe/Berlin"),
         ("../../etc/passwd", "such as Europe/Berlin"),
         ("/etc/localtime", "such as Europe/Berlin"),
