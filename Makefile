@@ -16,7 +16,7 @@ NEED ?= run
 # A file in dist/ is of the date of the last commit, so that whoever builds this commit gets the same bytes.
 DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)}
 # Processes that share the tests; most of their time they wait for a server.
-PROCESSES ?= 6
+PROCESSES ?= 9
 # The same of the long tests, which wait for longer.
 FAULTS_PROCESSES ?= 10
 # Of a soak: minutes for the hunt, and as many for chaos.

@@ -83,11 +83,9 @@ def _judge_length(item: pytest.Item) -> tuple[int, ...]:
 
 
 def pytest_collection_finish() -> None:
-    """What was collected stays to the end; looking through it for garbage would take a tenth of the tests' own time. So
-    would looking through the rest as often as Python does by default."""
+    """What was collected stays to the end; looking through it for garbage would take a tenth of the tests' own time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -331,8 +331,10 @@ TOKEN_TEXTS = {
 
 # What is said instead if the load may import or pair such tokens.
 DOES = {
-    "token_not_in_inventory": "Tokens that are not in PingOne's inventory yet: {n}. They will be imported.",
-    "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. They will be paired.",
+    "token_not_in_inventory": "Tokens that are not in PingOne's inventory yet: {n}. A run imports "
+    "those that it would activate.",
+    "token_not_paired": "Tokens that are in the inventory, but paired with nobody: {n}. A run pairs those "
+    "that it would activate.",
 }
 
 
