@@ -1,5 +1,5 @@
 """The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
-records whose lease expired. The window is the maximum number of records that may be queued or in work at once."""
+records whose lease expired. The window is the maximum number of records that may be queued or in progress at once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class LicenseWork:
     """The batches of one license that have work; they share its pace."""
 
     pace: Pace
-    # Ids of all batches that have records pending, queued or in work.
+    # Ids of all batches that have records pending, queued or in progress.
     batch_ids: set[int] = field(default_factory=set)
     # The running ones of these batches, the oldest first.
     running: list[BatchWork] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Broker(Protocol):
     """Where the dispatcher publishes ids."""
 
     def is_new(self) -> bool:
-        """Whether this is the first request since the broker was empty: earlier messages are lost."""
+        """Whether this is the first request since the broker lost its data. If so, earlier messages are lost."""
         ...
 
     def count_waiting(self) -> int:
@@ -204,8 +204,9 @@ class Dispatcher:
         return sum(self._fill_window(work) for work in self._find_unfinished())
 
     def _find_unfinished(self) -> list[LicenseWork]:
-        """Find every license with work left. Includes batches whose last records are all queued or in work, since they
-        take room in the license's window. Leaves out batches whose environment is not configured as it was at load."""
+        """Find every license with work left. Includes batches whose last records are all queued or in progress, since
+        they take room in the license's window. Leaves out batches whose environment is not configured as it was
+        at load."""
         with self._database.reading() as connection:
             batches = connection.execute(self._batches).all()
         licenses: dict[str, LicenseWork] = {}
@@ -273,7 +274,7 @@ class Dispatcher:
         return len(ids)
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
-        """Choose how many records of a license may be queued or in work at once."""
+        """Choose how many records of a license may be queued or in progress at once."""
         if self._settings.tuning.window is not None:
             return self._settings.tuning.window
         by_pace = round(work.pace.rate * WINDOW_SECONDS)

@@ -292,10 +292,10 @@ def test_a_part_of_a_batch_is_kept_back_let_go_and_replayed(
     assert "Pause site=Basel of batch shipment?" in read_text(
         desk.read("/batch/pause", name="shipment", where="site=Basel")
     )
-    assert "3 rows of site=Basel wait" in desk.command_well("pause", "shipment", where="site=Basel")
+    assert "3 rows with site=Basel wait" in desk.command_well("pause", "shipment", where="site=Basel")
     kept = desk.read("/batch", name=four_kinds.name, by="site")
     assert re.search(r'href="/batch/resume\?name=shipment&amp;where=site%3DBasel"', kept)
-    assert "3 rows of site=Basel may begin now." in desk.command_well("resume", "shipment", where="site=Basel")
+    assert "3 rows with site=Basel may begin now." in desk.command_well("resume", "shipment", where="site=Basel")
     (first, *others) = database.rows(select(Record.serial_number).where(Record.status == Status.DEAD_LETTER))
     assert others
     assert "1 record of shipment" in desk.command_well("replay", "shipment", where=f"serial={first.serial_number}")

@@ -62,13 +62,13 @@ class HoursChange:
     hours: DailyHours | None
 
 
-# Rows of a batch of which a change takes more than about a second.
+# Number of rows above which changing a batch takes more than about a second.
 MANY = 20_000
 
 
 def _announce(what: str, rows: int, on_progress: OnProgress) -> None:
-    """Report that a change of a large batch begins. It is one statement, so nothing can be reported in between: in
-    parts, PostgreSQL would read the index entries that the parts before have left."""
+    """Report that a change of a large batch begins. It is one statement, so nothing can be reported in between: if
+    the change were split into parts, PostgreSQL would also read the index entries that earlier parts left behind."""
     if rows > MANY:
         on_progress(f"{what} a batch of {rows:,} rows", 0)
 
@@ -113,10 +113,10 @@ class Batches:
     def resume(
         self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None
     ) -> OutOfHours | None:
-        """Let a batch run, or wait for its hours to begin; returns when they do. The resume ends a canary or trial only
-        if the batch was paused for it, since only then has a person looked at the result. `lift_in` finds the license
-        of an environment: the hold of that license is lifted, whether the batch ran or not. Raises UnknownBatch,
-        NotPossible."""
+        """Let a batch run, or let it wait for its hours; then return when they begin. The resume ends a canary or trial
+        only if the batch was paused for it, since only then has a person looked at the result. `lift_in` finds the
+        license of an environment: the hold of that license is lifted, whether the batch ran or not. Raises
+        UnknownBatch, NotPossible."""
         with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:

@@ -238,8 +238,8 @@ _IN_WINDOW = select(Record.batch_id).where(text(f"record.{IN_WINDOW}"))
 
 
 def is_unfinished() -> ColumnElement[bool]:
-    """Whether a batch has a record that is not final: pending, to be prepared or given out, queued or in work. Each of
-    these has its own index, so that a large batch is not read through."""
+    """Whether a batch has a record that is not final: pending, to be prepared or given out, queued or in progress. Each
+    of these has its own index, so that a large batch is not read through."""
     to_prepare = (_has_record(condition) for condition in (LACKS_USER, LACKS_TOKEN, ON_THE_TABLE))
     return or_(has_pending(), *to_prepare, Batch.id.in_(_IN_WINDOW))
 

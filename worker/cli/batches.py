@@ -40,7 +40,9 @@ def resume(
     """Continue a paused batch; with --window or --no-window, also change the hours that it runs in."""
     if where:
         if window or zone or no_window or now:
-            raise typer.BadParameter("starts some records, and changes nothing else", param_hint="--where")
+            raise typer.BadParameter(
+                "only starts some records: it cannot be combined with --now or with hours", param_hint="--where"
+            )
         installation = Installation()
         console.print(describe_let_go(batch, where, installation.batches(ticket).let_begin(batch, where)))
         (status,) = read_statuses(installation.database, batch)

@@ -1,4 +1,4 @@
-"""`oathbulk check`: shows what a shipment is, what a run would do, and everything that can be known before a call is
+"""`oathbulk check`: shows what a shipment is, what a run would do, and everything that can be known before an OTP is
 spent. Also runs the preflight for all commands, with files and database first, then PingOne if it can be asked, and
 prints the findings."""
 
@@ -326,7 +326,7 @@ def _describe_rows(reason: str, errors: Sequence[RowError], most: int = SHOWN) -
     one, many = ("line {} of the list", "{} lines of the list") if errors[0].list_line else ("row {}", "{} rows")
     if len(errors) > 1:
         ranges = [*_name_ranges(numbers)]
-        more = f" and {len(ranges) - most} more places" if len(ranges) > most else ""
+        more = f" and {count_things(len(ranges) - most, 'more place')}" if len(ranges) > most else ""
         return f"{many.format(len(errors))} ({', '.join(ranges[:most])}{more}): {reason}"
     (error,) = errors
     serial = f" ({error.serial_number})" if error.serial_number else ""
@@ -436,7 +436,7 @@ def _print_screen(
     below = [line for text in _describe_next(shipment, asked, report, output) for line in break_lines(text, room)]
     left = MOST_LINES - len(above) - count_lines(below, room)
     findings = [*_describe_findings(report, asked.accepted)]
-    # Where there are many, each is told in fewer lines, before one is left out.
+    # If there are many findings, each is shortened before any is left out.
     for longest in (3, 2, 1):
         found = [line for text, most in findings for line in _cut_text(text, min(most, longest), room)]
         if len(found) <= left:
@@ -501,7 +501,7 @@ def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> st
     if asked.share is not None:
         sentences += f" It uses {write_share(asked.share)} of what the license permits."
     if asked.hours is not None and work.days is not None:
-        sentences += f" It works only from {asked.hours}: on {count_things(work.days, 'day')}."
+        sentences += f" It works only during {asked.hours}, so it takes {count_things(work.days, 'day')}."
     if asked.canary is not None:
         sentences += f" It pauses after {count_things(asked.canary, 'record')}."
     return sentences
@@ -519,7 +519,7 @@ def _describe_findings(report: Report, accepted: frozenset[str]) -> Iterator[tup
         for reason, errors in [*groups.items()][:EXAMPLES]:
             yield Text.assemble(MARKS[Level.NOTE], f" {_describe_rows(reason, errors, EXAMPLES)}"), 2
         if len(groups) > EXAMPLES:
-            yield Text.assemble(MARKS[Level.NOTE], f" … and {len(groups) - EXAMPLES} other reasons"), 1
+            yield Text.assemble(MARKS[Level.NOTE], f" … and {count_things(len(groups) - EXAMPLES, 'other reason')}"), 1
     for unknown in report.unknown:
         yield Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"), 2
     for finding in findings:

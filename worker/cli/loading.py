@@ -131,7 +131,7 @@ def give(
         str,
         typer.Argument(
             metavar="PERSON",
-            help="The person who gets it: a username, email address, or id, as the batch uses.",
+            help="The person who gets it: a username, email address, or id, whichever the batch uses.",
             show_default=False,
         ),
     ],

@@ -336,7 +336,7 @@ def _draw_rows(status: BatchStatus) -> list[Text]:
 
 def _choose_pace(status: BatchStatus) -> float:
     """The pace in records a second: the recent one or, for a finished batch, the mean over the time in which something
-    was in work."""
+    was in progress."""
     if status.finished_at is None:
         return status.pace
     took = (status.finished_at - status.created_at).total_seconds() if status.worked_for is None else status.worked_for

@@ -57,7 +57,7 @@ NOT_DONE = (403, 409, 413)
 MOST_FOUND = 200
 # Lines that the page of the audit lists, at most.
 MOST_LINES = 200
-# How many of the tokens given out last the page lists below its form, at most.
+# Maximum number of most recently given-out tokens that the page lists below its form.
 MOST_GIVEN = 10
 # The statuses that a search accepts: those of records, and that of rows that were not loaded.
 _STATUSES = [*Status, NOT_LOADED]
@@ -249,16 +249,16 @@ def pause(order: Order) -> str:
     if where:
         rows = order.batches.pause(name, [where])
         waits, it = agree(rows, "waits", "wait"), agree(rows, "it", "them")
-        return f"{count_things(rows, 'row')} of {where} {waits} until you resume {it}."
+        return f"{count_things(rows, 'row')} with {where} {waits} until you resume {it}."
     order.batches.pause(name)
     return f"{name} is paused. Resume it to continue."
 
 
 def resume(order: Order) -> str:
-    """Resume the batch. With the field `now`, also end the hold of its license. With the field `where`, only let the
-    matching rows begin that wait for a date or were kept back. Raises NotPossible, UnknownColumn."""
+    """Resume the batch. With the field `now`, also end the hold of its license. With the field `where`, begin only
+    those matching rows that are waiting for a date or were kept back. Raises NotPossible, UnknownColumn."""
     if where := order.fields.get("where"):
-        return f"{count_things(order.batches.let_begin(order.status.name, [where]), 'row')} of {where} may begin now."
+        return f"{count_things(order.batches.let_begin(order.status.name, [where]), 'row')} with {where} may begin now."
     lifts_hold = "now" in order.fields
     lift_in = order.installation.license_of if lifts_hold else None
     outside = order.batches.resume(order.status.name, lift_in=lift_in)

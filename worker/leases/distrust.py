@@ -50,8 +50,8 @@ _IS_TRUSTED = and_(
 
 
 def take_all_back(database: Database, connection: Connection) -> None:
-    """Make every record that was queued or in work pending again, and write lines for the lost attempts: their workers
-    worked on the lost database."""
+    """Make every record that was queued or in progress pending again, and write lines for the lost attempts: their
+    workers worked on the lost database."""
     in_window = update(Record).where(text(IN_WINDOW))
     connection.execute(in_window.values(lease_until=database.now(-1.0)))
     queue = Queue(database)

@@ -147,7 +147,7 @@ class Queue:
         _execute_in_chunks(connection, self._unqueue, ids, seconds=delay)
 
     def count_window(self, connection: Connection) -> Counter[int]:
-        """Count the records that are queued or in work, by batch."""
+        """Count the records that are queued or in progress, by batch."""
         return Counter(dict(connection.execute(_IN_WINDOW).all()))
 
     def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:

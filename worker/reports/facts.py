@@ -161,7 +161,7 @@ class RecordCounts:
 
     @property
     def due_since(self) -> datetime | None:
-        """When the first record that is queued, in work, or next became due, or will; None if there is no such
+        """When the first record that is queued, in progress, or next became due, or will; None if there is no such
         record."""
         return min(filter(None, (*self._list("taken_due_at"), self.next_due_at)), default=None)
 
@@ -674,7 +674,7 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "lease_until": func.max(Record.lease_until),
         # When the first prepared record is due.
         "next_due_at": func.min(Record.scheduled_at).filter(Record.status == Status.PENDING, text(IS_PREPARED)),
-        # When the first record that is queued or in work became due.
+        # When the first record that is queued or in progress became due.
         "taken_due_at": func.min(Record.scheduled_at).filter(Record.status.in_((Status.QUEUED, Status.ACTIVATING))),
     }
 

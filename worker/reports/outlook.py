@@ -351,7 +351,7 @@ def _describe_still_read(status: BatchStatus) -> str:
 
 def _describe_in_work(status: BatchStatus) -> str:
     """Say how many records of a paused batch are still being worked on, and when the wait for a dead worker ends; empty
-    if none is in work."""
+    if none is in progress."""
     if status.in_work_until is None:
         return ""
     number, until = status.counts[Status.ACTIVATING], f"{status.in_work_until:%H:%M:%S} UTC"

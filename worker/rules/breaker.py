@@ -334,7 +334,7 @@ def _describe(failures: Sequence[FailedAttempt], cure: str) -> str:
 # further outage. `worker.batches.upkeep` resumes it after the delay, and ends the outage at the first answer; until
 # then `worker.dispatch` queues at most PROBES of its records at once.
 
-# Records that may be queued or in work at once during an outage.
+# Records that may be queued or in progress at once during an outage.
 PROBES = 2
 # Unanswered attempts in a row after which a probe shows that the outage lasts.
 UNANSWERED_WHILE_PROBING = 2

@@ -65,8 +65,8 @@ class ResyncKnowledge:
 
     @property
     def most_at_once(self) -> int | None:
-        """How many records of a batch may be queued or in work at once, so that hardly more than REFUSALS first OTPs
-        are refused before the flag is added; None: no extra limit."""
+        """How many records of a batch may be queued or in progress at once, so that hardly more than REFUSALS first
+        OTPs are refused before the flag is added; None: no extra limit."""
         if not self.is_learning:
             return None
         return max(1, REFUSALS - self.refused) + self.taken // (TAKEN_FOR_ONE_MORE * (self.refused + 1))

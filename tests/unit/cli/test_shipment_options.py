@@ -324,7 +324,7 @@ PRINTED: dict[str, tuple[dict[int, str], str | None, list[str]]] = {
         SCATTERED,
         None,
         [
-            f"{len(SCATTERED)} rows ({', '.join(map(str, [*SCATTERED][:SHOWN]))} and 1 more places): otp1 is empty",
+            f"{len(SCATTERED)} rows ({', '.join(map(str, [*SCATTERED][:SHOWN]))} and 1 more place): otp1 is empty",
             EACH,
         ],
     ),
