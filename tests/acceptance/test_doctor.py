@@ -231,3 +231,15 @@ def test_a_proxy_that_is_in_force_is_named_and_tried(desk):
     # Of a port of this machine at which nobody listens, a refusal comes at once.
     faults, told = examine(desk, HTTPS_PROXY="http://user:hidden@127.0.0.1:1")
     assert ("network" in faults, "127.0.0.1:1: Connection refused" in told["network"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "why"),
+    [("", "they are known only during a run."), ("redis://127.0.0.1:1/0", "Redis, which has them, cannot be reached.")],
+)
+def test_the_paces_of_other_calls_are_out_of_reach_only_where_a_redis_should_be_there(
+    set_out, redis_url: str, why: str
+) -> None:
+    desk, _ = set_out
+    shown = desk.oathbulk("pace", **({"OATHBULK_REDIS_URL": redis_url} if redis_url else {}))
+    assert (shown.code, " ".join(shown.stdout.split()).endswith(why)) == (0, True), shown.stdout + shown.stderr

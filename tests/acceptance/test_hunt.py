@@ -134,8 +134,7 @@ STREAMS = 20
 @pytest.fixture(autouse=True, scope="module")
 def hunted_database() -> Iterator[None]:
     """The one that all scenarios of a process share; closed when the module's tests are done. Garbage is looked for
-    less often: a scenario makes much that stays to its end, and looking through it would take a seventh of the
-    time."""
+    less often: a scenario makes much that stays to its end, and looking through it costs a part of the time."""
     before = gc.get_threshold()
     gc.set_threshold(20_000, 20, 20)
     yield

@@ -75,8 +75,8 @@ def _describe_other_groups(parts: Parts, environment: Environment) -> str:
         known = ", ".join(f"{group} {_describe(parts.paces.of(environment, group).read())}" for group in others)
     except (ConfigError, redis.RedisError):
         # Without a URL, each run brings its own Valkey.
-        has_own = parts.settings.redis_url is not None
-        why = "Redis, which has them, cannot be reached" if has_own else "they are known only during a run"
+        is_embedded = parts.settings.redis_url is None
+        why = "they are known only during a run" if is_embedded else "Redis, which has them, cannot be reached"
         known = f"{', '.join(others)}; {why}"
     return f"Other calls have their own paces: {known}."
 
