@@ -99,12 +99,21 @@ def flower(
         argv = [*CELERY, "flower", f"--port={port}", *options]
         process = subprocess.Popen(argv, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
-        wait_until(lambda: listens("127.0.0.1", port) or process.poll() is not None, "Flower listens")
+        wait_until(lambda: answers_at(port) or process.poll() is not None, "Flower answers")
         assert process.poll() is None, log.read_text()
         yield port, log
     finally:
         process.kill()
         process.wait()
+
+
+def answers_at(port: int) -> bool:
+    """Whether HTTP is spoken there: a connection alone may be one of this process with itself."""
+    try:
+        httpx.get(f"http://127.0.0.1:{port}", trust_env=False, timeout=20)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def listens(address: str, port: int) -> bool:

@@ -356,7 +356,7 @@ def check(
     if output is not None:
         asked.source.refuse_to_replace(file, output)
         refuse_unfit(output, overwrite=overwrite)
-    installation, shipment = Installation(), asked.source.open(file)
+    installation, shipment = Installation(), asked.open(file)
     try:
         installation.environment(asked.environment)
     except ConfigError as error:
@@ -474,7 +474,7 @@ def _describe_work(shipment: Shipment, asked: LoadOptions, report: Report, work:
     if work.tokens:
         yield f"{_describe_changes(work, shipment, asked)} {_describe_time(report, work, asked)}"
         yield describe_dates(
-            verdicts.count_dates(asked.accepted), parse_zone(asked.source.zone), gives_out=asked.source.gives_out
+            verdicts.count_dates(asked.accepted), parse_zone(asked.source.zone), gives_out=asked.gives_out
         )
 
 

@@ -71,7 +71,7 @@ def load(
         findings = findings_to_json(found) if found else {}
         print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | findings)
     else:
-        print_loaded(loaded, asked.source)
+        print_loaded(loaded, asked)
         print_refused(installation, loaded, refused)
     raise typer.Exit(SOME_FAILED if loaded.rows_refused else ALL_ACTIVE)
 
@@ -98,7 +98,7 @@ def mend(
     installation = open_installation_with(batch)
     environment = find_environment(installation.database, batch, installation.environment).name
     with installation.database.reading() as connection:
-        shipment = allow_as_before(connection, batch, source.open(file, mends=True))
+        shipment = allow_as_before(connection, batch, source.open(file, only_assigned=True, mends=True))
     asked = LoadOptions(environment=environment, offline=offline, accept=accept)
     found, refused = examine(installation, shipment, asked, as_json=as_json, mends=batch), RowErrors()
     with showing_progress("Nothing was mended.", is_quiet=as_json) as progress:
@@ -177,7 +177,7 @@ def open_examined(
     def is_loaded(shipment: Shipment) -> bool:
         return find_loaded_as(installation, shipment, asked.environment) is not None
 
-    shipment = asked.source.open(file, is_loaded)
+    shipment = asked.open(file, is_loaded)
     if is_loaded(shipment):
         return shipment, None
     return shipment, examine(installation, shipment, asked, as_json=as_json, needs_pingone=needs_pingone)
@@ -232,8 +232,8 @@ def load_shipment(
     return loaded, refused
 
 
-def print_loaded(loaded: Loaded, source: SourceOptions) -> None:
-    """Say in a sentence or two what was loaded, from which source."""
+def print_loaded(loaded: Loaded, asked: LoadOptions) -> None:
+    """Say in a sentence or two what was loaded, with the options that were given."""
     if not loaded.is_new:
         console.print(f"{describe_known(loaded)} It was not loaded again.")
         return
@@ -243,7 +243,7 @@ def print_loaded(loaded: Loaded, source: SourceOptions) -> None:
     if left_out:
         whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
         console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
-    if dates := describe_dates(loaded.dates, parse_zone(source.zone), gives_out=source.gives_out):
+    if dates := describe_dates(loaded.dates, parse_zone(asked.source.zone), gives_out=asked.gives_out):
         console.print(dates)
     if loaded.out_of_hours is not None:
         console.print(f"It is {loaded.out_of_hours}.")

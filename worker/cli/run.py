@@ -117,7 +117,7 @@ def run_shipment(
         loaded, refused = done
         print_refused(installation, loaded, refused)
         if not as_json:
-            print_loaded(loaded, asked.source)
+            print_loaded(loaded, asked)
         stopped = how_to_go_on or describe_going_on(loaded.name)
         names_hosts = found is None or not found.requests
         return work_on(installation, loaded.name, stopped, as_json=as_json, names_hosts=names_hosts)

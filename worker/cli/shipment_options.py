@@ -103,14 +103,8 @@ class SourceOptions:
     assign: Annotated[
         Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets which token: serial, and a person.")
     ] = None
-    only_assigned: Annotated[
-        bool, typer.Option("--only-assigned", help="Skip tokens without a person instead of refusing them.")
-    ] = False
     only_new: Annotated[
         bool, typer.Option("--only-new", help="Skip tokens that another batch made active, instead of refusing.")
-    ] = False
-    gives_out: Annotated[
-        bool, typer.Option("--give-out", help="Also load tokens without a person, to give out later.")
     ] = False
     format_name: Annotated[
         str | None,
@@ -141,19 +135,26 @@ class SourceOptions:
     ] = False
 
     def open(
-        self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False, *, mends: bool = False
+        self,
+        file: Path,
+        is_loaded: Callable[[Shipment], bool] = lambda _: False,
+        *,
+        only_assigned: bool = False,
+        gives_out: bool = False,
+        mends: bool = False,
     ) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. If `is_loaded` returns
-        True for a shipment, it needs neither, and is returned without its rows. `mends`: its rows belong to a loaded
-        batch; rows that the list does not name are skipped. Raises UnusableFile, typer.BadParameter."""
+        True for a shipment, it needs neither, and is returned without its rows. `only_assigned`: skip tokens that the
+        list gives to nobody; `gives_out`: take them without a person; `mends`: the rows belong to a loaded batch.
+        Raises UnusableFile, typer.BadParameter."""
         self._refuse_unfit()
         zone = parse_zone(self.zone)
         options: dict[str, Any] = {
             "format_name": self.format_name,
             "assignment": open_assignment(self.assign, zone) if self.assign else None,
-            "only_assigned": self.only_assigned or mends,
+            "only_assigned": only_assigned,
             "only_new": self.only_new,
-            "gives_out": self.gives_out and not mends,
+            "gives_out": gives_out,
             "switches": Switches(self.may_import, self.may_pair),
         }
         hints = Hints(
@@ -181,29 +182,23 @@ class SourceOptions:
     def _refuse_unfit(self) -> None:
         """Refuse options that cannot work. Raises typer.BadParameter."""
         lacks_pair = self.may_import and not self.may_pair
-        lacks_list = self.only_assigned and not self.assign
-        is_kept = self.gives_out and self.only_assigned
-        gives_unpaired = self.gives_out and not self.may_pair
-        for option, is_unfit, problem in (
-            ("--import", lacks_pair, "an imported token has no device yet: add --pair"),
-            ("--only-assigned", lacks_list, "no list says who gets what: add --assign"),
-            ("--give-out", is_kept, "it loads what --only-assigned skips: use only one of these two options"),
-            ("--give-out", gives_unpaired, "a token to give out has no device yet: add --pair"),
-            (
-                "--digits",
-                self.digits not in (None, *DIGITS),
-                "must be 6 or 8: PingOne accepts no other number of digits",
-            ),
-            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes only 30 or 60 seconds"),
-        ):
-            if is_unfit:
-                raise typer.BadParameter(problem, param_hint=option)
+        has_other_digits = self.digits not in (None, *DIGITS)
+        has_other_step = self.time_step not in (None, *TIME_STEPS)
+        _refuse_where(lacks_pair, "--import", "an imported token has no device yet: add --pair")
+        _refuse_where(has_other_digits, "--digits", "must be 6 or 8: PingOne accepts no other number of digits")
+        _refuse_where(has_other_step, "--time-step", "PingOne takes only 30 or 60 seconds")
 
     def refuse_to_replace(self, file: Path, output: Path) -> None:
         """Refuse to overwrite the shipment's file, or another input. Raises typer.BadParameter."""
         read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
         if output.exists() and any(each.exists() and each.samefile(output) for each in read):
             raise typer.BadParameter(f"{output} is an input of this command, and would be lost: give another name")
+
+
+def _refuse_where(is_unfit: bool, option: str, problem: str) -> None:
+    """Refuse an option that is unfit. Raises typer.BadParameter."""
+    if is_unfit:
+        raise typer.BadParameter(problem, param_hint=option)
 
 
 def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
@@ -271,6 +266,12 @@ class LoadOptions:
     offline: Offline = False
     accept: Accept = None
     ticket: Ticket = None
+    only_assigned: Annotated[
+        bool, typer.Option("--only-assigned", help="Skip tokens without a person instead of refusing them.")
+    ] = False
+    gives_out: Annotated[
+        bool, typer.Option("--give-out", help="Also load tokens without a person, to give out later.")
+    ] = False
     source: SourceOptions = field(default_factory=SourceOptions)
 
     def __post_init__(self) -> None:
@@ -281,6 +282,16 @@ class LoadOptions:
     def hours(self) -> DailyHours | None:
         """When the batch may run; None: at all times."""
         return parse_hours(self.window, self.source.zone) if self.window else None
+
+    def open(self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False) -> Shipment:
+        """Open the shipment's file as `SourceOptions.open` does. Raises UnusableFile, typer.BadParameter."""
+        lacks_list = self.only_assigned and not self.source.assign
+        is_kept = self.gives_out and self.only_assigned
+        gives_unpaired = self.gives_out and not self.source.may_pair
+        _refuse_where(lacks_list, "--only-assigned", "no list says who gets what: add --assign")
+        _refuse_where(is_kept, "--give-out", "it loads what --only-assigned skips: use only one of these two options")
+        _refuse_where(gives_unpaired, "--give-out", "a token to give out has no device yet: add --pair")
+        return self.source.open(file, is_loaded, only_assigned=self.only_assigned, gives_out=self.gives_out)
 
     def name_batch(self, file: Path) -> str:
         """Choose the batch's name. Nobody sees the blanks around it, and nobody would type them again."""
@@ -301,5 +312,5 @@ def write_command(command: str, file: Path, words: Sequence[str]) -> str:
 
 def write_listing_command(file: Path, asked: LoadOptions) -> str:
     """Write the command that lists every refused row of this file."""
-    telling = LoadOptions(environment=asked.environment, offline=asked.offline, source=asked.source)
+    telling = replace(asked, batch=None, canary=None, share=None, window=None, accept=None, ticket=None)
     return write_command("check", file, [*write_words(telling), "--json"])

@@ -85,10 +85,11 @@ def test_typer_takes_the_options_of_a_set_and_they_are_written_as_typer_names_th
     assert CliRunner().invoke(app, ["box.csv", "--number", "0"]).exit_code == 2
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(SourceOptions)])
+@pytest.mark.parametrize("name", VALUES)
 def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -> None:
     (parameter,) = [each for each in make_command("run").params if each.name == name]
-    word, *value = write_words(SourceOptions(**{name: VALUES[name]}))
+    options = SourceOptions if name in {field.name for field in fields(SourceOptions)} else LoadOptions
+    word, *value = write_words(options(**{name: VALUES[name]}))
     assert (word in parameter.opts, value) == (True, [] if VALUES[name] is True else [str(VALUES[name])])
 
 
@@ -170,7 +171,6 @@ def test_blanks_around_a_batch_s_name_are_not_part_of_it(batch: str | None, file
         ({"digits": 7}, "--digits", "6 or 8"),
         ({"time_step": 0}, "--time-step", "30 or 60"),
         ({"time_step": 45}, "--time-step", "30 or 60"),
-        ({"only_assigned": True}, "--only-assigned", "add --assign"),
         ({"may_import": True}, "--import", "add --pair"),
     ],
 )
@@ -180,6 +180,33 @@ def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
     with pytest.raises(typer.BadParameter, match=words) as refused:
         SourceOptions(**typed).open(Path("no such file"))
     assert refused.value.param_hint == option
+
+
+@pytest.mark.parametrize(
+    ("typed", "source", "option", "words"),
+    [
+        ({"only_assigned": True}, {}, "--only-assigned", "add --assign"),
+        ({"gives_out": True}, {}, "--give-out", "add --pair"),
+        (
+            {"gives_out": True, "only_assigned": True},
+            {"may_pair": True, "assign": Path("who.csv")},
+            "--give-out",
+            "only one of these two",
+        ),
+    ],
+)
+def test_an_option_of_a_load_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
+    typed: dict[str, Any], source: dict[str, Any], option: str, words: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=words) as refused:
+        LoadOptions(**typed, source=SourceOptions(**source)).open(Path("no such file"))
+    assert refused.value.param_hint == option
+
+
+def test_a_mend_takes_no_option_that_says_which_tokens_a_batch_gets() -> None:
+    taken = {each.name for each in make_command("mend").params}
+    assert not taken & {"only_assigned", "gives_out"}
+    assert {field.name for field in fields(SourceOptions)} < taken
 
 
 # Keys and passwords.
