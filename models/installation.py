@@ -7,8 +7,8 @@ from models.base import Base
 
 
 class InstallationId(Base):
-    """One row, created with the schema. It names queues, and paces in Redis, so that two installations can share one
-    Redis. A copied database keeps the id."""
+    """One row, created with the schema. It is part of the names of queues and of paces in Redis, so that two
+    installations can share one Redis. A copied database keeps the id."""
 
     __tablename__ = "installation"
 

@@ -88,7 +88,7 @@ class Record(Base):
     # With a seed: the lowest counter (TOTP: the lowest time step number) without a sent OTP. The statement that marks
     # an OTP as sent raises it. Empty: the OTPs are a pair.
     next_counter: Mapped[int | None] = mapped_column(BigInteger)
-    # With a HOTP seed: the token's own counter, as its file says. Everything between it and `next_counter` was sent on
+    # With an HOTP seed: the token's own counter, as its file says. Everything between it and `next_counter` was sent on
     # the token's behalf. Never changed after load.
     first_counter: Mapped[int | None] = mapped_column(BigInteger)
 

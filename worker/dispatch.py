@@ -171,8 +171,8 @@ class Dispatcher:
         self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
         if only_batch is not None:
             self._batches = self._batches.where(Batch.id == only_batch)
-        # Held during a tick. Without it, ticks that come faster than a slow database answers would use up all of its
-        # connections.
+        # Held during a tick. Without it, ticks would use up all connections of a slow database if they came faster than
+        # it answers.
         self._ticking = threading.Lock()
 
     def tick(self) -> int:

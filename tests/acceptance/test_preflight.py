@@ -51,8 +51,8 @@ def test_what_is_asked_goes_on_when_the_printed_command_is_pasted_and_is_kept_in
     assert "nothing was loaded, because of questions about devices_old." in asked.stderr
     assert (asked.code, batches(desk), pingone.posts) == (2, [], [])
 
-    (line,) = [line for line in asked.stderr.splitlines() if line.startswith("Accept it: oathbulk ")]
-    typed = desk.oathbulk(*shlex.split(line.removeprefix("Accept it: oathbulk ")))
+    (line,) = [line for line in asked.stderr.splitlines() if line.startswith("To accept: oathbulk ")]
+    typed = desk.oathbulk(*shlex.split(line.removeprefix("To accept: oathbulk ")))
 
     assert (typed.code, "? devices_old (accepted" in typed.stdout) == (4, True), typed.stderr
     line = desk.oathbulk("audit", "pallet 7", "--json").json["lines"][0]

@@ -49,8 +49,8 @@ def was_answered(connection: Connection, batch: JudgedBatch, thresholds: Thresho
 
 
 def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
-    """Find out since when PingOne has answered no attempt of a batch: when the first unanswered attempt ended. None if
-    it answered the latest one."""
+    """Find out when PingOne stopped answering the attempts of a batch: when the first unanswered one ended. None if it
+    answered the latest one."""
     values = {"of_batch": batch.id, "after": 0, "most": _LONGEST_SILENCE}
     rows = connection.execute(_FAILED, values).all()
     oldest = rows[-1].id if rows else 0

@@ -258,7 +258,7 @@ class Conflicts:
         return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
 
-# Number of counters of a HOTP seed that are searched for OTPs that were sent.
+# Number of counters of an HOTP seed that are searched for OTPs that were sent.
 _LOOKED_THROUGH = 100
 
 

@@ -213,7 +213,7 @@ class Turns:
             connection.execute(update(Batch).where(self.is_held(batch_id)).values(prepared_until=until))
 
     def end_all(self) -> None:
-        """End every turn, since no worker prepares anything at the moment; a worker that does loses its turn."""
+        """End every turn. Call this when no worker is preparing anything: one that is would lose its turn."""
         with self._database.writing() as connection:
             connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 

@@ -137,9 +137,9 @@ def examine(
         raise NotReady(f"{shipment.path}: {undone}. {' '.join(stops)}")
     if blocking:
         names = [finding.name for finding in blocking]
-        error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
+        error_console.print(f"To accept: {write_accepting_command(names)}", soft_wrap=True)
         asks = f"{undone}, because of questions about {', '.join(names)}"
-        raise NotReady(f"{shipment.path}: {asks}. Correct it, or accept it.")
+        raise NotReady(f"{shipment.path}: {asks}. Correct the file, or accept the findings.")
     return report
 
 
@@ -390,7 +390,7 @@ def _to_json(
     report: Report,
     work: ExpectedWork | None,
 ) -> dict[str, Any]:
-    """The whole result; `run` is null if the file is a batch already."""
+    """The whole result; `run` is null if the file was already loaded as a batch."""
     listed, verdicts, settings = shipment.assignment, report.verdicts, installation.settings
     rate = {"rate": report.rate, "is_rate_bought": report.is_rate_bought}
     limits = {"otp_post_budget": settings.otp_post_budget, "max_attempts": settings.max_attempts}

@@ -149,7 +149,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "keygen": Place(
             "database",
             "keygen",
-            "Print a new key for OATHBULK_ENCRYPTION_KEYS, alone on stdout.",
+            "Print only a new key for OATHBULK_ENCRYPTION_KEYS on stdout.",
         ),
         "purge": Place(
             "purge",

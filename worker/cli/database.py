@@ -56,7 +56,7 @@ def backup(
 
 @app.command()
 def restored(ticket: Ticket = None) -> None:
-    """Run after a restore: look up each unfinished record in PingOne before sending an OTP."""
+    """Run after a restore, so that each unfinished record is looked up in PingOne before an OTP is sent."""
     installation = Installation()
     settings = installation.settings
     lacking = _describe_lacking_heads(installation)
@@ -116,5 +116,5 @@ def _name_keys(settings: Settings) -> str:
 
 
 def keygen() -> None:
-    """Print a new key for OATHBULK_ENCRYPTION_KEYS, alone on stdout."""
+    """Print only a new key for OATHBULK_ENCRYPTION_KEYS on stdout."""
     typer.echo(generate_key())

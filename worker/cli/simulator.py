@@ -57,7 +57,9 @@ def simulator(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=JSON: a setting of the simulated PingOne; repeatable.")
     ] = None,
-    ready_file: Annotated[Path | None, typer.Option(help="Write the port to this file once it listens.")] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the port to this file once the simulator listens.")
+    ] = None,
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""
     if not can_serve():

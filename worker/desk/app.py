@@ -273,7 +273,7 @@ def give(order: Order) -> str:
     try:
         give_token(order.installation.database, actor, order.status.name, serial, person, may_have_two=may_have_two)
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they should have two.", keeps=True) from asked
+        raise Unfit(f"{asked}. Select the checkbox below if they should have two.", keeps=True) from asked
     except NotGiven as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Token {serial} is {person}'s."
@@ -302,7 +302,7 @@ def take_otps(order: Order) -> str:
             may_have_two="second" in order.fields,
         )
     except HasToken as asked:
-        raise Unfit(f"{asked}. Tick below if they should have two, and type the OTPs again.") from asked
+        raise Unfit(f"{asked}. Select the checkbox below if they should have two, and type the OTPs again.") from asked
     except NotPossible as refused:
         raise Unfit(f"{refused}.") from refused
     return f"Two fresh OTPs of token {serial} are on their way."
@@ -552,7 +552,7 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
         NoConnection: refuse_as(503, lambda _: "The desk has no free connection: load the page again in a moment."),
         # Starlette then raises the error again, so it is logged.
-        Exception: refuse_as(500, lambda _: "The desk itself failed. Its log says how."),
+        Exception: refuse_as(500, lambda _: "The desk itself failed. Its log says why."),
     }
 
 

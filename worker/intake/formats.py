@@ -381,7 +381,7 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
                 "the column Data does not say how many digits an OTP has (OTPLength): check whether the row was cut "
                 "off, and ask for the file again, or add --digits"
             )
-        # The state of a HOTP token is its counter.
+        # The state of an HOTP token is its counter.
         decoded = {
             meaning: base64.b64decode(data.get(name, ""), validate=True).decode("ascii")
             for meaning, name in names.items()

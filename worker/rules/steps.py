@@ -256,7 +256,7 @@ class StepMissed:
 
 
 def choose_hotp_counter(progress: Progress) -> Mint:
-    """Choose the counter of the next OTP of a HOTP seed."""
+    """Choose the counter of the next OTP of an HOTP seed."""
     return Mint(_unused(progress))
 
 

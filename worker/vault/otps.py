@@ -128,7 +128,7 @@ class Seed:
 
     def __post_init__(self) -> None:
         if (self.otp_type == "totp") != (self.time_step is not None):
-            raise ValueError("a TOTP seed has a time step, and a HOTP seed has none")
+            raise ValueError("a TOTP seed has a time step, and an HOTP seed has none")
         if self.otp_type not in get_args(OtpType) or self.hash_algorithm not in _HASHES:
             raise ValueError("an OTP type or a hash that is not known")
         if self.digits not in (6, 8) or self.counter < 0 or (self.time_step is not None and self.time_step < 1):

@@ -139,7 +139,7 @@ class ScriptedInventory:
 
 
 def describe(serial_number: str, **fields: Any) -> InventoryToken:
-    """A token with the parameters of a HOTP seed of six digits, paired with nobody."""
+    """A token with the parameters of an HOTP seed of six digits, paired with nobody."""
     usual = {"id": f"id-{serial_number}", "type": "HOTP", "digits": 6, "hash_name": "sha1"}
     return InventoryToken(**(usual | {"serial_number": serial_number} | fields))
 

@@ -554,7 +554,7 @@ def read_row(header: str, *cells: str) -> Row | RowError:
             for name in ("serial", "\ufeffserial")
         ),
         (PAIRS, ["Serial Number", "otp1", "otp2", "user_id", "device_id"], NO_TOKEN, None),
-        # A wrong time is refused on a HOTP row too.
+        # A wrong time is refused on an HOTP row too.
         (f"{PAIRS},generated_at", ["MADE1", "308714", "", USER_ID, DEVICE_ID, "yesterday"], "generated_at", "MADE1"),
         (
             PAIRS,
