@@ -218,7 +218,7 @@ def test_twenty_tokens_are_given_out_with_the_keyboard_alone_and_three_wrong_sca
                 for scan, told in (
                     (("BOX9", tokens[2].email), "has no token BOX9"),
                     ((tokens[0].serial, tokens[2].email), "and active: if the batch is running"),
-                    ((tokens[1].serial, tokens[0].email), "Tick below if they should have two"),
+                    ((tokens[1].serial, tokens[0].email), "Select the checkbox below if they should have two"),
                 ):
                     type_in(page, *scan)
                     expect(page.get_by_role("alert")).to_contain_text(told)

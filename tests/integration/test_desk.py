@@ -318,7 +318,10 @@ def test_tokens_are_given_out_one_after_the_other_and_the_last_ones_stand_below(
     waits = "0010 ann@x.test pending on its way: waits for a worker: no worker is running."
     assert ("Token 0010 is ann@x.test's." in page, waits in page, 'value="CHG-7"' in html) == (True, True, True)
     twice = desk.command("give", "shipment", serial="0011", person="ann@x.test")
-    assert (twice.status_code, "Tick below if they should have two." in read_text(twice.text)) == (422, True)
+    assert (twice.status_code, "Select the checkbox below if they should have two." in read_text(twice.text)) == (
+        422,
+        True,
+    )
     assert desk.command("give", "shipment", serial="0011", person="ann@x.test", second="yes").status_code == 303
     assert [line.facts for line in read(database)] == [{"serial": "0010"}, {"serial": "0011"}]
 
@@ -472,7 +475,7 @@ def test_a_person_with_another_token_of_the_batch_gets_their_first_one_mended_if
 ) -> None:
     names = update(Record).where(Record.batch_id == failed.batch_id, Record.serial_number != "MADE000001")
     database.change(names.values(user_id=token(0)["user_id"]))
-    assert "Tick below if they should have two" in type_otps(desk, 0, *FRESH)
+    assert "Select the checkbox below if they should have two" in type_otps(desk, 0, *FRESH)
     assert "are on their way" in type_otps(desk, 0, *FRESH, second="yes")
 
 
