@@ -34,7 +34,7 @@ from models.encrypted import Keyring, generate_key
 from models.inventory_job import JobState as Written
 from models.reason import CURES, OUTAGE_CURE, PauseReason, Reason, find_cure
 from models.record import Record
-from models.record_states import NOBODY, PairingState, Status
+from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker.batches import hours, preparation
 from worker.batches.commands import Batches, distrust_all
 from worker.batches.imports import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
@@ -403,6 +403,30 @@ def test_where_nothing_can_be_imported_what_is_not_there_is_given_up(
     record = of(site, made)
     assert (record.is_in_inventory, record.reason, record.owner_id) == (*ends, None)
     assert (site.jobs(made), site.pingone.log) == ([], ["list"])
+
+
+def test_after_a_restore_a_token_that_is_not_there_is_given_up_only_once_its_device_was_looked_for(site: Site) -> None:
+    """Its batch may pair, and not import: a request to pair may have gone out since the backup."""
+    made = make(site, may_import=False)
+    distrust_all(site.database, Settings(), TESTER)
+    site.prepare()
+    assert (of(site, made).status, site.pingone.log) == (Status.PENDING, ["list"])
+    looked_for = {"pairing": PairingState.UNSENT, "otp1_state": OtpState.UNSENT, "otp2_state": OtpState.UNSENT}
+    site.database.change(update(Record).values(looked_for))
+    finish(site)
+    assert of(site, made).reason == Reason.TOKEN_NOT_IN_INVENTORY
+
+
+def test_the_token_of_a_record_that_is_in_work_meanwhile_is_found_too(site: Site) -> None:
+    """As after a restore, which lets each device be looked for at once."""
+    made = make(site, 2)
+    site.pingone.tokens = {serial(site, made, number): describe(serial(site, made, number)) for number in range(2)}
+    in_work = update(Record).where(Record.id == made.ids[1])
+    site.database.change(in_work.values(pairing=PairingState.SENT, user_id=ALICE))
+    assert enqueue(site.database, made) == [made.ids[1]]
+    finish(site)
+    record = look(site.database, made.ids[1])
+    assert (record.status, record.is_in_inventory, record.owner_id) == (Status.QUEUED, True, None)
 
 
 def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Site) -> None:

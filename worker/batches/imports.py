@@ -25,8 +25,8 @@ from models.batch import Batch
 from models.encrypted import Keyring
 from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKind, JobState, counted_from
 from models.reason import PauseReason, Reason
-from models.record import Record
-from models.record_indexes import LACKS_TOKEN
+from models.record import Record, needs_read
+from models.record_indexes import IN_WINDOW, LACKS_TOKEN
 from models.record_states import NOBODY, PairingState, Status
 from worker.batches.long_list import PREPARED_IN_ORDER, Findings, Obstacle, Superseded, Turn, Turns, may_go
 from worker.clocks import boot_time
@@ -72,6 +72,12 @@ _COLUMNS = (
     Record.device_id,
     Record.owner_id,
     Record.pairing,
+)
+# For the token of a record that is being worked on: its worker finds out whose the device is.
+_WRITE_IN_WORK = (
+    update(Record)
+    .where(Record.id == bindparam("record_id"), text(IN_WINDOW), ~Record.is_in_inventory)
+    .values(is_in_inventory=True, is_token_made=bindparam("made"))
 )
 _WRITE = (
     update(Record)
@@ -313,7 +319,7 @@ class Tokens:
         self.take_in(batch_id, [read_back])
 
     def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], first: int | None = None) -> None:
-        """Record which pending records of the batch have these tokens of the inventory, and give up records whose token
+        """Record which records of the batch have these tokens of the inventory, and give up pending ones whose token
         differs. Records after the `first` ones are not given up yet: the inventory is read again before they run."""
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
@@ -340,9 +346,9 @@ class Tokens:
 
     def end_reading(self, batch_id: int, lost: frozenset[int], is_held: ColumnElement[bool]) -> None:
         """Record that the inventory was read to its end. Tokens of these `lost` jobs that were not found do not exist,
-        and are imported again. A reading judges only records that were waiting when it began. The inventory has to be
-        read once more if another job has been lost since, or if a command let records run again. In the latter case
-        `is_held` is false, and another worker may have the turn."""
+        and are imported again. The inventory has to be read once more if another job has been lost since, or
+        if a command let records run again, which this reading has not judged. In the latter case `is_held` is false,
+        and another worker may have the turn."""
         with self._database.changing_many() as connection:
             if lost >= self._read_lost(connection, batch_id).keys():
                 read = update(Batch).where(is_held)
@@ -377,7 +383,7 @@ class Tokens:
             # Together with the serial number, these are the columns of the index of tokens.
             Record.environment_id == environment_id,
             Record.serial_key.in_(named),
-            Record.status == Status.PENDING,
+            Record.status.in_((Status.PENDING, Status.QUEUED, Status.ACTIVATING)),
             ~Record.is_in_inventory,
         )
         # With the batch as an SQL condition, SQLite would read all of its records.
@@ -540,10 +546,11 @@ class Tokens:
             return serial_numbers
 
     def give_up_all(self, turn: Turn) -> int:
-        """Give up the records whose token is not in the inventory, since the batch may not import. Returns how many."""
+        """Give up the records whose token is not in the inventory, since the batch may not import, unless their device
+        has yet to be read. Returns how many."""
         count = 0
         with self._database.changing_many() as connection:
-            lacking = select(Record.id).where(*lacks_token(turn)).limit(1000)
+            lacking = select(Record.id).where(*lacks_token(turn), ~needs_read()).limit(1000)
             while ids := connection.scalars(lacking).all():
                 count += give_up(self._database, connection, ids, Reason.TOKEN_NOT_IN_INVENTORY)
         return count
@@ -570,6 +577,7 @@ def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
             connection.execute(_WRITE, there)
     except IntegrityError:
         connection.execute(_WRITE, [values | {"found_device_id": ""} for values in there])
+    connection.execute(_WRITE_IN_WORK, [{name: values[name] for name in ("record_id", "made")} for values in there])
 
 
 def choose_size(last_state: str, last_size: int, most: int) -> int:
