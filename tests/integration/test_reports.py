@@ -282,7 +282,7 @@ def test_each_point_of_the_curve_is_true_at_its_moment_however_long_it_took(
 
     active = select(Record.finalized_at).where(Record.status == Status.ACTIVE, Record.batch_id == made.batch_id)
     active_at = database.values(active)
-    assert timeline.moments[-1] == (max(active_at), len(active_at))
+    assert (timeline.moments[0][0], timeline.moments[-1]) == (min(active_at), (max(active_at), len(active_at)))
     assert [sum(each <= at for each in active_at) for at, _ in timeline.moments] == [
         count for _, count in timeline.moments
     ]

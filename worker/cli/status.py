@@ -224,9 +224,7 @@ def draw_batch(
     # The outlook is near the top, so that it is visible even in the smallest terminal.
     texts: list[Text | str] = [put_waiting_first(status, future), *describe_failed(status)]
     lesson = LEARNED[status.resync.needs] if status.resync.needs in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
-    costs = " · ".join(
-        filter(None, (describe_steps(status), f"{_choose_pace(status):.1f} records/s", describe_costs(status)))
-    )
+    costs = " · ".join(filter(None, (describe_steps(status), _describe_pace(status), describe_costs(status))))
     texts += [Text(note, style="dim") for note in (costs, describe_made(status), lesson) if note]
     lines = [*_draw_rows(status), *(line for text in [*texts, *notes] for line in break_lines(text, room))]
     free = max(room.height - 1 - count_lines(lines, room), 0)
@@ -334,13 +332,9 @@ def _draw_rows(status: BatchStatus) -> list[Text]:
     return align([[(name, "dim") for name in _ROWS_HEAD], numbers], right=range(len(_ROWS_HEAD)))
 
 
-def _choose_pace(status: BatchStatus) -> float:
-    """The pace in records a second: the recent one or, for a finished batch, the mean over the time in which something
-    was in progress."""
-    if status.finished_at is None:
-        return status.pace
-    took = (status.finished_at - status.created_at).total_seconds() if status.worked_for is None else status.worked_for
-    return status.total / max(took, 1.0)
+def _describe_pace(status: BatchStatus) -> str:
+    """The recent pace; empty if the batch is finished."""
+    return f"{status.pace:.1f} records/s" if status.finished_at is None else ""
 
 
 def _describe_rest(hidden: int, command: str) -> str:

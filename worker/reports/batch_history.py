@@ -133,8 +133,9 @@ def read_curve(
     """Read the curve of a batch: times in ascending order, each with the number of tokens that were active at that
     time; and when the last token of each span was settled, as seconds since 1970. Both are empty while no token is
     settled."""
-    is_settled_here = (Record.batch_id == batch_id, _AT.is_not(None))
-    first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*is_settled_here)).one()
+    is_settled_here, is_active = (Record.batch_id == batch_id, _AT.is_not(None)), Record.status == Status.ACTIVE
+    ends = select(func.min(_AT), func.max(_AT), func.min(_AT).filter(is_active)).where(*is_settled_here)
+    first, last, began = connection.execute(ends).one()
     if first is None:
         return (), []
     width = max((last - first).total_seconds(), 1e-3) / SPANS
@@ -142,16 +143,20 @@ def read_curve(
     counted = (
         select(
             func.max(_AT),
-            func.max(_AT).filter(Record.status == Status.ACTIVE),
-            func.count().filter(Record.status == Status.ACTIVE),
+            func.max(_AT).filter(is_active),
+            func.count().filter(is_active),
+            func.count().filter(is_active, began == _AT),
         )
         .where(*is_settled_here)
         .group_by(span)
         .order_by(func.max(_AT))
     )
     moments, settled, active = list[tuple[datetime, int]](), list[float](), 0
-    for settled_at, active_at, count in connection.execute(counted):
+    for settled_at, active_at, count, count_first in connection.execute(counted):
         settled.append(settled_at.timestamp())
+        # A span is told at its end, and the first token when it became active.
+        if count_first and count_first < count:
+            moments.append((began, count_first))
         if count:
             active += count
             moments.append((active_at, active))

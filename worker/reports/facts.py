@@ -3,7 +3,6 @@ webhook and `doctor` all get it from here.
 
 One SELECT reads the batches, and another one counts everything in a single pass over their records."""
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, func, not_, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, func, not_, or_, select, text
 
 from models.attempt import FAILED, AttemptLine
 from models.audit import Action, AuditLine
@@ -62,8 +61,6 @@ LONGEST_REST = 60.0
 
 # The pace is settled if the two halves of PACE_SECONDS differ by at most this fraction of the larger one.
 SETTLED_WITHIN = 0.25
-# Seconds. If nothing happens to a batch for longer than this, none of its records counts as being worked on.
-LONGEST_WORK = 60.0
 
 # Sums over the records of a batch that go into its status unchanged.
 _SHOWN = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
@@ -272,8 +269,6 @@ class BatchStatus(RowCounts):
     # closed.
     refused: Mapping[str, int] = field(default_factory=dict)
     rows_closed: int = 0
-    # Seconds in which any record was being worked on; None unless the batch is finished, and only this batch was read.
-    worked_for: float | None = None
     # Whether the pace is steady enough to estimate the remaining time.
     is_pace_settled: bool = True
     # What has been learned about whether its environment wants `oathResync` with OTP 1.
@@ -452,7 +447,7 @@ def describe_costs(status: BatchStatus) -> str:
     """Say how many OTPs, requests and attempts a batch has used."""
     return (
         f"{count_things(status.otp_posts, 'OTP')} posted · {status.resynced:,} resynced by a second OTP · "
-        f"{count_things(status.requests, 'request')}, {status.rate_limited:,} of them answered 429 · "
+        f"{count_things(status.requests, 'device request')}, {status.rate_limited:,} answered 429 · "
         f"{count_things(status.attempts, 'attempt')}"
     )
 
@@ -492,23 +487,7 @@ def read_statuses(
         if name is None:
             return read_in(database, connection, license_of)
         batch_id = find_batch(connection, name, Batch.id, may_be_purged=True).id
-        (status,) = read_in(database, connection, license_of, Batch.id == batch_id)
-        return [replace(status, worked_for=_measure_work(connection, batch_id)) if status.finished_at else status]
-
-
-def _measure_work(connection: Connection, batch_id: int) -> float | None:
-    """Measure the seconds in which any record of a batch was being worked on: from its load to the end of its last
-    record, without periods longer than LONGEST_WORK in which nothing happened. None if the batch is purged."""
-    happened = union_all(
-        select(Batch.created_at.label("at")).where(Batch.id == batch_id, Batch.purged_at.is_(None)),
-        select(Record.finalized_at).where(Record.batch_id == batch_id, Record.finalized_at.is_not(None)),
-        select(AttemptLine.ended_at).where(AttemptLine.batch_id == batch_id, text(FAILED)),
-        select(InventoryJob.sent_at).where(InventoryJob.batch_id == batch_id),
-        select(InventoryJob.ended_at).where(InventoryJob.batch_id == batch_id, InventoryJob.ended_at.is_not(None)),
-    ).subquery()
-    moments = connection.scalars(select(happened.c.at).distinct().order_by(happened.c.at)).all()
-    gaps = ((later - earlier).total_seconds() for earlier, later in itertools.pairwise(moments))
-    return sum(gap for gap in gaps if gap <= LONGEST_WORK) if moments else None
+        return read_in(database, connection, license_of, Batch.id == batch_id)
 
 
 @dataclass(frozen=True, slots=True)

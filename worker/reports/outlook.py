@@ -9,7 +9,7 @@ from shlex import quote
 
 from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
 from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
-from worker.observability.wording import agree, count_things, format_duration, write_share
+from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage, PartStatus, describe_rows
 from worker.reports.stall import DROPPED_CURE, Cause, describe_dropped, describe_sick, explain_stall, write_run
@@ -333,13 +333,13 @@ def _describe_purged(status: BatchStatus) -> str:
 
 
 def _describe_finished(status: BatchStatus) -> str:
-    """Say how long work on a finished batch took, and how many of its rows are not active."""
-    took = f" after {format_duration(status.worked_for)} of work" if status.worked_for is not None else ""
+    """Say when a finished batch ended, and how many of its rows are not active."""
+    at = f" at {format_moment(status.finished_at)} UTC" if status.finished_at is not None else ""
     others = describe_rows(status)
     if not status.failed:
-        return f"Finished{took}: {others or 'every row is active'}."
+        return f"Finished{at}: {others or 'every row is active'}."
     it = agree(status.failed, "it", "them")
-    return f"Finished{took}: {others}. Nothing happens to {it} until someone acts."
+    return f"Finished{at}: {others}. Nothing happens to {it} until someone acts."
 
 
 def _describe_still_read(status: BatchStatus) -> str:

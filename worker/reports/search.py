@@ -181,7 +181,11 @@ def _read_former(connection: Connection, found: Sequence[Read], name: str) -> Se
     """Read the records that a person whose name or id begins with `name` had, but no longer has, and until when."""
     others = [row for row in found if not any(_begins_so(getattr(row, kind), name) for kind in PERSON)]
     before = (getattr(Change, kind) for kind in (*PERSON, "device_id"))
-    last = select(func.max(Change.id)).where(Change.record_id.in_([row.record for row in others]), _had_by(name))
+    # An undo ends it, although the row names the person until the token goes to somebody else.
+    had_device = func.max(Change.id).filter(Change.device_id != "")
+    last = select(func.coalesce(had_device, func.max(Change.id))).where(
+        Change.record_id.in_([row.record for row in others]), _had_by(name)
+    )
     former = (
         select(Change.record_id.label("record"), Record.serial_number, AuditLine.at.label("until"), *before)
         .add_columns(AuditLine.action, AuditLine.actor, AuditLine.ticket)

@@ -59,7 +59,7 @@ PAUSED = replace(
     batch("paused", pending=9, active=1), reason="credentials", detail="PingOne refused the credentials. Check them."
 )
 CANCELLED = batch("cancelled", cancelled=6, active=4)
-FINISHED = replace(batch("finished", active=10), finished_at=LOADED + timedelta(minutes=1, seconds=35), worked_for=95.0)
+FINISHED = replace(batch("finished", active=10), finished_at=LOADED + timedelta(minutes=1, seconds=35))
 SOME_LEFT = replace(
     batch("finished", active=7, dead_letter=3),
     finished_at=LOADED + timedelta(hours=2, minutes=5),

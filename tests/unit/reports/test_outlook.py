@@ -111,7 +111,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` sta
         ),
         (
             replace(FINISHED, rows_refused=1),
-            "Finished after 1 min 35 s of work: 1 failed. Nothing happens to it until someone acts.",
+            "Finished at 2024-11-24 12:01:35 UTC: 1 failed. Nothing happens to it until someone acts.",
         ),
         (
             LIMITED,
