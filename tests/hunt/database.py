@@ -54,6 +54,14 @@ class HuntedDatabase(Database):
         self._empty()
         self.clock, self._strands, self._dice, self._committed = clock, strands, dice, lambda: None
 
+    def save(self) -> bytes | None:
+        """All that is committed, as a backup has it; None where that takes too long."""
+        return None
+
+    def put_back(self, saved: bytes) -> None:
+        """Put the database back to the moment at which this was saved."""
+        raise NotImplementedError
+
     @abstractmethod
     def _empty(self) -> None:
         """Leave it as it was when its schema was built."""
@@ -144,8 +152,14 @@ class HuntedSqlite(HuntedDatabase):
         """On SQLite a transaction like any other."""
         return self.writing()
 
+    def save(self) -> bytes:
+        return self.raw.serialize()
+
+    def put_back(self, saved: bytes) -> None:
+        self.raw.deserialize(saved)
+
     def _empty(self) -> None:
-        self.raw.deserialize(self._as_built)
+        self.put_back(self._as_built)
 
     def _read_clock(self) -> ColumnElement[Any]:
         return bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True)

@@ -61,7 +61,8 @@ def _calls(scenario: Scenario, row: Row) -> Iterator[str]:
     may be missing there, unless it may have changed something."""
     made = defaultdict[str, list[Call]](list)
     for call in scenario.pingone.calls:
-        made[call.attempt].append(call)
+        if not call.is_forgotten:
+            made[call.attempt].append(call)
     lines = "SELECT lease_id, outcome, calls FROM attempt WHERE record_id = ?"
     attempts = {attempt for attempt in made if attempt.startswith(f"oathbulk-record-{row.id}-")}
     for lease_id, outcome, calls in scenario.database.raw.execute(lines, (row.id,)).fetchall():

@@ -10,7 +10,7 @@ from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import false, null, true
+from sqlalchemy import bindparam, false, null, true, update
 from sqlalchemy.exc import OperationalError
 
 from hunt import initial_state
@@ -20,7 +20,7 @@ from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import PairingState
 from worker import purging
-from worker.batches import imports, mending, removal, undo
+from worker.batches import commands, imports, mending, removal, undo
 from worker.batches.imports import Tokens
 from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
@@ -668,6 +668,30 @@ def purges_no_record() -> list[Patch]:
 @mutant("and an OTP is under the old one", amid=("new_key",))
 def seals_nothing_anew() -> list[Patch]:
     return [around(keys, "_is_under_other_key", lambda *_: (false(),))]
+
+
+# What a restore must not forget.
+
+
+@mutant("goes out while no read has told what became of", amid=("restored",))
+def trusts_a_database_that_was_put_back() -> list[Patch]:
+    return [around(commands, "distrust", lambda *_, **__: 0)]
+
+
+@mutant("does not call a device its own", amid=("restored",))
+def calls_no_device_its_own_that_a_restore_forgot() -> list[Patch]:
+    def distrust(real: Any, database: Any, connection: Any, ids: Any, **named: Any) -> Any:
+        count = real(database, connection, ids, **named)
+        connection.execute(update(Record).where(Record.id.in_(ids), Record.device_id == "").values(owner_id=None))
+        return count
+
+    return [around(commands, "distrust", distrust)]
+
+
+@mutant("imports it again", amid=("restored",))
+def overlooks_the_tokens_of_records_in_work() -> list[Patch]:
+    nothing = update(Record).where(Record.id == bindparam("record_id"), false())
+    return [(imports, "_WRITE_IN_WORK", nothing.values(is_token_made=bindparam("made")))]
 
 
 # What the history tells.

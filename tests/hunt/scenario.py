@@ -19,13 +19,13 @@ from hunt.model_pingone import ModelPingOne
 from hunt.model_redis import ModelBroker, ModelPace
 from hunt.processes import Beat, Preparer, Process, Undoing, Worker, in_place, mend_batch, reencrypt_all
 from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
-from hunt.step_judge import MEND, UNDO, StepJudge
+from hunt.step_judge import MEND, UNDO, Known, StepJudge
 from hunt.tenant import ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
-from models.record_states import Status
+from models.record_states import OtpState, Status
 from worker.audit import Actor
-from worker.batches.commands import Batches, NotPossible
+from worker.batches.commands import Batches, NotPossible, distrust_all
 from worker.batches.mending import give, read_kind, take_back
 from worker.purging import Erasure, Purging
 
@@ -64,6 +64,8 @@ class Scenario:
         self.processes: list[Process] = []
         self.preparers: list[Preparer] = []
         self.undos: list[Undoing] = []
+        # What a restore puts back: the database, and what the judge knew of it.
+        self.backup: tuple[bytes, Known] | None = None
         self.born = self.mends_begun = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
@@ -85,8 +87,9 @@ class Scenario:
 
     @contextmanager
     def commanding(self) -> Iterator[None]:
-        """A person's command, or the replay schedule's, which may not be possible."""
-        self.step_judge.is_command = True
+        """A person's command, or the replay schedule's, which may not be possible. After a restore it would have to be
+        typed again: docs/operating.md says so."""
+        self.step_judge.is_command, self.backup = True, None
         try:
             yield
         except NotPossible as error:
@@ -140,11 +143,13 @@ class Scenario:
         return [strand for strand in self.strands.alive() if strand.name.startswith(MEND)]
 
     def start_mend(self) -> None:
+        self.backup = None
         self.born += 1
         self.mends_begun += 1
         self.strands.start(f"{MEND} {self.born}", lambda: mend_batch(self))
 
     def start_undo(self, undo: Undoing) -> None:
+        self.backup = None
         self.born += 1
         undo.strand = self.strands.start(f"{UNDO} {self.born}", undo.run)
 
@@ -238,6 +243,8 @@ def befall(scenario: Scenario) -> None:
             happen(scenario)
     if scenario.paused() and scenario.dice.chance("mended", 0.05):
         resume(scenario)
+    if scenario.dice.knows("restored") and scenario.dice.chance("backup", 0.05):
+        back_up(scenario)
 
 
 def _a_strand(scenario: Scenario, name: str) -> Strand | None:
@@ -432,6 +439,30 @@ def erase(scenario: Scenario) -> None:
                 judge_erased(scenario, name)
 
 
+def back_up(scenario: Scenario) -> None:
+    """Not between the parts of a mend or an undo; nor right after a restore, which docs/operating.md forbids."""
+    is_commanded = any(strand.name.startswith((MEND, UNDO)) for strand in scenario.strands.alive())
+    rows = scenario.step_judge.rows.values()
+    is_marked = any(row.state(1) == row.state(2) == OtpState.SENT for row in rows)
+    if not is_commanded and not is_marked and (saved := scenario.database.save()):
+        scenario.backup = saved, scenario.step_judge.save()
+
+
+def restore(scenario: Scenario) -> None:
+    """The database is lost, and with it all that was at work; its backup takes its place, and is marked as restored."""
+    if scenario.backup is None:
+        return
+    saved, known = scenario.backup
+    for strand in list(scenario.strands.alive()):
+        scenario.strands.kill(strand)
+    scenario.database.put_back(saved)
+    scenario.step_judge.put_back(known)
+    with scenario.commanding():
+        marked, _ = distrust_all(scenario.database, scenario.settings, Actor("a person"))
+        scenario.note(f"{marked} records are marked")
+    scenario.agenda.tick_soon()
+
+
 def give_out(scenario: Scenario) -> None:
     """Somebody comes to the table; now and then for a token that somebody has."""
     rows = list(scenario.step_judge.rows.values())
@@ -501,6 +532,7 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("closed", 0.004, cancel_some),
     ("new_key", 0.006, reencrypt),
     ("erased", 0.01, erase),
+    ("restored", 0.006, restore),
     ("given_out", 0.06, give_out),
     ("taken_back", 0.03, take_back_given),
 ]

@@ -41,6 +41,10 @@ MOST_PAIRINGS = 3
 MEND, UNDO = "mend", "undo"
 
 
+# What the judge knows of what is committed: how many calls there were, and the OTPs that were answered, by record.
+Known = tuple[int, frozenset[tuple[int, int | str]]]
+
+
 class StepJudge:
     """What is committed, and the calls to PingOne beside it."""
 
@@ -81,6 +85,11 @@ class StepJudge:
         self.erased = set[int]()
         # Devices that an undo has removed, or found gone.
         self.gone = set[str]()
+        # Whether the database was put back at some time, and the first call that is known again since.
+        self.is_restored = False
+        self._known_from = 0
+        # Records without a device or a known owner then: what made one since the backup, by its age, was theirs.
+        self.unpaired = set[int]()
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
@@ -119,6 +128,21 @@ class StepJudge:
     def is_undo(self) -> bool:
         strand = self._strands.current
         return strand is not None and strand.name.startswith(UNDO)
+
+    def save(self) -> Known:
+        """What is known of what is committed, for `put_back`."""
+        return len(self._calls), frozenset(self._answered)
+
+    def put_back(self, known: Known) -> None:
+        """The database was put back to the moment of `save`. What went out since is forgotten."""
+        count, answered = known
+        for call in self._calls[count:]:
+            call.is_forgotten = True
+        self._answered, self._known_from, self.is_restored = set(answered), len(self._calls), True
+        self._look()
+        rows = self.rows.values()
+        bare = [row for row in rows if not (row.device_id or row.pairings or row.owner_id or row.is_final)]
+        self.unpaired = {row.id for row in bare}
 
     def published(self, record_id: object, environment: object) -> None:
         """Promise 1, and commit before publish."""
@@ -167,7 +191,8 @@ class StepJudge:
             and any(
                 call.device is post.device
                 and call.kind == READ
-                and call.number > post.number
+                and call.number > (self._known_from if post.is_forgotten else post.number)
+                and not call.is_forgotten
                 and call.heard_at is not None
                 and call.acted_at is not None
                 and call.acted_at >= over_at
@@ -181,9 +206,9 @@ class StepJudge:
 
     def _check_window(self, before: Row, row: Row) -> None:
         """No OTP is marked as going out once the window of its batch has closed, whether or not a tick has noticed.
-        What a tick writes after a step of the clock marks nothing."""
+        What a tick writes after a step of the clock marks nothing, and what a restore marks does not go out."""
         strand = self._strands.current
-        if strand is not None and strand.name.startswith("tick"):
+        if self.is_command or (strand is not None and strand.name.startswith("tick")):
             return
         closes_at = self.batches[row.batch_id].closes_at
         if row.otp_sent_at != before.otp_sent_at and closes_at is not None and row.otp_sent_at >= closes_at:
@@ -270,7 +295,8 @@ class StepJudge:
             yield "goes out, and PingOne has not asked for OTP 2"
         if call.ordinal == 2 and row.otp1_state != OtpState.ANSWERED:
             yield f"goes out while OTP 1 is committed as {row.otp1_state}"
-        if not has_seed and sum(post.otp == call.otp for post in posts) >= POSTS_PER_OTP:
+        same = [post for post in posts if post.otp == call.otp and not post.is_forgotten]
+        if not has_seed and len(same) >= POSTS_PER_OTP:
             yield f"brings its OTP more than {POSTS_PER_OTP} times"
         if (row.id, call.otp) in self._answered:
             yield "brings an OTP that was answered"
@@ -278,7 +304,7 @@ class StepJudge:
             yield f"is one post more than the budget of {self._settings.otp_post_budget}"
         for post in posts:
             # That the answer to OTP 1 is written down was looked at above; of an earlier pair it has to be as well.
-            is_known = post.ordinal < call.ordinal and post.heard_at is not None
+            is_known = post.ordinal < call.ordinal and post.heard_at is not None and not post.is_forgotten
             is_known |= (row.id, post.counter if has_seed else post.otp) in self._answered
             if not is_known and not self.is_told(post):
                 yield f"goes out while no read has told what became of {post}"
@@ -289,11 +315,13 @@ class StepJudge:
         device = call.device
         assert device is not None
         same = {otp for pair in device.find_pairs(call.otp) for otp in (pair.first, pair.second)}
-        of_pair = sum(post.otp in same for post in posts) if len(device.find_pairs(call.otp)) == 1 else 0
+        known = [post for post in posts if not post.is_forgotten]
+        of_pair = sum(post.otp in same for post in known) if len(device.find_pairs(call.otp)) == 1 else 0
         return max(of_pair, len(self._in_budget(self.row_of(device).id, posts)))
 
     def _in_budget(self, record_id: int, posts: list[Call]) -> list[Call]:
-        return [post for post in posts if post.number > self._budget_from.get(record_id, 0)]
+        known = [post for post in posts if not post.is_forgotten]
+        return [post for post in known if post.number > self._budget_from.get(record_id, 0)]
 
     def _check(self, old: Row, new: Row) -> None:
         before, now = (old.user_id, old.username, old.device_id), (new.user_id, new.username, new.device_id)
@@ -352,8 +380,9 @@ class StepJudge:
             if sent > new.posts(ordinal):
                 yield f"OTP {ordinal} was sent {sent} times, and {new.posts(ordinal)} are written down"
         all_posts = new.posts_forgiven + new.otp1_posts + new.otp2_posts
-        if len(posts) > all_posts:
-            yield f"{len(posts)} OTPs were sent, and {all_posts} are written down"
+        known = [post for post in posts if not post.is_forgotten]
+        if len(known) > all_posts:
+            yield f"{len(known)} OTPs were sent, and {all_posts} are written down"
 
     def _budget(self, old: Row, new: Row) -> Iterator[str]:
         """A person begins a new budget: no post of those before is forgotten."""
@@ -375,17 +404,20 @@ class StepJudge:
             if not new.is_without_otps:
                 yield "it is active and keeps its OTPs"
         elif new.is_final:
-            # That there is no such device is an answer as well, or that its token is somebody else's by now; the record
-            # keeps its open fate for a replay.
-            is_gone = new.reason == Reason.DEVICE_NOT_FOUND
-            is_gone |= new.reason == Reason.TOKEN_TAKEN and new.device_id in device.former_ids
-            if new.needs_read and not is_gone:
+            # That there is no such device is an answer as well; the record keeps its open fate for a replay. And what a
+            # restore has marked before anybody had the token is read for nobody.
+            is_open = new.pairing in (PairingState.SENT, PairingState.MISSED)
+            is_there = new.device_id == device.device_id and new.reason != Reason.DEVICE_NOT_FOUND and new.device_id
+            is_for_nobody = self.is_restored and not new.user_id
+            if new.needs_read and (is_open or is_there) and not is_for_nobody:
                 yield f"it is {new.status} although a read is owed"
             for post in self.posts_of(device):
                 if post.heard_at is None and not self.is_told(post):
                     yield f"it is {new.status}, and no read has told what became of {post}"
 
 
+# Seconds by which a device may be older than the request that made it, as far as two clocks tell, and a few more.
+UNSURE = 130.0
 # How a job ended, as far as somebody heard of it.
 _ENDED = ("DONE", "FAILED")
 
@@ -430,7 +462,7 @@ class CreationJudge:
             self._named[new.id] = new.device_id
         yield from self._person(old, new, device)
         if old.is_final and not new.is_final:
-            self._forgiven[new.id] = len(self._pairings_of(device))
+            self._forgiven[new.id] = self._count_pairings(device)
         if new.device_id != old.device_id:
             yield from self._device(old, new, device)
         is_named = new.device_id == self._named.get(new.id)
@@ -438,13 +470,19 @@ class CreationJudge:
             yield "it goes on with another person's device"
         # What a look-up found counts as made until a read has told its age: it may have been made by hand, days later.
         is_read = new.pairing != PairingState.SENT
-        if is_read and new.is_device_made and new.device_id and new.device_id not in device.our_ids:
+        is_others = new.device_id not in device.our_ids and not self.is_unsure(device)
+        if is_read and new.is_device_made and new.device_id and is_others:
             yield "it calls a device its own that it did not make"
+        made_by = device.made_by
+        is_ours = made_by is not None and made_by.is_forgotten and made_by.device_id == new.device_id
+        is_ours &= self._judge.is_clock_trusted and not self._clock.ahead and new.pairing == PairingState.PAIRED
+        if is_ours and new.id in self._judge.unpaired and not new.is_device_made:
+            yield "it does not call a device its own that it made"
         if new.is_token_made and device.imported_by is None:
             yield "it calls a token imported by us, which was there before"
         if new.pairings > MOST_PAIRINGS:
             yield f"it is paired {new.pairings} times"
-        made = len(self._pairings_of(device)) - self._forgiven.get(new.id, 0)
+        made = self._count_pairings(device) - self._forgiven.get(new.id, 0)
         if made > new.pairings:
             yield f"{made} requests to pair went out, and {new.pairings} are written down"
         yield from self._marks(old, new)
@@ -477,13 +515,14 @@ class CreationJudge:
         if is_marked and self._judge.batches[new.batch_id].state != BatchState.RUNNING:
             yield "it is to be paired although its batch does not run"
         is_sent_now = new.otp1_state == OtpState.SENT != old.otp1_state
-        if is_sent_now and not new.device_id:
+        if is_sent_now and not new.device_id and new.status == Status.ACTIVATING:
             yield "OTP 1 is to go out, and no device is written down"
 
     def _device(self, old: Row, new: Row, device: ModelDevice) -> Iterator[str]:
         if new.device_id and new.device_id not in (device.device_id, *device.former_ids):
             yield f"its device {new.device_id} is another token's"
-        is_gone = new.device_id or old.device_id != device.device_id
+        # PingOne may not show it yet.
+        is_gone = new.device_id or old.device_id != device.device_id or self._clock.monotonic() < device.seen_from
         if not is_gone and (self._judge.is_undo or not self._judge.is_asked_for):
             yield "it forgets its device, which is there"
 
@@ -493,8 +532,18 @@ class CreationJudge:
         mine = [call for call in calls if call.kind == PAIR and call.device is device and not call.did_nothing]
         return [call for call in mine if call.heard_at is None or call.verdict not in (REFUSED, TAKEN)]
 
+    def _count_pairings(self, device: ModelDevice) -> int:
+        """As far as its record can know."""
+        return sum(not call.is_forgotten for call in self._pairings_of(device))
+
+    def is_unsure(self, device: ModelDevice) -> bool:
+        """Whether after a restore nobody can tell whose a device is: its age does, give or take two minutes, and where
+        no clock was set."""
+        is_clock_trusted = self._judge.is_clock_trusted and not self._clock.ahead
+        return self._judge.is_restored and not (is_clock_trusted and device.made_at <= -UNSURE)
+
     def _unpairing(self, call: Call) -> Iterator[str]:
-        if call.device is None or call.device_id not in call.device.our_ids:
+        if call.device is None or (call.device_id not in call.device.our_ids and not self.is_unsure(call.device)):
             yield "removes a device that we did not make"
         # Of two undos each may have read back that it is there before the other removed it.
         earlier = [
@@ -512,10 +561,10 @@ class CreationJudge:
             yield f"goes out while its pairing is committed as {row.pairing}"
             return
         yield from self._judge.check_mark(call, row)
-        if len(self._pairings_of(device)) - self._forgiven.get(row.id, 0) >= MOST_PAIRINGS:
+        if self._count_pairings(device) - self._forgiven.get(row.id, 0) >= MOST_PAIRINGS:
             yield f"is one pairing more than {MOST_PAIRINGS}"
         for earlier in self._pairings_of(device):
-            is_unknown = earlier.heard_at is None or earlier.device_id == device.device_id
+            is_unknown = earlier.heard_at is None or earlier.device_id == device.device_id or earlier.is_forgotten
             if is_unknown and not self._is_looked_up(earlier):
                 yield f"goes out while no two look-ups have told what became of {earlier}"
 
@@ -527,6 +576,7 @@ class CreationJudge:
         over_at = pairing.sent_at if pairing.acted_at is None else pairing.acted_at
         later = [call for call in self._pingone.calls if call.kind == FIND and call.device is pairing.device]
         later = [call for call in later if call.heard_at is not None and (call.acted_at or 0.0) >= over_at]
+        later = [call for call in later if not call.is_forgotten]
         if any(call.verdict == TAKEN and call.device_id in pairing.device.former_ids for call in later):
             return True
         free = [call.acted_at or 0.0 for call in later if call.verdict == FREE]
@@ -561,6 +611,7 @@ class CreationJudge:
         return any(
             call.kind == JOB and call.previous is imported and call.heard_at is not None and call.verdict in _ENDED
             for call in self._pingone.calls
+            if not call.is_forgotten
         )
 
     def _is_inventory_read(self, imported: Call) -> bool:
@@ -569,7 +620,8 @@ class CreationJudge:
             return False
         job_end = self._pingone.inventory.jobs.find_end(imported)
         over_at = imported.sent_at if job_end is None else job_end
-        last_pages = [call for call in self._pingone.calls if call.kind == LIST and call.is_last]
+        calls = [call for call in self._pingone.calls if not call.is_forgotten]
+        last_pages = [call for call in calls if call.kind == LIST and call.is_last]
         return any(call.heard_at is not None and (_first_page(call).acted_at or 0.0) >= over_at for call in last_pages)
 
 

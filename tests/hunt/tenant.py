@@ -212,6 +212,8 @@ class Call:
     heard_at: float | None = None
     # What reached its worker, readable or not; None: nothing did.
     heard: Reply | None = None
+    # The database was put back to a moment before it: nothing that is written down knows of it.
+    is_forgotten: bool = False
     # Of an OTP: whether it was posted with `oathResync`.
     has_flag: bool | None = None
     kind: str = READ

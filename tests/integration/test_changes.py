@@ -59,6 +59,20 @@ def test_an_undo_keeps_whose_the_token_was_and_its_device_once(database: MovingD
     assert len(changes(database)) == 1
 
 
+def test_an_undo_ended_what_a_mend_later_gives_to_somebody_else(database: MovingDatabase) -> None:
+    made = make_batch(database, [LEA | MADE | {"status": Status.ACTIVE}])
+    undo(database, made)
+    with database.changing_many() as connection:
+        take_back(database, connection, [made.ids[0]], line=1)
+        bob = {"this_id": made.ids[0], "user_id": "0f0b7a52-8a4e-4f0e-9b1d-0c5a6e7f8091", "username": "bob"}
+        assert replay.mend(database, connection, Status.CANCELLED, [bob]) == 1
+        audit.append(database, connection, ADA, Action.MEND, "shipment", {})
+
+    assert len(changes(database)) == 2
+    (former,) = search(database, Sought(text="lea.sant"), 50).former
+    assert describe_former(former).endswith("undo by ada, ticket INC-7")
+
+
 def test_a_mend_keeps_who_had_the_token_before_and_the_search_finds_them_until_then(database: MovingDatabase) -> None:
     made = make_batch(database, [LEA | FAILED, {"username": "lea.santoro"}])
     bob = {"this_id": made.ids[0], "user_id": "0f0b7a52-8a4e-4f0e-9b1d-0c5a6e7f8091", "username": "bob"}
