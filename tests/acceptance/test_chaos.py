@@ -29,7 +29,7 @@ from worker.simulator.shipment import make_shipment
 pytestmark = pytest.mark.faults
 
 SEED = 1
-CURE = "nothing is lost, and the same command continues"
+CURE = "then run the same command again to continue; nothing is lost"
 # Bytes that a file may have, as a quota has it: the log of changes of the database comes to it soon.
 FILE_LIMIT = 400 * 1024
 

@@ -16,7 +16,8 @@ is a strand that exports its batch, corrects rows well or badly (fresh OTPs, tho
 vendor's seeds) and brings the file back at once or later, while workers, another mend or its own death come between.
 Undos are strands as well: of a batch, of its devices alone, of a list, or of what meets a condition; one that died is
 typed again. All OTPs are sealed with a new key while records are in work, and somebody's name is erased; in the end
-some days are purged.
+some days are purged. The database is lost, and its backup is restored and marked, unless a person has typed something
+since: docs/operating.md says that this has to be typed again.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
 In half of the scenarios the batches were loaded with --import and --pair, and some records lack something: the device,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _CONNECTING: dict[str, str | int] = {
     # With these five, a server that disappears without closing the connection (a network cut, a replaced host) is
     # noticed within 20 seconds, not only when the kernel gives up: after a quarter of an hour, or two hours while
-    # waiting for an answer. The first: seconds for connecting.
+    # waiting for an answer.
+    # Seconds to wait for a connection.
     "connect_timeout": 10,
     # Seconds without traffic until the kernel sends a probe.
     "keepalives_idle": 10,
@@ -71,9 +72,9 @@ class OtherEncoding(Exception):
 
 
 def make_engine(url: str, connections: int, connect_within: float, *, checks_connections: bool) -> Engine:
-    """Make the engine. `connections`: how many are open at once at most. `connect_within`: seconds for which connecting
-    is retried while the server has no connection left. `checks_connections`: replace a connection that the server has
-    closed before using it, at the cost of a trip each time."""
+    """Make the engine. `connections`: the maximum number open at once. `connect_within`: seconds for which connecting
+    is retried while the server has no connection left. `checks_connections`: before using a connection,
+    replace it if the server has closed it, at the cost of a round trip each time."""
     parts = make_url(url)
     arguments: dict[str, Any] = {name: value for name, value in _CONNECTING.items() if name not in parts.query}
     if "prepare_threshold" in parts.query:
@@ -81,8 +82,8 @@ def make_engine(url: str, connections: int, connect_within: float, *, checks_con
     engine = create_engine(
         parts.difference_update_query(["prepare_threshold"]),
         connect_args=arguments,
-        # No overflow: opening a short connection costs the server more than a hundred statements. The last used
-        # connection is used first (LIFO), since statements are prepared on it.
+        # No overflow: opening a short-lived connection costs the server more than a hundred statements do. The
+        # most recently used connection is used first (LIFO), since it has prepared statements.
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,

@@ -288,7 +288,7 @@ def take_token_back(order: Order) -> str:
 
 
 def take_otps(order: Order) -> str:
-    """Mend a token that failed because of its OTPs with the two OTPs in the form. Raises Unfit."""
+    """With the two OTPs in the form, mend a token that failed because of its OTPs. Raises Unfit."""
     installation, serial = order.installation, order.fields.get("serial", "")
     try:
         mend_pair(

@@ -24,7 +24,7 @@ RETRY_FOR = 0.5
 
 
 # The end of every message about a full disk.
-FREE_SPACE = "free some space; nothing is lost, and the same command continues"
+FREE_SPACE = "free some space, then run the same command again to continue; nothing is lost"
 
 
 class EmbeddedError(Exception):

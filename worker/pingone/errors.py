@@ -16,11 +16,11 @@ PingOneError
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
-│   ├── TooManyTerms      the filter is too long: ask for half of it at a time; a single term is refused
+│   ├── TooManyTerms      the filter is too long: ask for half of it at a time (a single term is Rejected)
 │   ├── ExpandRefused     a filter and `expand` cannot be combined: use only one of them
-│   ├── TooManyTokens     the list is too long: send half of it at a time; a single token is refused
+│   ├── TooManyTokens     the list is too long: send half of it at a time (a single token is Rejected)
 │   ├── InventoryFull     the environment has the maximum number of tokens: revoke some first
-│   ├── AlreadyImported   a token of the list exists: send half of the list at a time; compare a single token
+│   ├── AlreadyImported   a token in the list exists: send half of it at a time, and compare the last one
 │   ├── BadToken          one token of the list is refused, and none was made: send the others without it
 │   ├── TokenNotInInventory   no token has this serial number: import it, then pair
 │   ├── AlreadyPaired     the token is paired with somebody: look up with whom
@@ -156,7 +156,7 @@ class Rejected(PingOneError):
 
 
 class TooManyTerms(Rejected):
-    """The filter has too many terms, or is too long for a server on the way: ask for half of it at a time. A filter
+    """The filter has too many terms, or is too long for a server in between: ask for half of it at a time. A filter
     with a single term is `Rejected` instead."""
 
 
@@ -165,7 +165,7 @@ class ExpandRefused(Rejected):
 
 
 class TooManyTokens(Rejected):
-    """The list of tokens is too long, for PingOne or for a server on the way: nothing was done; send half of it at a
+    """The list of tokens is too long, for PingOne or for a server in between: nothing was done; send half of it at a
     time. A list of one token is `Rejected` instead."""
 
 

@@ -327,7 +327,7 @@ def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorize
 # Ids and serial numbers, as they are written into logs and addresses.
 _ID = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_ID}}}")
 # Ids that PingOne gave to objects that we created. They are part of the addresses of calls that change something, where
-# no server on the way may change a character: some servers remove "%2E%2E" and ";x" from a path.
+# no server in between may change a character: some servers remove "%2E%2E" and ";x" from a path.
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
 # Names of people: anything but control characters and halves of surrogate pairs, which no database accepts. PingOne
 # permits 1,024 characters for the longest, the external id.
@@ -349,7 +349,7 @@ def read_id(value: object) -> str | None:
 
 
 def read_plain_id(value: object) -> str | None:
-    """Read an id that identifies only one object, even if a server on the way rewrites the address."""
+    """Read an id that identifies only one object, even if a server in between rewrites the address."""
     return value if isinstance(value, str) and _PLAIN_ID.fullmatch(value) else None
 
 

@@ -54,7 +54,7 @@ LIMIT = (
     "You might need fewer presses, because it is not known which numbers were sent before the database was restored. "
 )
 # The limit on tries, since PingOne locks a device after a few wrong OTPs, usually three.
-IF_REFUSED = "If the number is refused, try one more, then call the help desk."
+IF_REFUSED = "If the number is refused, try the next one once, then call the help desk."
 
 
 def write_hand_out(

@@ -103,7 +103,7 @@ class Refused(Exception):
 
 
 class Body(BaseModel):
-    """The JSON of a request, in the vendor's names. A null field counts as missing."""
+    """The JSON body of a request, with the vendor's field names. A null field counts as missing."""
 
     model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True, alias_generator=to_camel)
 
@@ -159,7 +159,7 @@ class Call:
 
     @property
     def root(self) -> str:
-        """The URL under which the client reached the simulator, for the links in its answers."""
+        """The URL at which the client reached the simulator, for the links in the simulator's answers."""
         return f"http://{self.header(b'host') or 'localhost'}"
 
     @property
