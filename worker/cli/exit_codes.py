@@ -8,7 +8,7 @@ SOME_FAILED = 1
 WRONG_USAGE = 2
 # Configuration, files, or credentials are wrong, a server is out of reach, or another run is using the home.
 UNUSABLE_SETUP = 3
-# The batch is paused, and needs someone to act.
+# The batch is paused, or someone keeps back all of its rest: someone has to act.
 WAITING_FOR_A_PERSON = 4
 # For `status --check`: due work is stuck, or PingOne does not answer.
 STALLED = 5

@@ -350,7 +350,7 @@ def take_code_from_page(shown: int) -> str:
     ("text", "read"),
     [
         ("# Acme 2\nFob;Kind;Seed32;Len\nMADE0000001;event;2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3;6\n", hotp("MADE0000001")),
-        ("Fob,Kind,Seed32\nMADE0000001,event,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n", "say --digits"),
+        ("Fob,Kind,Seed32\nMADE0000001,event,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n", "add --digits"),
         ("Fob,Kind,Seed32,Len\nMADE0000001,push,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3,6\n", "neither HOTP nor TOTP"),
     ],
 )
